@@ -2,7 +2,11 @@
 //! log, storage and network that replicate it.
 //!
 //! * [`types`]: the words of the domain (hashes, amounts, circuit keys), shared by every crate.
+//! * [`consensus`]: what the rest of a replica asks of consensus: propose, read, watch.
+//! * [`local`]: the same without consensus, one process and no disk, for tests of what stands above.
 //! * [`machine`]: commands, state and `apply`. Pure: no IO, no clock, no randomness, no tokio.
 
+pub mod consensus;
+pub mod local;
 pub mod machine;
 pub mod types;

@@ -96,7 +96,6 @@ macro_rules! hex_newtype {
         }
     };
 }
-pub(crate) use hex_newtype;
 
 hex_newtype!(
     /// SHA-256 of a preimage: the name of an invoice.
