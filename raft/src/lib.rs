@@ -4,9 +4,14 @@
 //! * [`types`]: the words of the domain (hashes, amounts, circuit keys), shared by every crate.
 //! * [`consensus`]: what the rest of a replica asks of consensus: propose, read, watch.
 //! * [`local`]: the same without consensus, one process and no disk, for tests of what stands above.
+//! * [`replica`]: consensus for real, with [`store`], [`network`] and [`clock`] below it.
 //! * [`machine`]: commands, state and `apply`. Pure: no IO, no clock, no randomness, no tokio.
 
+pub mod clock;
 pub mod consensus;
 pub mod local;
 pub mod machine;
+pub mod network;
+pub mod replica;
+pub mod store;
 pub mod types;
