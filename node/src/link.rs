@@ -1,0 +1,19 @@
+//! The links: one per front node and replica, from LND's interceptor stream to the log and back.
+//!
+//! Links send by level, not by edge: what is outstanding on the stream is compared with the verdicts in
+//! applied state after every apply, snapshot, reconnect and on a timer. What decides is pure
+//! (`LinkCore`, `Ownership`); what touches LND, tasks and clocks is thin and around it.
+//!
+//! * [`Links`]: starts and stops everything; one supervisor per front node.
+//! * [`LinksConfig`], [`Screener`]: what it is given.
+//! * [`LinkStatus`]: what it shows.
+
+mod config;
+mod links;
+mod screener;
+mod status;
+
+pub use config::{AssignConfig, LinkTiming, LinksConfig, RescueConfig};
+pub use links::Links;
+pub use screener::{Failure, ScreenContext, Screened, Screener};
+pub use status::{LinkPhase, LinkStatus};

@@ -1,0 +1,22 @@
+//! The client to a front node: one LND identity behind one or several endpoints.
+//!
+//! * [`FrontNodeConfig`]: where a front node is and how to prove that it is the one.
+//! * [`connect`]: finds the endpoint that is active (LND's own leader election), pins its certificate and
+//!   lets it through the [`gate`](crate::lnd::gate) or refuses it with the words an operator needs.
+//! * [`LndClient`]: the calls a link makes, each with a deadline, except for the streams, which have none.
+//!
+//! Certificates and the macaroon are read again at every connect, so that their rotation needs no restart.
+
+mod client;
+mod config;
+mod endpoints;
+mod error;
+pub mod gate;
+mod tls;
+
+pub use client::{InterceptorStream, LndClient};
+pub use config::{EndpointConfig, FrontNodeConfig};
+pub use endpoints::connect;
+pub use error::{LndError, Refusal};
+pub use gate::NodeVersion;
+pub use tls::{PinnedCertificates, TlsError};
