@@ -1,4 +1,15 @@
-//! x
+//! The replica: onions, invoices, links to LND, and the client API, around the replicated state machine of
+//! `mux_raft`.
+//!
+//! * [`config`], [`init`]: one replica's configuration, and how a cluster's is made.
+//! * [`keys`], [`secrets`]: what follows from the cluster's seed.
+//! * [`invoice`], [`onion`], [`screen`]: what payers see, and what is made of what they send.
+//! * [`link`], [`lnd`]: from LND's interceptor streams to the log and back.
+//! * [`api`]: the client API.
+
+pub mod api;
+pub mod config;
+pub mod init;
 pub mod invoice;
 pub mod keys;
 pub mod link;

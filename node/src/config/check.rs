@@ -1,0 +1,203 @@
+//! What can be found wrong before anything is started.
+
+use super::load::Problem;
+use super::sections::{Config, FrontNode};
+use crate::invoice::{DEFAULT_MIN_FINAL_CLTV, EXPIRY_S_MAX, MIN_FINAL_CLTV_RANGE};
+use crate::keys::ClusterSeed;
+use mux_raft::machine::model::{ACCEPT_SLACK_BLOCKS, LND_INTERCEPT_DELTA, MIN_FINAL_SLACK_BLOCKS, Settings};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Most hints in an invoice: more do not fit a QR code that phones can still read.
+const HINTS_MAX: usize = 10;
+
+impl Config {
+    /// Everything that is wrong, each with its remedy.
+    #[must_use]
+    pub(super) fn check(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        self.check_cluster(&mut problems);
+        self.check_raft(&mut problems);
+        self.check_invoices(&mut problems);
+        self.check_front_nodes(&mut problems);
+        file(&mut problems, "api.tls_cert", &self.api.tls_cert);
+        secret_file(&mut problems, "api.tls_key", &self.api.tls_key);
+        problems
+    }
+
+    /// What works but is probably not meant.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let members = self.cluster.initial_members.len();
+        if members > 0 && members % 2 == 0 {
+            warnings.push(format!(
+                "cluster.initial_members: {members} replicas survive no more failures than {}",
+                members.saturating_sub(1)
+            ));
+        }
+        if self.api.auth == super::ApiAuth::None && !self.api.listen.ip().is_loopback() {
+            warnings.push("api.auth = \"none\": whoever reaches api.listen controls the cluster".into());
+        }
+        if self.lnmux.return_preimage {
+            warnings.push(
+                "lnmux.return_preimage: whoever sees an AddInvoice answer can take payments on the way"
+                    .into(),
+            );
+        }
+        if self.front_nodes.is_empty() {
+            warnings.push("no front_nodes: no invoice can be made until there is one".into());
+        }
+        warnings
+    }
+
+    fn check_cluster(&self, problems: &mut Vec<Problem>) {
+        let cluster = &self.cluster;
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if cluster.name.is_empty() || cluster.name.len() > 32 || !cluster.name.chars().all(plain) {
+            let remedy = "use 1 to 32 lower-case letters, digits and '-'";
+            problems.push(Problem::new("cluster.name", format!("{:?} is no name", cluster.name), remedy));
+        }
+        if cluster.replica_id == 0 {
+            problems.push(Problem::new("cluster.replica_id", "0 is no replica", "number replicas from 1"));
+        }
+        if cluster.initial_members.is_empty() {
+            let remedy = "name every first replica: initial_members = { 1 = \"host:port\", ... }";
+            problems.push(Problem::new("cluster.initial_members", "it is empty", remedy));
+        } else if !cluster.join && !cluster.initial_members.contains_key(&cluster.replica_id) {
+            let remedy = "add it, or set cluster.join = true for a replica that joins a running cluster";
+            let wrong = format!("replica {} is not among them", cluster.replica_id);
+            problems.push(Problem::new("cluster.initial_members", wrong, remedy));
+        }
+        for (id, address) in &cluster.initial_members {
+            host_port(problems, &format!("cluster.initial_members.{id}"), address);
+        }
+        let addresses: BTreeSet<_> = cluster.initial_members.values().collect();
+        if addresses.len() != cluster.initial_members.len() {
+            let remedy = "give every replica its own host:port";
+            problems.push(Problem::new("cluster.initial_members", "an address is there twice", remedy));
+        }
+        seed_file(problems, &cluster.seed_file);
+    }
+
+    fn check_raft(&self, problems: &mut Vec<Problem>) {
+        let raft = &self.raft;
+        file(problems, "raft.tls_ca", &raft.tls_ca);
+        file(problems, "raft.tls_cert", &raft.tls_cert);
+        secret_file(problems, "raft.tls_key", &raft.tls_key);
+        if raft.heartbeat_ms < 10 || raft.heartbeat_ms.saturating_mul(3) > raft.election_min_ms {
+            let remedy = "let at least three heartbeats (of 10 ms or more) fit into raft.election_min_ms";
+            let wrong = format!(
+                "{} ms does not go with an election timeout of {} ms",
+                raft.heartbeat_ms, raft.election_min_ms
+            );
+            problems.push(Problem::new("raft.heartbeat_ms", wrong, remedy));
+        }
+        if raft.election_min_ms >= raft.election_max_ms {
+            let remedy = "make it greater than raft.election_min_ms, best twice as great";
+            let wrong = format!("{} ms leaves no room for chance", raft.election_max_ms);
+            problems.push(Problem::new("raft.election_max_ms", wrong, remedy));
+        }
+    }
+
+    fn check_invoices(&self, problems: &mut Vec<Problem>) {
+        let invoices = &self.invoices;
+        if invoices.expiry_secs == 0 || invoices.expiry_secs > EXPIRY_S_MAX {
+            let remedy = format!("use 1 to {EXPIRY_S_MAX} seconds");
+            let wrong = format!("{} is out of range", invoices.expiry_secs);
+            problems.push(Problem::new("invoices.expiry_secs", wrong, remedy));
+        }
+        if invoices.hints == 0 || invoices.hints > HINTS_MAX {
+            let wrong = format!("{} is out of range", invoices.hints);
+            problems.push(Problem::new(
+                "invoices.hints",
+                wrong,
+                format!("use 1 to {HINTS_MAX}; 3 or 4 is best"),
+            ));
+        }
+        if !MIN_FINAL_CLTV_RANGE.contains(&invoices.min_final_cltv) {
+            let wrong = format!("{} blocks are out of range", invoices.min_final_cltv);
+            let (least, most) = (MIN_FINAL_CLTV_RANGE.start(), MIN_FINAL_CLTV_RANGE.end());
+            let remedy = format!("use {least} to {most}; {DEFAULT_MIN_FINAL_CLTV} is the default");
+            problems.push(Problem::new("invoices.min_final_cltv", wrong, remedy));
+        }
+    }
+
+    fn check_front_nodes(&self, problems: &mut Vec<Problem>) {
+        let mut seen = BTreeSet::new();
+        let mut aliases = BTreeSet::new();
+        for (at, node) in self.front_nodes.iter().enumerate() {
+            let key = format!("front_nodes[{at}]");
+            if secp256k1::PublicKey::from_slice(&node.pubkey.0).is_err() {
+                let remedy = "copy identity_pubkey from `lncli getinfo`";
+                problems.push(Problem::new(format!("{key}.pubkey"), "it is no public key", remedy));
+            }
+            if !seen.insert(node.pubkey) {
+                let remedy = "merge the two; one node may have several endpoints";
+                problems.push(Problem::new(format!("{key}.pubkey"), "this node is there twice", remedy));
+            }
+            if node.alias.is_empty() || node.alias.len() > 32 || !aliases.insert(node.alias.clone()) {
+                let remedy = "give every node its own short name";
+                problems.push(Problem::new(
+                    format!("{key}.alias"),
+                    "it is empty, too long or there twice",
+                    remedy,
+                ));
+            }
+            self.check_front_node(&key, node, problems);
+        }
+    }
+
+    fn check_front_node(&self, key: &str, node: &FrontNode, problems: &mut Vec<Problem>) {
+        // Below this the payer's HTLC would be refused on arrival for having too few blocks left.
+        let needed = LND_INTERCEPT_DELTA + Settings::default().margin_blocks + ACCEPT_SLACK_BLOCKS;
+        let given = u32::from(node.cltv_delta) + u32::from(self.invoices.min_final_cltv);
+        if given < needed + 2 * MIN_FINAL_SLACK_BLOCKS {
+            let remedy = "raise it; 80 is the default";
+            let wrong = format!("{} blocks are too few with invoices.min_final_cltv", node.cltv_delta);
+            problems.push(Problem::new(format!("{key}.cltv_delta"), wrong, remedy));
+        }
+        if node.endpoints.is_empty() {
+            let remedy = "add [[front_nodes.endpoints]] with address and tls_cert";
+            problems.push(Problem::new(format!("{key}.endpoints"), "there is none", remedy));
+        }
+        for (at, endpoint) in node.endpoints.iter().enumerate() {
+            host_port(problems, &format!("{key}.endpoints[{at}].address"), &endpoint.address);
+            file(problems, &format!("{key}.endpoints[{at}].tls_cert"), &endpoint.tls_cert);
+        }
+        file(problems, &format!("{key}.macaroon"), &node.macaroon);
+    }
+}
+
+fn host_port(problems: &mut Vec<Problem>, key: &str, address: &str) {
+    let sound = address
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0));
+    if !sound {
+        problems.push(Problem::new(key, format!("{address:?} is no address"), "write host:port"));
+    }
+}
+
+fn file(problems: &mut Vec<Problem>, key: &str, path: &Path) {
+    if let Err(error) = std::fs::File::open(path) {
+        let remedy = "correct the path, or make the file readable for this user";
+        problems.push(Problem::new(key, format!("{}: {error}", path.display()), remedy));
+    }
+}
+
+fn seed_file(problems: &mut Vec<Problem>, path: &Path) {
+    if let Err(error) = ClusterSeed::load(path) {
+        let remedy = "write the cluster's seed there, or correct the path; `muxd init` makes a new cluster";
+        problems.push(Problem::new("cluster.seed_file", error.to_string(), remedy));
+    }
+}
+
+fn secret_file(problems: &mut Vec<Problem>, key: &str, path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    file(problems, key, path);
+    let world = std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0);
+    if world {
+        let remedy = format!("chmod 600 {}", path.display());
+        problems.push(Problem::new(key, format!("{} is open to every user", path.display()), remedy));
+    }
+}

@@ -1,0 +1,101 @@
+use super::*;
+use crate::config::{Config, Endpoint, FrontNode};
+use crate::keys::Network;
+use std::os::unix::fs::PermissionsExt as _;
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn plan(dir: &Path) -> ClusterPlan {
+    let mut plan = ClusterPlan::loopback(dir.join("cluster"), 3);
+    plan.name = "shop".into();
+    plan.network = Network::Signet;
+    plan.hosts = vec!["mux.example".into()];
+    plan.replicas[1].zone = "b".into();
+    plan.settings =
+        vec![("raft.election_min_ms".into(), "600".into()), ("raft.election_max_ms".into(), "900".into())];
+    plan
+}
+
+#[test]
+fn what_is_written_is_a_configuration_that_is_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut plan = plan(dir.path());
+    let cert = dir.path().join("alice \"1\".cert");
+    std::fs::write(&cert, "x").unwrap();
+    plan.front_nodes = vec![FrontNode {
+        pubkey: "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798".parse().unwrap(),
+        alias: "alice".into(),
+        endpoints: vec![Endpoint { address: "127.0.0.1:1".into(), tls_cert: cert.clone() }],
+        zone: "b".into(),
+        macaroon: cert,
+        fee_base_msat: 1,
+        fee_ppm: 2,
+        cltv_delta: 90,
+    }];
+    let written = write_cluster(&plan).unwrap();
+    for (replica, files) in plan.replicas.iter().zip(&written.replicas) {
+        let config = Config::load(&files.config, &[]).unwrap();
+        assert_eq!(config.cluster.name, "shop");
+        assert_eq!(config.cluster.network, Network::Signet);
+        assert_eq!(config.cluster.replica_id, replica.id);
+        assert_eq!(config.cluster.zones.into_iter().collect::<Vec<_>>(), [(2, "b".to_owned())]);
+        assert_eq!(config.cluster.initial_members.len(), 3);
+        assert_eq!(config.raft.election_min_ms, 600);
+        assert_eq!(config.raft.listen, replica.raft_listen);
+        assert_eq!(config.raft.data_dir, files.data_dir);
+        assert_eq!(config.api.listen, replica.api_listen);
+        assert_eq!(config.front_nodes, plan.front_nodes);
+        let text = std::fs::read_to_string(&files.config).unwrap();
+        let comments = crate::config::EXAMPLE.lines().filter(|line| line.starts_with('#'));
+        assert!(comments.into_iter().all(|comment| text.contains(comment)), "it is commented");
+    }
+    let seeds: Vec<_> =
+        written.replicas.iter().map(|files| std::fs::read(files.dir.join("seed")).unwrap()).collect();
+    assert!(seeds.iter().all(|seed| *seed == std::fs::read(&written.seed).unwrap()));
+}
+
+#[test]
+fn secrets_are_for_their_owner_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let written = write_cluster(&plan(dir.path())).unwrap();
+    assert_eq!(mode(&written.dir), 0o700);
+    for secret in [&written.seed, &written.ca_key, &written.admin_macaroon] {
+        assert_eq!(mode(secret), 0o600, "{}", secret.display());
+    }
+    for name in ["seed", "raft.key", "api.key", "admin.macaroon"] {
+        assert_eq!(mode(&written.replicas[0].dir.join(name)), 0o600, "{name}");
+    }
+    assert!(
+        !next_steps(&plan(dir.path()), &written).contains(&std::fs::read_to_string(&written.seed).unwrap())
+    );
+}
+
+#[test]
+fn nothing_is_ever_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(dir.path());
+    let written = write_cluster(&plan).unwrap();
+    let seed = std::fs::read(&written.seed).unwrap();
+    assert!(matches!(write_cluster(&plan), Err(InitError::NotEmpty(_))));
+    assert_eq!(std::fs::read(&written.seed).unwrap(), seed);
+    let other = ClusterPlan { dir: dir.path().join("other"), ..plan };
+    assert_ne!(
+        std::fs::read(write_cluster(&other).unwrap().seed).unwrap(),
+        seed,
+        "every cluster has its own"
+    );
+}
+
+#[test]
+fn an_impossible_plan_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut plan = plan(dir.path());
+    plan.replicas[1].raft_address = plan.replicas[0].raft_address.clone();
+    assert!(matches!(write_cluster(&plan), Err(InitError::Plan(_))));
+    plan.replicas[1].raft_address = "127.0.0.1:9".into();
+    plan.settings = vec![("raft.no_such_key".into(), "1".into())];
+    assert!(matches!(write_cluster(&plan), Err(InitError::Plan(_))));
+    assert!(!plan.dir.exists());
+}
