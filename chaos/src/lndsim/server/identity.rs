@@ -1,0 +1,23 @@
+use std::path::Path;
+
+use secp256k1::{PublicKey, SECP256K1, SecretKey};
+use sha2::{Digest as _, Sha256};
+
+use super::running::StartError;
+
+const KEY_FILE: &str = "node.key";
+
+/// The node's public key (hexadecimal), from the key in `dir` or a new one that follows from alias and seed.
+pub(super) fn load_or_create(dir: &Path, alias: &str, seed: u64) -> Result<String, StartError> {
+    let path = dir.join(KEY_FILE);
+    if !path.exists() {
+        let mut hasher = Sha256::new();
+        hasher.update(b"lndsim node key");
+        hasher.update(seed.to_be_bytes());
+        hasher.update(alias.as_bytes());
+        std::fs::write(&path, hex::encode(hasher.finalize())).map_err(StartError::disk)?;
+    }
+    let text = std::fs::read_to_string(&path).map_err(StartError::disk)?;
+    let secret: SecretKey = text.trim().parse().map_err(|_| StartError::BadKey)?;
+    Ok(PublicKey::from_secret_key(SECP256K1, &secret).to_string())
+}

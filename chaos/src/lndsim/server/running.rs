@@ -1,0 +1,296 @@
+use std::{
+    fmt::Display,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use mux_proto::{
+    chainrpc::chain_notifier_server::ChainNotifierServer,
+    lndsim::v1::{self as ctl, Power, control_server::ControlServer},
+    lnrpc::{lightning_server::LightningServer, state_server::StateServer},
+    routerrpc::router_server::RouterServer,
+};
+use serde::{Deserialize, Serialize};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+
+use super::{
+    super::core::{Command, Core, Input, Rejected, Reply, Settings},
+    chain_notifier::ChainNotifierService,
+    config::Config,
+    control::ControlService,
+    identity,
+    journal::Journal,
+    lightning::LightningService,
+    listener,
+    macaroon::{self, Macaroons},
+    node::Node,
+    router::RouterService,
+    state::StateService,
+    tls::Tls,
+};
+
+const READY_FILE: &str = "ready.json";
+/// Connections between TLS and HTTP/2.
+const ACCEPT_CAPACITY: usize = 64;
+/// How long an orderly stop may take.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why a simulated node did not start. All of it is for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A file or directory.
+    #[error("file system: {0}")]
+    Disk(io::Error),
+    /// A port.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, io::Error),
+    /// The certificate cannot be made or read.
+    #[error("certificate: {0}")]
+    Certificate(String),
+    /// `node.key` is not a key.
+    #[error("node.key is not a secret key in hexadecimal")]
+    BadKey,
+    /// Written by another version.
+    #[error("{0} has a record that this version does not know")]
+    BadJournal(PathBuf),
+    /// A channel that was asked for cannot be opened.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+}
+
+impl StartError {
+    pub(super) fn disk(error: io::Error) -> Self {
+        Self::Disk(error)
+    }
+
+    pub(super) fn certificate(error: impl Display) -> Self {
+        Self::Certificate(error.to_string())
+    }
+}
+
+/// What `ready.json` says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ready {
+    /// LND's services.
+    pub grpc: SocketAddr,
+    /// The controls.
+    pub control: SocketAddr,
+    /// Hexadecimal.
+    pub identity_pubkey: String,
+    /// To pin.
+    pub tls_cert: PathBuf,
+    /// That permits everything.
+    pub macaroon: PathBuf,
+    /// Of the process.
+    pub pid: u32,
+}
+
+/// Starts simulated nodes.
+pub struct Server;
+
+impl Server {
+    /// Starts a node; it serves when this returns.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(config: Config) -> Result<Running, StartError> {
+        let temporary = match &config.dir {
+            Some(_) => None,
+            None => Some(tempfile::tempdir().map_err(StartError::disk)?),
+        };
+        let dir = config.dir.clone().or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned()));
+        let dir = dir.expect("either given or temporary");
+        std::fs::create_dir_all(&dir).map_err(StartError::disk)?;
+        let before = std::fs::read(dir.join(READY_FILE)).ok();
+        let before: Option<Ready> = before.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+
+        let (node, identity_pubkey) = open(&config, &dir)?;
+        let node = Arc::new(node);
+        let listener = bind(config.listen, before.as_ref().map(|ready| ready.grpc)).await?;
+        let control = bind(config.control, before.as_ref().map(|ready| ready.control)).await?;
+        let ready = Ready {
+            grpc: listener.local_addr().map_err(StartError::disk)?,
+            control: control.local_addr().map_err(StartError::disk)?,
+            identity_pubkey,
+            tls_cert: dir.join("tls.cert"),
+            macaroon: dir.join(macaroon::admin_file()),
+            pid: std::process::id(),
+        };
+        let tasks = spawn(&node, &config, listener, control);
+        let power = if config.standby { Power::WaitingToStart } else { Power::ServerActive };
+        let start = ctl::SetWalletStateRequest { power: power.into() };
+        node.apply(Input::Command(Box::new(Command::SetWalletState(start))))?;
+        let text = serde_json::to_vec(&ready).map_err(|error| StartError::Disk(error.into()))?;
+        let new = dir.join("ready.tmp");
+        std::fs::write(&new, text).map_err(StartError::disk)?;
+        std::fs::rename(&new, dir.join(READY_FILE)).map_err(StartError::disk)?;
+        Ok(Running { node, ready, tasks, _temporary: temporary })
+    }
+}
+
+/// The node out of its directory, with the channels a new one gets.
+fn open(config: &Config, dir: &Path) -> Result<(Node, String), StartError> {
+    let pubkey = identity::load_or_create(dir, &config.alias, config.seed)?;
+    let tls = Tls::load_or_create(dir, &config.alias)?;
+    let macaroons = Macaroons::load_or_create(dir)?;
+    let settings = Settings::new(&config.alias, &pubkey, &config.network);
+    let records = Journal::read(dir)?;
+    let new = records.is_empty();
+    // Not the same random numbers after every restart.
+    let seed = config.seed.wrapping_add(records.len() as u64);
+    let core = Core::start(settings, config.height, records, seed);
+    let journal = Journal::create(dir, &core.dump())?;
+    let node = Node::new(core, journal, (macaroons, tls), dir.to_owned(), config.alias.clone());
+    for _ in 0..if new { config.channels } else { 0 } {
+        let channel = ctl::OpenChannelRequest {
+            capacity_sat: i64::try_from(config.channel_capacity_sat).unwrap_or(i64::MAX),
+            max_accepted_htlcs: config.max_accepted_htlcs,
+            ..ctl::OpenChannelRequest::default()
+        };
+        node.apply(Input::Command(Box::new(Command::OpenChannel(channel))))?;
+    }
+    Ok((node, pubkey))
+}
+
+/// The wanted port; if any will do, the one used before, if it is free.
+async fn bind(wanted: SocketAddr, before: Option<SocketAddr>) -> Result<TcpListener, StartError> {
+    if wanted.port() == 0
+        && let Some(before) = before.filter(|before| before.ip() == wanted.ip())
+        && let Ok(listener) = TcpListener::bind(before).await
+    {
+        return Ok(listener);
+    }
+    TcpListener::bind(wanted).await.map_err(|error| StartError::Listen(wanted, error))
+}
+
+fn spawn(node: &Arc<Node>, config: &Config, listener: TcpListener, control: TcpListener) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(Arc::clone(node).run_timers());
+    let (sender, connections) = mpsc::channel(ACCEPT_CAPACITY);
+    tasks.spawn(listener::accept(Arc::clone(node), listener, sender));
+    let lnd = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(config.ping_interval))
+        .http2_keepalive_timeout(Some(config.ping_timeout))
+        .add_service(LightningServer::new(LightningService { node: Arc::clone(node) }))
+        .add_service(RouterServer::new(RouterService { node: Arc::clone(node) }))
+        .add_service(ChainNotifierServer::new(ChainNotifierService { node: Arc::clone(node) }))
+        .add_service(StateServer::new(StateService { node: Arc::clone(node) }))
+        .serve_with_incoming_shutdown(ReceiverStream::new(connections), node.stop.clone().cancelled_owned());
+    let controls = tonic::transport::Server::builder()
+        .add_service(ControlServer::new(ControlService { node: Arc::clone(node) }))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(control), node.stop.clone().cancelled_owned());
+    for (name, server) in [("LND", Box::pin(lnd) as Serving), ("control", Box::pin(controls))] {
+        tasks.spawn(async move {
+            if let Err(error) = server.await {
+                tracing::error!(%error, name, "server ended");
+            }
+        });
+    }
+    tasks
+}
+
+type Serving = std::pin::Pin<Box<dyn Future<Output = Result<(), tonic::transport::Error>> + Send>>;
+
+/// A running node. Dropping it kills it, as SIGKILL would: what is in the journal stays.
+pub struct Running {
+    node: Arc<Node>,
+    ready: Ready,
+    tasks: JoinSet<()>,
+    _temporary: Option<tempfile::TempDir>,
+}
+
+impl Running {
+    /// Addresses, key and files.
+    #[must_use]
+    pub fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// LND's services (TLS).
+    #[must_use]
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.ready.grpc
+    }
+
+    /// `http://…` of the controls.
+    #[must_use]
+    pub fn control_url(&self) -> String {
+        format!("http://{}", self.ready.control)
+    }
+
+    /// Hexadecimal.
+    #[must_use]
+    pub fn identity_pubkey(&self) -> &str {
+        &self.ready.identity_pubkey
+    }
+
+    /// The certificate now in use.
+    #[must_use]
+    pub fn tls_cert_pem(&self) -> String {
+        self.node.tls.pem()
+    }
+
+    /// Where everything is.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.node.dir
+    }
+
+    /// A control, without gRPC.
+    ///
+    /// # Errors
+    /// The request was not carried out.
+    pub fn command(&self, command: Command) -> Result<Reply, Rejected> {
+        self.node.apply(Input::Command(Box::new(command)))
+    }
+
+    /// `GetState`, without gRPC.
+    #[must_use]
+    pub fn state(&self) -> ctl::GetStateResponse {
+        self.node.read(Core::state)
+    }
+
+    /// `GetLedger`, without gRPC.
+    #[must_use]
+    pub fn ledger(&self) -> ctl::GetLedgerResponse {
+        self.node.read(Core::ledger)
+    }
+
+    /// Returns when a control or the core made the condition true.
+    pub async fn wait_for(&self, mut condition: impl FnMut(&Core) -> bool) {
+        let mut changed = self.node.changed.subscribe();
+        while !self.node.read(&mut condition) {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Returns when the server ended by itself (its journal cannot be written).
+    pub async fn failed(&self) {
+        self.node.stop.cancelled().await;
+    }
+
+    /// An orderly stop: streams are told, then everything ends.
+    pub async fn stop(mut self) {
+        let down = ctl::restart_request::Phase { power: Power::Down.into(), duration_ms: u64::MAX };
+        let stop = ctl::RestartRequest { phases: vec![down], graceful: true, peers_stay_offline: false };
+        drop(self.command(Command::Restart(stop)));
+        self.node.stop.cancel();
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        // Connections that do not end are cut by the drop.
+        drop(tokio::time::timeout(STOP_TIMEOUT, ended).await);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.node.stop.cancel();
+        self.node.connections.reset(None);
+        self.tasks.abort_all();
+    }
+}
