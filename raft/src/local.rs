@@ -11,6 +11,9 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use tokio::sync::watch;
 
+/// Why applying cannot be fatal here.
+const IN_ORDER: &str = "entries are made here, of this version's format and in order";
+
 /// How proposals end for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weather {
@@ -79,7 +82,7 @@ impl LocalConsensus {
         self.status.send_modify(|status| status.term = term);
         self.cell.write(|state| {
             let index = state.applied().index.saturating_add(1);
-            state.apply(LogPosition { term, index }, None)
+            state.apply(LogPosition { term, index }, None).expect(IN_ORDER)
         });
     }
 
@@ -92,7 +95,7 @@ impl LocalConsensus {
         let envelope = Envelope { format: COMMAND_FORMAT, time_ms, request_id, command };
         let (at, reply) = self.cell.write(|state| {
             let at = LogPosition { term, index: state.applied().index.saturating_add(1) };
-            (at, state.apply(at, Some(&envelope)).reply)
+            (at, state.apply(at, Some(&envelope)).expect(IN_ORDER).reply)
         });
         self.status.send_modify(|status| {
             status.applied = at.index;

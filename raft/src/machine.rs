@@ -7,13 +7,37 @@
 //! * [`command`]: what can be proposed, and [`Envelope`], how it stands in the log.
 //! * [`reply`]: what applying a command answers.
 //! * [`model`]: the records that make up the state and that readers see.
-//! * [`state`]: the state, its readers and `apply`.
+//! * [`state`]: the state and its readers; [`apply`]: its only writer.
+//! * [`gate`]: when a complete set may be decided, and what is in the way.
+//! * [`snapshot`]: the state as bytes.
+//!
+//! Arithmetic is checked or saturating and nothing indexes: outside input never panics a replica.
 
+#![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+
+pub mod apply;
 pub mod command;
+mod events;
+mod finals;
+pub mod gate;
+mod heights;
+mod index;
+mod invoices;
+mod keeping;
+mod links;
 pub mod model;
+mod offer;
+mod readers;
 pub mod reply;
+mod sets;
+mod settle;
+pub mod snapshot;
 pub mod state;
+mod timers;
 
+pub use apply::FatalApply;
 pub use command::{Command, Envelope, RequestId};
-pub use reply::{Applied, Rejection, Reply};
+pub use gate::{GateObstacle, GateReport, ObstacleCause};
+pub use reply::{Alarm, Applied, Rejection, Reply};
+pub use snapshot::SnapshotError;
 pub use state::{LogPosition, State};

@@ -94,4 +94,20 @@ pub struct Applied {
     pub nodes: Vec<NodePubkey>,
     /// Whether events were appended.
     pub events: bool,
+    /// What an operator must hear of. Every replica applying the entry sees the same.
+    pub alarms: Vec<Alarm>,
+}
+
+/// Something that must not go unnoticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alarm {
+    /// LND says it settled an HTLC that the cluster never decided to settle. Kept for ever, see
+    /// [`super::State::unexpected_settles`].
+    SettledWithoutDecision(CircuitKey),
+    /// An HTLC of a decided set is final and its money did not arrive.
+    DecidedPartLost(CircuitKey),
+    /// Nobody can tell how a decided HTLC ended; an operator must.
+    Unconfirmed(CircuitKey),
+    /// A final outcome contradicts the one that is recorded, which stands.
+    ContradictingFinal(CircuitKey),
 }
