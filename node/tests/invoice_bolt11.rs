@@ -269,3 +269,11 @@ fn a_secret_of_other_making_under_our_signature_is_refused() {
         .unwrap();
     assert_eq!(parse(&keys(1), Network::Regtest, &foreign.to_string()), Err(ParseError::SecretNotOurs));
 }
+
+#[test]
+fn an_issued_invoice_does_not_print_its_secret() {
+    let issued = make(&spec()).unwrap();
+    let text = format!("{issued:?}");
+    assert!(text.contains(&issued.hash.to_string()));
+    assert!(!text.contains("lnbcrt") && !text.contains(&hex::encode(issued.secret.0)), "{text}");
+}

@@ -11,6 +11,7 @@ use mux_raft::types::{Msat, NodePubkey, PaymentHash, PaymentSecret};
 use rand::CryptoRng;
 use secp256k1::{PublicKey, SECP256K1};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -82,7 +83,7 @@ pub struct InvoiceSpec {
 }
 
 /// An invoice that was made. Nobody has stored it yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct IssuedInvoice {
     /// The BOLT 11 text.
     pub payment_request: String,
@@ -92,6 +93,13 @@ pub struct IssuedInvoice {
     pub secret: PaymentSecret,
     /// What the secret says.
     pub terms: InvoiceTerms,
+}
+
+impl fmt::Debug for IssuedInvoice {
+    /// Without the text: it has the payment secret in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IssuedInvoice({}, {:?})", self.hash, self.terms)
+    }
 }
 
 /// Why an invoice cannot be made. The caller asked for something impossible.

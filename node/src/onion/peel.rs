@@ -15,7 +15,7 @@ pub struct Peeled {
     pub failure_key: FailureKey,
 }
 
-/// Opens the onion that LND hands over for the next hop. About 40 µs; the associated data is the payment
+/// Opens the onion that LND hands over for the next hop. The associated data is the payment
 /// hash (BOLT 4, "Packet Forwarding").
 ///
 /// # Errors
