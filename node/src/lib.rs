@@ -6,6 +6,7 @@
 //! * [`invoice`], [`onion`], [`screen`]: what payers see, and what is made of what they send.
 //! * [`link`], [`lnd`]: from LND's interceptor streams to the log and back.
 //! * [`api`]: the client API.
+//! * [`server`], [`telemetry`], [`shutdown`]: the process around them.
 
 pub mod api;
 pub mod config;
@@ -17,3 +18,6 @@ pub mod lnd;
 pub mod onion;
 pub mod screen;
 pub mod secrets;
+pub mod server;
+pub mod shutdown;
+pub mod telemetry;

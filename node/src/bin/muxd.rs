@@ -6,12 +6,17 @@ use clap::{Args, Parser, Subcommand};
 use muxd::config::Config;
 use muxd::init::{ClusterPlan, next_steps, write_cluster};
 use muxd::keys::Network;
+use muxd::server::RunError;
+use muxd::telemetry;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// The operator must correct something (`EX_USAGE` of sysexits.h).
 const EXIT_USAGE: u8 = 64;
+
+/// The replica cannot go on (`EX_SOFTWARE`).
+const EXIT_CANNOT_GO_ON: u8 = 70;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -92,15 +97,50 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Init(args) => init(&args),
         Command::Check(args) => check(&args),
-        Command::Run(_) => Err("not built in yet".to_owned()),
+        Command::Run(args) => return run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("muxd: {message}");
-            ExitCode::from(EXIT_USAGE)
-        }
+        Err(why) => refuse(&why),
     }
+}
+
+fn run(args: &ConfigArgs) -> ExitCode {
+    let config = match Config::load(&args.config, &args.overrides) {
+        Ok(config) => config,
+        Err(error) => return refuse(&error.to_string()),
+    };
+    if let Err(error) = telemetry::init_logs(&config.log) {
+        return refuse(&error);
+    }
+    telemetry::exit_on_panic();
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return give_up(&error.to_string()),
+    };
+    let outcome = runtime.block_on(muxd::server::run(config));
+    // Whatever still runs must not hold up the end.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(RunError::Config(why)) => refuse(&why),
+        Err(RunError::Fatal(why)) => give_up(&why),
+    }
+}
+
+fn refuse(why: &str) -> ExitCode {
+    eprintln!("muxd: {why}");
+    ExitCode::from(EXIT_USAGE)
+}
+
+fn give_up(why: &str) -> ExitCode {
+    tracing::error!("{why}");
+    // The log may be filtered, and this is the last chance to say it.
+    eprintln!("muxd: {why}");
+    ExitCode::from(EXIT_CANNOT_GO_ON)
 }
 
 fn check(args: &ConfigArgs) -> Result<(), String> {
