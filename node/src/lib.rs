@@ -6,9 +6,10 @@
 //! * [`invoice`], [`onion`], [`screen`]: what payers see, and what is made of what they send.
 //! * [`link`], [`lnd`]: from LND's interceptor streams to the log and back.
 //! * [`api`]: the client API.
-//! * [`server`], [`telemetry`], [`shutdown`]: the process around them.
+//! * [`cli`], [`server`], [`telemetry`], [`shutdown`]: the process around them.
 
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod init;
 pub mod invoice;
