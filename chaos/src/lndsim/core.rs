@@ -29,6 +29,9 @@ mod settings;
 mod switch;
 mod views;
 
+#[cfg(test)]
+mod tests;
+
 pub use chain::Chain;
 pub use channel::Channel;
 pub use failure::{Code, Failure};

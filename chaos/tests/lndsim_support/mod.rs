@@ -173,6 +173,12 @@ impl Interception {
     }
 }
 
+/// Waits until the node is in such a state.
+pub async fn wait(running: &Running, mut condition: impl FnMut(&ctl::GetStateResponse) -> bool) {
+    let reached = running.wait_for(|core| condition(&core.state()));
+    tokio::time::timeout(SOON, reached).await.expect("the node does not get there");
+}
+
 pub fn preimage(n: u8) -> [u8; 32] {
     [n; 32]
 }

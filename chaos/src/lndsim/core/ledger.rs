@@ -42,12 +42,19 @@ impl Core {
     /// `Control.GetLedger`.
     #[must_use]
     pub fn ledger(&self) -> ctl::GetLedgerResponse {
-        let mut htlcs: Vec<&Htlc> = self.db.htlcs.values().collect();
-        htlcs.sort_by_key(|htlc| htlc.terms.arrival);
+        let keys = self.htlc_keys();
         ctl::GetLedgerResponse {
-            htlcs: htlcs.into_iter().map(|htlc| self.entry(htlc)).collect(),
+            htlcs: keys.into_iter().filter_map(|key| self.htlc(key)).collect(),
             complaints: self.db.complaints.clone(),
         }
+    }
+
+    /// Every HTLC, oldest first.
+    #[must_use]
+    pub fn htlc_keys(&self) -> Vec<HtlcKey> {
+        let mut htlcs: Vec<&Htlc> = self.db.htlcs.values().collect();
+        htlcs.sort_by_key(|htlc| htlc.terms.arrival);
+        htlcs.into_iter().map(|htlc| htlc.terms.key).collect()
     }
 
     /// `Control.GetHtlc`.

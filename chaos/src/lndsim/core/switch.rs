@@ -245,18 +245,23 @@ impl Core {
         drop(self.mailbox_add(key, Resolution::Fail(Failure::FrontNode(code))));
     }
 
-    /// What a correct client never does: it changes its mind about an HTLC.
+    /// What a correct client never does: it takes back an answer that may have had an effect. A FAIL or
+    /// RESUME that was lost in a crash had none, and the HTLC may be judged anew.
     fn watch_verdict(&mut self, key: HtlcKey, action: &Action) {
         let Some(htlc) = self.db.htlcs.get(&key) else { return };
-        let verdict = match action {
-            Action::Settle(_) => "SETTLE",
-            Action::Fail(_) => "FAIL",
-            Action::Resume { .. } => "RESUME",
-        };
+        let on_chain = self.mem.held.get(&key) == Some(&true);
         let taken = |entry: &&AnswerEntry| entry.error.is_empty();
-        let before = htlc.progress.answers.iter().rev().find(taken).map(|entry| entry.action.clone());
-        if let Some(before) = before.filter(|before| !before.starts_with(verdict)) {
-            self.complain(format!("{key}: answered {before}, then {verdict}"));
+        let before = htlc.progress.answers.iter().rev().find(taken).map_or("", |entry| entry.action.as_str());
+        let (now, taken_back) = match action {
+            Action::Settle(_) => {
+                ("SETTLE", on_chain && before == "FAIL" || htlc.progress.forwarded.is_some())
+            }
+            Action::Fail(_) => ("FAIL", before == "SETTLE" || htlc.progress.forwarded.is_some()),
+            Action::Resume { .. } => ("RESUME", before == "SETTLE"),
+        };
+        if taken_back {
+            let text = format!("{key}: answered {before}, then {now}");
+            self.complain(text);
         }
     }
 

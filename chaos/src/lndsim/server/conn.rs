@@ -51,6 +51,15 @@ impl Connections {
         self.each(which, |handle| handle.cut.cancel());
     }
 
+    /// Resets later what is open now.
+    pub(super) fn cutter(&self, which: Option<ConnId>) -> impl FnOnce() + Send + use<> {
+        let mut tokens = Vec::new();
+        let open = self.open.lock();
+        let chosen = open.iter().filter(|(id, _)| which.is_none_or(|which| which == **id));
+        tokens.extend(chosen.map(|(_, handle)| handle.cut.clone()));
+        move || tokens.iter().for_each(CancellationToken::cancel)
+    }
+
     /// Lets nothing pass any more on one connection, or all.
     pub(super) fn stall(&self, which: Option<ConnId>) {
         self.each(which, |handle| handle.stalled.store(true, Ordering::Relaxed));

@@ -6,7 +6,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{
-    super::core::{Command, HtlcKey, Input, Rejected, Reply},
+    super::core::{Command, Core, HtlcKey, Input, Rejected, Reply},
     lazy::Messages,
     node::Node,
 };
@@ -51,6 +51,7 @@ impl ControlService {
 
 #[tonic::async_trait]
 impl Control for ControlService {
+    type StreamLedgerStream = Messages<ctl::HtlcEntry>;
     type SubscribeOutcomesStream = Messages<ctl::Outcome>;
 
     async fn get_state(&self, _request: Request<ctl::GetStateRequest>) -> Answer<ctl::GetStateResponse> {
@@ -59,6 +60,17 @@ impl Control for ControlService {
 
     async fn get_ledger(&self, _request: Request<ctl::GetLedgerRequest>) -> Answer<ctl::GetLedgerResponse> {
         Ok(Response::new(self.node.read(|core| core.ledger())))
+    }
+
+    async fn stream_ledger(
+        &self,
+        request: Request<ctl::StreamLedgerRequest>,
+    ) -> Answer<Self::StreamLedgerStream> {
+        let skip = usize::try_from(request.into_inner().skip).unwrap_or(usize::MAX);
+        let keys = self.node.read(Core::htlc_keys).into_iter().skip(skip);
+        let node = Arc::clone(&self.node);
+        let entries = keys.filter_map(move |key| node.read(|core| core.htlc(key)).map(Ok));
+        Ok(Response::new(Box::pin(tokio_stream::iter(entries))))
     }
 
     async fn add_htlc(&self, request: Request<ctl::AddHtlcRequest>) -> Answer<ctl::AddHtlcResponse> {

@@ -59,6 +59,8 @@ pub(super) struct StreamPort {
 struct Inner {
     core: Core,
     journal: Journal,
+    /// Nothing happens any more, whatever tasks are still around.
+    killed: bool,
 }
 
 /// The core with everything it acts on.
@@ -94,7 +96,7 @@ impl Node {
     ) -> Self {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
-            inner: Mutex::new(Inner { core, journal }),
+            inner: Mutex::new(Inner { core, journal, killed: false }),
             streams: Mutex::default(),
             streams_total: AtomicU64::new(0),
             connections: Connections::default(),
@@ -129,6 +131,9 @@ impl Node {
     /// Carries out one input: journal first, then everything else.
     pub(super) fn apply(&self, input: Input) -> Result<Reply, Rejected> {
         let mut inner = self.inner.lock();
+        if inner.killed {
+            return Err(Rejected::Precondition("the node was killed".to_owned()));
+        }
         let handled = inner.core.handle(input, self.now_ms());
         let (mut records, mut rest): (Vec<Record>, Vec<Output>) = (Vec::new(), Vec::new());
         for output in handled.outputs {
@@ -145,6 +150,13 @@ impl Node {
         drop(inner);
         self.timer.notify_one();
         handled.reply
+    }
+
+    /// The end, without any ceremony: no input is taken and nothing is written any more.
+    pub(super) fn kill(&self) {
+        self.inner.lock().killed = true;
+        self.stop.cancel();
+        self.connections.reset(None);
     }
 
     fn route(&self, output: Output) {
@@ -191,14 +203,14 @@ impl Node {
 
     fn reset(&self, of: Option<StreamId>, gracefully: bool) {
         let Some(which) = self.connection_of(of) else { return };
-        let connections = self.connections.clone();
         if gracefully {
+            let now_open = self.connections.cutter(which);
             tokio::spawn(async move {
                 tokio::time::sleep(GRACE).await;
-                connections.reset(which);
+                now_open();
             });
         } else {
-            connections.reset(which);
+            self.connections.reset(which);
         }
     }
 

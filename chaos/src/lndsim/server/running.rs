@@ -195,7 +195,7 @@ fn spawn(node: &Arc<Node>, config: &Config, listener: TcpListener, control: TcpL
 
 type Serving = std::pin::Pin<Box<dyn Future<Output = Result<(), tonic::transport::Error>> + Send>>;
 
-/// A running node. Dropping it kills it, as SIGKILL would: what is in the journal stays.
+/// A running node. Dropping it kills it, as [`Self::kill`] does: what is in the journal stays.
 pub struct Running {
     node: Arc<Node>,
     ready: Ready,
@@ -275,6 +275,12 @@ impl Running {
         self.node.stop.cancelled().await;
     }
 
+    /// The end of the process, as SIGKILL would bring it; its ports are free when this returns.
+    pub async fn kill(mut self) {
+        self.node.kill();
+        self.tasks.shutdown().await;
+    }
+
     /// An orderly stop: streams are told, then everything ends.
     pub async fn stop(mut self) {
         let down = ctl::restart_request::Phase { power: Power::Down.into(), duration_ms: u64::MAX };
@@ -289,8 +295,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.node.stop.cancel();
-        self.node.connections.reset(None);
+        self.node.kill();
         self.tasks.abort_all();
     }
 }
