@@ -6,10 +6,9 @@
 //! * [`invoice`], [`onion`], [`screen`]: what payers see, and what is made of what they send.
 //! * [`link`], [`lnd`]: from LND's interceptor streams to the log and back.
 //! * [`api`]: the client API.
-//! * [`cli`], [`server`], [`telemetry`], [`shutdown`]: the process around them.
 
 pub mod api;
-pub mod cli;
+mod assign;
 pub mod config;
 pub mod init;
 pub mod invoice;
@@ -19,6 +18,3 @@ pub mod lnd;
 pub mod onion;
 pub mod screen;
 pub mod secrets;
-pub mod server;
-pub mod shutdown;
-pub mod telemetry;

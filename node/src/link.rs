@@ -8,12 +8,21 @@
 //! * [`LinksConfig`], [`Screener`]: what it is given.
 //! * [`LinkStatus`]: what it shows.
 
+mod answers;
 mod config;
+mod core;
+mod finals;
 mod links;
+mod measure;
+mod ownership;
+mod rescue;
 mod screener;
 mod status;
+mod stream;
+mod supervisor;
+mod watch;
 
 pub use config::{AssignConfig, LinkTiming, LinksConfig, RescueConfig};
 pub use links::Links;
-pub use screener::{Failure, ScreenContext, Screened, Screener};
+pub use screener::{ClusterScreener, Failure, ScreenContext, Screened, Screener};
 pub use status::{LinkPhase, LinkStatus};

@@ -1,6 +1,9 @@
-use crate::lnd::FrontNodeConfig;
+use crate::config;
+use crate::keys::ClusterKeys;
+use crate::lnd::{EndpointConfig, FrontNodeConfig};
+use mux_raft::machine::model::FrontNodePolicy;
 use mux_raft::types::{BlockHeight, ReplicaId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What links and their assignment need to know.
@@ -16,6 +19,56 @@ pub struct LinksConfig {
     pub rescue: RescueConfig,
     /// How the leader assigns links.
     pub assign: AssignConfig,
+}
+
+impl LinksConfig {
+    /// From a replica's configuration. The front nodes' virtual scids follow from the cluster's keys.
+    #[must_use]
+    pub fn from_config(config: &config::Config, keys: &ClusterKeys) -> Self {
+        let mut scids = BTreeSet::new();
+        let front_nodes = config.front_nodes.iter().map(|front| {
+            let scid = keys.virtual_scid(&front.pubkey, 0, &|scid| scids.contains(&scid));
+            scids.insert(scid);
+            front_node(front, scid)
+        });
+        Self {
+            front_nodes: front_nodes.collect(),
+            network: config.cluster.network.name().to_owned(),
+            timing: LinkTiming {
+                quorum_patience: Duration::from_millis(config.links.quorum_lost_after_ms),
+                degraded_after: Duration::from_millis(config.links.degraded_after_ms),
+                ..LinkTiming::default()
+            },
+            rescue: RescueConfig {
+                margin_blocks: config.links.rescue_margin_blocks,
+                force_close: config.links.rescue,
+            },
+            assign: AssignConfig { zones: config.cluster.zones.clone(), ..AssignConfig::default() },
+        }
+    }
+}
+
+fn front_node(front: &config::FrontNode, scid: u64) -> FrontNodeConfig {
+    FrontNodeConfig {
+        node: front.pubkey,
+        alias: front.alias.clone(),
+        endpoints: front
+            .endpoints
+            .iter()
+            .map(|endpoint| EndpointConfig {
+                address: endpoint.address.clone(),
+                tls_cert: endpoint.tls_cert.clone(),
+            })
+            .collect(),
+        macaroon: front.macaroon.clone(),
+        zone: front.zone.clone(),
+        policy: FrontNodePolicy {
+            scid,
+            fee_base_msat: front.fee_base_msat,
+            fee_ppm: front.fee_ppm,
+            cltv_delta: front.cltv_delta,
+        },
+    }
 }
 
 /// Times of a link. Safety does not depend on them.
@@ -86,6 +139,8 @@ pub struct AssignConfig {
     pub gone_after: Duration,
     /// The same for one that has never acknowledged this leader.
     pub never_heard_after: Duration,
+    /// In a quiet log the leader proposes a tick this often, to see who acknowledges it.
+    pub probe_interval: Duration,
     /// A link that its owner reports down for this long is given to another replica.
     pub down_after: Duration,
     /// A session not reported on for this long is given to another replica.
@@ -101,8 +156,9 @@ impl Default for AssignConfig {
         Self {
             zones: BTreeMap::new(),
             interval: Duration::from_millis(100),
-            gone_after: Duration::from_millis(700),
+            gone_after: Duration::from_millis(600),
             never_heard_after: Duration::from_millis(300),
+            probe_interval: Duration::from_millis(200),
             down_after: Duration::from_secs(2),
             silent_after: Duration::from_secs(3),
             move_interval: Duration::from_secs(10),

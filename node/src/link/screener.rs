@@ -1,5 +1,8 @@
 //! What a link asks of the keys: the seam to onions and payment secrets.
 
+mod cluster;
+
+pub use cluster::ClusterScreener;
 use mux_proto::lnrpc::failure::FailureCode;
 use mux_proto::routerrpc::ForwardHtlcInterceptRequest;
 use mux_raft::machine::command::HtlcOffer;
@@ -26,17 +29,22 @@ pub trait Screener: Send + Sync + 'static {
 pub struct ScreenContext {
     /// What invoices announced under this scid.
     pub policy: FrontNodePolicy,
-    /// For the failure's `height` field; 0: unknown.
-    pub height: BlockHeight,
+    /// For the failure's `height` field, if it is known.
+    pub height: Option<BlockHeight>,
 }
 
 /// What the checks say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Screened {
-    /// Not for the virtual node.
+    /// Not for the virtual node, or not acceptable and on chain, where nothing can be said.
     Foreign,
     /// Never acceptable, whatever the state.
-    Reject(Failure),
+    Reject {
+        /// How it sounds.
+        failure: Failure,
+        /// What was wrong; for metric labels, never told to payers.
+        cause: &'static str,
+    },
     /// To be offered to the cluster.
     Offer(Box<HtlcOffer>),
 }

@@ -17,9 +17,7 @@ pub fn node(number: u8) -> NodePubkey {
 }
 
 pub fn preimage(number: u8) -> Preimage {
-    let mut bytes = [0x5c; 32];
-    bytes[0] = number;
-    Preimage(bytes)
+    Preimage([number; 32])
 }
 
 pub fn hash(number: u8) -> PaymentHash {

@@ -1,0 +1,157 @@
+//! Sessions: LinkUp, reports, LinkDown, and noticing that a session was lost.
+
+use super::stream::{Stage, Up};
+use super::{LinkCore, MonoMs, Output, Pending, REJECTED_RETRY_MS};
+use mux_raft::consensus::Committed;
+use mux_raft::machine::model::FrontNode;
+use mux_raft::machine::{Command, Rejection, Reply, State};
+use std::collections::BTreeSet;
+
+impl LinkCore {
+    /// Whether the session that this stream believes in is still the log's. If not, the stream's HTLCs are
+    /// not live, and it needs a new session.
+    pub(super) fn watch_session(&mut self, state: &State) {
+        let me = self.config.me;
+        let Some(stream) = &mut self.stream else { return };
+        let Some(up) = stream.up else { return };
+        if state.applied().index < up.index {
+            return;
+        }
+        let session = state.front_node(&self.config.node).and_then(|front| front.session.as_ref());
+        match session {
+            Some(session) if session.id == up.session && session.owner == me => {
+                self.report_due |= session.confirmed_term < state.applied().term;
+            }
+            Some(_) | None => {
+                stream.up = None;
+                stream.rename();
+            }
+        }
+    }
+
+    pub(super) fn pump_session(&mut self, state: &State, now: MonoMs) {
+        let front = state.front_node(&self.config.node);
+        if self.stream.is_none() {
+            self.pump_link_down(front, now);
+            return;
+        }
+        self.pump_barrier(now);
+        self.pump_link_up(front, now);
+        self.pump_report(state, now);
+    }
+
+    fn pump_barrier(&mut self, now: MonoMs) {
+        let Some(stream) = &mut self.stream else { return };
+        if self.quorum && !stream.barrier_passed && !stream.barrier_asked && now >= stream.barrier_retry_at {
+            stream.barrier_asked = true;
+            self.outputs.push_back(Output::Barrier { stream: stream.number });
+        }
+    }
+
+    fn pump_link_up(&mut self, front: Option<&FrontNode>, now: MonoMs) {
+        let Some(stream) = &self.stream else { return };
+        let assigned = front.is_some_and(|front| front.assigned == Some(self.config.me));
+        if !assigned || !self.quorum || stream.up.is_some() || now < stream.link_up_retry_at {
+            return;
+        }
+        let number = stream.number;
+        let pending = |pending: &Pending| matches!(pending, Pending::LinkUp { stream } if *stream == number);
+        if self.proposals.values().any(pending) {
+            return;
+        }
+        let command = Command::LinkUp { node: self.config.node, replica: self.config.me, stream: stream.id };
+        self.propose(Pending::LinkUp { stream: number }, command);
+    }
+
+    pub(super) fn link_up_done(&mut self, number: u64, committed: Committed, state: &State, now: MonoMs) {
+        let Some(stream) = self.stream.as_mut().filter(|stream| stream.number == number) else { return };
+        let Reply::Session(session) = committed.reply else {
+            // A name that stood for an earlier session is not taken again.
+            stream.rename();
+            stream.link_up_retry_at = now.saturating_add(REJECTED_RETRY_MS);
+            return;
+        };
+        stream.up = Some(Up { session, index: committed.at.index, reported: false });
+        // The entry is applied here, so everything committed before it is, too.
+        stream.barrier_passed = true;
+        stream.degraded = false;
+        self.report_due = true;
+        self.offer_again();
+        self.advance_all(state, now);
+    }
+
+    /// Whatever was recorded under an earlier session is live again only when it is offered in this one.
+    fn offer_again(&mut self) {
+        let Some(stream) = &mut self.stream else { return };
+        let again: Vec<_> = stream
+            .offers
+            .iter()
+            .filter(|(_, offer)| matches!(offer.stage, Stage::Held | Stage::Proposed(_)))
+            .map(|(htlc, _)| *htlc)
+            .collect();
+        for htlc in again {
+            stream.enqueue(htlc);
+        }
+    }
+
+    fn pump_report(&mut self, state: &State, now: MonoMs) {
+        let Some(stream) = &self.stream else { return };
+        let Some(up) = stream.up else { return };
+        let due = self.report_due || now.saturating_sub(self.reported_at) >= self.config.report_interval_ms;
+        let number = stream.number;
+        let pending = |pending: &Pending| matches!(pending, Pending::Report { stream } if *stream == number);
+        if !due || !self.quorum || self.proposals.values().any(pending) {
+            return;
+        }
+        self.report_due = false;
+        self.reported_at = now;
+        let command = Command::LinkReport {
+            node: self.config.node,
+            session: up.session,
+            tip: self.tip,
+            inactive_channels: self.inactive_channels(state),
+        };
+        self.propose(Pending::Report { stream: number }, command);
+    }
+
+    /// Channels with HTLCs that are not known to be active. Before LND told, none is.
+    fn inactive_channels(&self, state: &State) -> Vec<u64> {
+        let recorded = state
+            .htlcs_of(&self.config.node)
+            .filter(|htlc| !htlc.gone && !htlc.final_state.is_final())
+            .map(|htlc| htlc.key.chan_id);
+        let outstanding = self.stream.iter().flat_map(|stream| stream.offers.keys()).map(|htlc| htlc.chan_id);
+        let channels: BTreeSet<u64> = recorded.chain(outstanding).collect();
+        let is_active = |channel: &u64| self.active_channels.as_ref().is_some_and(|a| a.contains(channel));
+        channels.into_iter().filter(|channel| !is_active(channel)).collect()
+    }
+
+    pub(super) fn report_done(&mut self, number: u64, reply: &Reply) {
+        let Some(stream) = self.stream.as_mut().filter(|stream| stream.number == number) else { return };
+        match reply {
+            Reply::Rejected(Rejection::StaleSession | Rejection::NotAssigned) => {
+                if stream.up.take().is_some() {
+                    stream.rename();
+                }
+            }
+            Reply::Rejected(rejection) => {
+                tracing::warn!(node = %self.config.node.short(), %rejection, "report was not taken");
+            }
+            _ => stream.up.iter_mut().for_each(|up| up.reported = true),
+        }
+    }
+
+    /// While no stream is open, the log must not think one is: also after a restart, and after a LinkUp
+    /// whose outcome nobody knew.
+    fn pump_link_down(&mut self, front: Option<&FrontNode>, now: MonoMs) {
+        let session = front.and_then(|front| front.session.as_ref());
+        let Some(session) = session.filter(|session| session.owner == self.config.me) else { return };
+        let pending = |pending: &Pending| matches!(pending, Pending::LinkDown);
+        if !self.quorum || now < self.down_retry_at || self.proposals.values().any(pending) {
+            return;
+        }
+        self.down_retry_at = now.saturating_add(REJECTED_RETRY_MS);
+        let command = Command::LinkDown { node: self.config.node, session: session.id };
+        self.propose(Pending::LinkDown, command);
+    }
+}

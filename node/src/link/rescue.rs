@@ -1,0 +1,39 @@
+//! Closing a channel so that LND claims a settled HTLC on chain.
+
+use crate::lnd::{LndClient, LndError};
+use mux_proto::lnrpc::{ChannelPoint, channel_point::FundingTxid};
+use tonic::Code;
+
+/// Force-closes the channel with this short id.
+pub(super) async fn force_close(client: &LndClient, chan_id: u64) -> Result<(), LndError> {
+    const CALL: &str = "CloseChannel";
+    let refuse = |message: &str| LndError::Rpc { call: CALL, code: Code::NotFound, message: message.into() };
+    let channels = client.list_channels().await?;
+    let channel = channels.iter().find(|channel| channel.chan_id == chan_id);
+    let channel = channel.ok_or_else(|| refuse("the channel is not open"))?;
+    let point =
+        parse_point(&channel.channel_point).ok_or_else(|| refuse("LND's channel point is unreadable"))?;
+    client.force_close(point).await
+}
+
+/// `txid:index`.
+fn parse_point(text: &str) -> Option<ChannelPoint> {
+    let (txid, index) = text.split_once(':')?;
+    Some(ChannelPoint {
+        output_index: index.parse().ok()?,
+        funding_txid: Some(FundingTxid::FundingTxidStr(txid.to_owned())),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channel_points_are_read_as_lnd_prints_them() {
+        let point = parse_point("ab:7").unwrap();
+        assert_eq!(point.output_index, 7);
+        assert_eq!(point.funding_txid, Some(FundingTxid::FundingTxidStr("ab".into())));
+        assert!(parse_point("ab").is_none() && parse_point("ab:x").is_none());
+    }
+}
