@@ -1,6 +1,15 @@
 //! Clocks, and the log clock that turns them into log time.
 //!
-//! [`Clock`] is where wall and monotonic time enter a replica; nothing else asks the operating system.
+//! [`Clock`] is where wall and monotonic time enter a replica; nothing else asks the operating system for the
+//! time of day. [`LogClock`] is what the leader stamps entries with: last log time plus elapsed monotonic
+//! time, drawn gently towards the wall clock, with steps only when a majority of wall clocks agree. It is a
+//! pure struct: time is an argument.
+
+mod log_clock;
+mod offset_clock;
+
+pub use log_clock::{Agreement, Judgement, LogClock};
+pub use offset_clock::OffsetClock;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

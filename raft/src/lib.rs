@@ -8,10 +8,13 @@
 //! * [`machine`]: commands, state and `apply`. Pure: no IO, no clock, no randomness, no tokio.
 
 pub mod clock;
+mod codec;
 pub mod consensus;
 pub mod local;
+mod log;
 pub mod machine;
 pub mod network;
 pub mod replica;
+mod snapshot;
 pub mod store;
 pub mod types;

@@ -1,7 +1,33 @@
 //! The network between replicas: gRPC over mutual TLS.
 //!
-//! * [`links`]: a switch for the traffic between two replicas, for tests and fault injection.
+//! Every call says which cluster it is for, who sends it and whom it addresses; the receiver checks all three,
+//! the sender's certificate among them, before it does anything. Two connections lead to each peer, one for
+//! snapshots and one for everything else; they stay open. All deadlines are this module's own: openraft sets
+//! none.
+//!
+//! * [`tls`][]: certificates and names.
+//! * [`peers`][]: connections.
+//! * [`peer_client`][]: openraft's view of a peer.
+//! * [`append_stream`][]: pipelined replication, the sending end.
+//! * [`guard`][]: who may call.
+//! * [`transport`][]: Raft's service.
+//! * [`incoming_snapshot`][]: receives a snapshot into a file.
+//! * [`links`][]: a switch for the traffic between two replicas, for tests and fault injection.
 
+mod append_stream;
+mod guard;
+mod incoming_snapshot;
 mod links;
+mod peer_client;
+mod peers;
+mod tls;
+mod transport;
 
+pub(crate) use guard::Guard;
 pub use links::Links;
+pub(crate) use peers::{Lane, Peers};
+pub(crate) use tls::TlsMaterial;
+pub(crate) use transport::{Clearance, Heard, Transport};
+
+/// The largest message that is sent or taken. A batch of entries is cut at 1 MiB by the log.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 8 << 20;

@@ -4,22 +4,53 @@
 //! [`Replica::shutdown`]. Any I/O error of log, vote or snapshot, and any committed command this program does
 //! not know, stops the replica for good ([`Replica::stopped`]): there is no retry, since what the disk holds
 //! is then unknown. The process is expected to exit (70) and be restarted.
+//!
+//! * [`startup`][]: opens and recovers; [`founding`]: who founds a new cluster, and who must not vote.
+//! * [`propose`], [`read`], [`transfer`]: what [`Consensus`] promises; [`gateway`]: the leader's side of it.
+//! * [`leader_duty`], [`time_keeper`]: log time. [`status_keeper`]: status and gauges.
+//! * [`latch`][]: why a replica stopped.
 
 mod config;
+mod core;
+mod directory;
+mod founding;
+mod gateway;
+pub(crate) mod latch;
+mod leader_duty;
+mod propose;
+pub(crate) mod raft;
+mod read;
+mod startup;
+mod status_keeper;
+mod time_keeper;
+mod transfer;
 
 use crate::consensus::{Committed, Consensus, ProposeError, RaftStatus, StateCell};
+use crate::log::LogStore;
 use crate::machine::{Command, RequestId};
 use crate::types::{LogIndex, ReplicaId};
 pub use config::{ReplicaConfig, SnapshotConfig, StartError, Timing, TlsPaths, Wiring};
+use core::Core;
+use directory::DataDirectory;
+use startup::Started;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
-/// A running replica. See the module.
+/// openraft gets this long to end its tasks.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Calls under way get this long to end.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A running replica. Dropping it stops it, as [`Replica::shutdown`] does, without waiting for it.
 #[derive(Debug)]
 pub struct Replica {
-    cell: Arc<StateCell>,
-    status: watch::Sender<RaftStatus>,
-    stopped: watch::Sender<Option<String>>,
+    core: Arc<Core>,
+    stop: CancellationToken,
+    closed: watch::Receiver<bool>,
 }
 
 impl Replica {
@@ -36,57 +67,104 @@ impl Replica {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start_with(_config: ReplicaConfig, _wiring: Wiring) -> Result<Arc<Self>, StartError> {
-        Err(StartError::Config("consensus is not built into this version yet".into()))
+    pub async fn start_with(config: ReplicaConfig, wiring: Wiring) -> Result<Arc<Self>, StartError> {
+        let started = Box::pin(startup::start(config, wiring)).await?;
+        let core = Arc::clone(&started.core);
+        let stop = CancellationToken::new();
+        let (closed_sender, closed) = watch::channel(false);
+        tokio::spawn(supervise(started, stop.clone(), closed_sender));
+        Ok(Arc::new(Self { core, stop, closed }))
     }
 
     /// Stops taking part, writes what is queued, closes the store. Idempotent.
-    pub async fn shutdown(&self) {}
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        let mut closed = self.closed.clone();
+        let _ = closed.wait_for(|closed| *closed).await;
+    }
 
     /// Waits until the replica has stopped because it cannot go on (I/O error, unknown command), and says
     /// why. Never returns after a mere [`Replica::shutdown`].
     pub async fn stopped(&self) -> String {
-        let mut receiver = self.stopped.subscribe();
-        loop {
-            if let Some(reason) = receiver.borrow_and_update().clone() {
-                return reason;
-            }
-            if receiver.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
+        self.core.latch.tripped().await
     }
 
     /// The applied state, shareable.
     #[must_use]
     pub fn cell(&self) -> Arc<StateCell> {
-        Arc::clone(&self.cell)
+        Arc::clone(&self.core.cell)
     }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Runs the replica's tasks until it is stopped or cannot go on, then closes everything in order: first the
+/// listener, so that nobody is promised anything any more; then consensus; then the log; then the lock.
+async fn supervise(started: Started, stop: CancellationToken, closed: watch::Sender<bool>) {
+    let Started { core, log, directory, clearance, server, stop_serving } = started;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(status_keeper::keep_status(Arc::clone(&core), stop.clone()));
+    tasks.spawn(leader_duty::lead(Arc::clone(&core), stop.clone()));
+    if !clearance.is_given() {
+        tasks.spawn(founding::found_or_join(Arc::clone(&core), clearance, stop.clone()));
+    }
+    let reason = tokio::select! {
+        () = stop.cancelled() => None,
+        reason = core.latch.tripped() => Some(reason),
+    };
+    core.status.send_modify(|status| {
+        status.leads = false;
+        status.quorum = false;
+        status.fatal.clone_from(&reason);
+    });
+    stop.cancel();
+    stop_serving.cancel();
+    close(&core, log, server, directory).await;
+    while tasks.join_next().await.is_some() {}
+    closed.send_replace(true);
+}
+
+async fn close(core: &Core, log: LogStore, server: JoinHandle<()>, directory: DataDirectory) {
+    match timeout(SHUTDOWN_TIMEOUT, core.raft.shutdown()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "consensus ended badly"),
+        Err(_) => tracing::error!("consensus did not end in time"),
+    }
+    let server_handle = server.abort_handle();
+    if timeout(SERVER_TIMEOUT, server).await.is_err() {
+        server_handle.abort();
+    }
+    log.close().await;
+    drop(directory);
 }
 
 #[async_trait::async_trait]
 impl Consensus for Replica {
     async fn propose(
         &self,
-        _command: Command,
-        _request_id: Option<RequestId>,
+        command: Command,
+        request_id: Option<RequestId>,
     ) -> Result<Committed, ProposeError> {
-        Err(ProposeError::Unavailable("not started".into()))
+        self.core.propose(command, request_id).await
     }
 
     async fn read_barrier(&self) -> Result<LogIndex, ProposeError> {
-        Err(ProposeError::Unavailable("not started".into()))
+        self.core.read_barrier().await
     }
 
     fn state(&self) -> &StateCell {
-        &self.cell
+        &self.core.cell
     }
 
     fn status(&self) -> watch::Receiver<RaftStatus> {
-        self.status.subscribe()
+        self.core.status.subscribe()
     }
 
-    async fn transfer_leader(&self, _target: Option<ReplicaId>) -> Result<ReplicaId, ProposeError> {
-        Err(ProposeError::Unavailable("not started".into()))
+    async fn transfer_leader(&self, target: Option<ReplicaId>) -> Result<ReplicaId, ProposeError> {
+        self.core.transfer_leader(target).await
     }
 }

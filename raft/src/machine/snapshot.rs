@@ -6,6 +6,7 @@
 
 use super::index::Index;
 use super::state::{Core, State};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The format of snapshots written here.
 pub const SNAPSHOT_FORMAT: u16 = 1;
@@ -45,7 +46,7 @@ impl State {
         let mut bytes = Vec::with_capacity(HEADER_LEN);
         bytes.extend(SNAPSHOT_FORMAT.to_le_bytes());
         bytes.extend([0; 8 + 32]);
-        let bytes = postcard::to_extend(&self.core, bytes).expect("the records are plain data");
+        let bytes = postcard::to_extend(self, bytes).expect("the records are plain data");
         let checksum = crc32c::crc32c(&bytes);
         let mut bytes = bytes;
         bytes.extend(checksum.to_le_bytes());
@@ -70,13 +71,11 @@ impl State {
         }
         let (_, records) = body.split_first_chunk::<HEADER_LEN>().ok_or_else(truncated)?;
         let malformed = |why: String| SnapshotError::Malformed(why);
-        let (core, rest) =
-            postcard::take_from_bytes::<Core>(records).map_err(|error| malformed(error.to_string()))?;
+        let (state, rest) =
+            postcard::take_from_bytes::<Self>(records).map_err(|error| malformed(error.to_string()))?;
         if !rest.is_empty() {
             return Err(malformed(format!("{} bytes too many", rest.len())));
         }
-        let mut state = Self { core, index: Index::default() };
-        state.rebuild_index();
         Ok(state)
     }
 
@@ -84,5 +83,20 @@ impl State {
     pub(super) fn rebuild_index(&mut self) {
         self.index = Index::of(&self.core);
         self.refresh_heights();
+    }
+}
+
+impl Serialize for State {
+    /// The records only; see [`State::encode_snapshot`] for a form with a version and a checksum.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.core.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for State {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut state = Self { core: Core::deserialize(deserializer)?, index: Index::default() };
+        state.rebuild_index();
+        Ok(state)
     }
 }

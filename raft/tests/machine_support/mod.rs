@@ -17,7 +17,9 @@ pub fn node(number: u8) -> NodePubkey {
 }
 
 pub fn preimage(number: u8) -> Preimage {
-    Preimage([number; 32])
+    let mut bytes = [0x5c; 32];
+    bytes[0] = number;
+    Preimage(bytes)
 }
 
 pub fn hash(number: u8) -> PaymentHash {

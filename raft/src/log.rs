@@ -1,0 +1,20 @@
+//! The Raft log: in memory for readers, on disk for keeps.
+//!
+//! `append` puts entries in memory, where they are readable at once, and returns; one thread owns the
+//! [engine](crate::store), drains its queue, writes one batch, syncs it and only then completes callbacks, in
+//! the order of the appends. Votes, truncation and purge go through the same queue, so nothing overtakes
+//! anything: a vote is durable before any entry of its term, a truncation before the entries that replace
+//! what it cut. Any error stops the replica: the thread never calls the engine again.
+//!
+//! * [`memory`][]: the un-purged tail that serves all reads.
+//! * [`writer`][]: the thread.
+//! * [`log_store`][]: both behind openraft's traits.
+
+mod log_store;
+mod memory;
+mod writer;
+
+pub(crate) use log_store::LogStore;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+use super::memory::LogMemory;
+use super::writer::{CommittedMark, Job, Writer};
+use crate::codec::{entry, marks};
+use crate::replica::latch::Latch;
+use crate::replica::raft::{Entry, LogId, TypeConfig, Vote};
+use crate::store::{EngineError, Identity, OpenEngine, Record};
+use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use openraft::{OptionalSend, RaftLogReader};
+use parking_lot::RwLock;
+use std::fmt::Debug;
+use std::io;
+use std::ops::RangeBounds;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// Jobs waiting for the writing thread; a full queue slows the proposers down.
+const QUEUE_CAPACITY: usize = 4096;
+/// Entries sent to a follower in one message, at most.
+const READ_BYTES_MAX: usize = 1 << 20;
+
+/// The log behind openraft's traits. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct LogStore {
+    memory: Arc<RwLock<LogMemory>>,
+    committed: CommittedMark,
+    jobs: mpsc::Sender<Job>,
+}
+
+impl LogStore {
+    /// Opens the store in a directory, checks all of it and starts the writing thread. Blocks.
+    pub(crate) fn open(
+        opener: &dyn OpenEngine,
+        dir: &Path,
+        identity: Identity,
+        latch: Latch,
+    ) -> Result<Self, EngineError> {
+        let (engine, loaded) = opener.open(dir, identity)?;
+        let store_id = hex::encode(loaded.store_id);
+        let (memory, garbage) =
+            LogMemory::load(loaded).map_err(|error| EngineError::Damaged(error.to_string()))?;
+        tracing::info!(%store_id, last = ?memory.last(), purged = ?memory.purged, "opened the log");
+        let (jobs, receiver) = mpsc::channel(QUEUE_CAPACITY);
+        let committed = CommittedMark::default();
+        let writer = Writer::new(engine, receiver, Arc::clone(&committed), garbage, latch);
+        std::thread::Builder::new().name("mux-log".into()).spawn(move || writer.run()).map_err(|error| {
+            EngineError::Io { doing: "starting the log's thread", reason: error.to_string() }
+        })?;
+        Ok(Self { memory: Arc::new(RwLock::new(memory)), committed, jobs })
+    }
+
+    /// Whether nothing was ever written.
+    pub(crate) fn is_pristine(&self) -> bool {
+        let memory = self.memory.read();
+        memory.last().is_none() && memory.vote.is_none()
+    }
+
+    /// Writes what is queued and closes the store.
+    pub(crate) async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.jobs.send(Job::Stop { done }).await.is_ok() {
+            let _ = closed.await;
+        }
+    }
+
+    async fn send(&self, job: Job) -> io::Result<()> {
+        self.jobs.send(job).await.map_err(|_| io::Error::other("the log's thread has ended"))
+    }
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> io::Result<Vec<Entry>> {
+        Ok(self.memory.read().range(range))
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        Ok(self.memory.read().vote)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        Ok(self.memory.read().first_of_range(start..end, READ_BYTES_MAX))
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
+        let memory = self.memory.read();
+        Ok(LogState { last_purged_log_id: memory.purged, last_log_id: memory.last() })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        let (done, durable) = oneshot::channel();
+        self.send(Job::Vote { bytes: marks::encode_vote(vote), done }).await?;
+        durable.await.map_err(|_| io::Error::other("the log's thread has ended"))??;
+        self.memory.write().vote = Some(*vote);
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        // Written with the next batch: it only saves re-applying less at a restart.
+        self.memory.write().committed = committed;
+        *self.committed.lock() = committed;
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        Ok(self.memory.read().committed)
+    }
+
+    async fn append<I>(&mut self, entries: I, done: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut records = Vec::new();
+        {
+            let mut memory = self.memory.write();
+            for entry in entries {
+                let bytes = entry::encode(&entry).map_err(io::Error::other)?;
+                let index = entry.log_id.index;
+                memory.push(entry, bytes.len()).map_err(io::Error::other)?;
+                records.push(Record { index, bytes });
+            }
+        }
+        self.send(Job::Append { records, done }).await
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        let removed = self.memory.write().truncate_after(last);
+        self.send(Job::Truncate(removed)).await
+    }
+
+    async fn purge(&mut self, upto: LogId) -> io::Result<()> {
+        let removed = self.memory.write().purge(upto);
+        self.send(Job::Purge { upto, removed }).await
+    }
+}

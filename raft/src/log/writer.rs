@@ -1,0 +1,220 @@
+use super::memory::Removed;
+use crate::codec::marks;
+use crate::replica::latch::Latch;
+use crate::replica::raft::{LogId, TypeConfig};
+use crate::store::{Change, Engine, EngineError, Mark, Record};
+use openraft::storage::IOFlushed;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+
+/// More entries in a batch gain nothing, they only add latency.
+const BATCH_ENTRIES_MAX: usize = 256;
+/// Must stay below one segment of sled (512 KiB), or a segment could be reused before it is synced.
+const BATCH_BYTES_MAX: usize = 384 << 10;
+
+/// What the log asks the writing thread to do, in this order.
+pub(super) enum Job {
+    Append { records: Vec<Record>, done: IOFlushed<TypeConfig> },
+    Vote { bytes: Vec<u8>, done: oneshot::Sender<io::Result<()>> },
+    Truncate(Vec<Removed>),
+    Purge { upto: LogId, removed: Vec<Removed> },
+    Stop { done: oneshot::Sender<()> },
+}
+
+/// The last committed entry, waiting to be written with whatever batch comes next.
+pub(super) type CommittedMark = Arc<Mutex<Option<LogId>>>;
+
+/// The only user of the engine. See the module above.
+pub(super) struct Writer {
+    engine: Option<Box<dyn Engine>>,
+    jobs: mpsc::Receiver<Job>,
+    committed: CommittedMark,
+    latch: Latch,
+    batch: Batch,
+    /// Purged entries that are still on disk. They no longer count, so there is no hurry.
+    garbage: VecDeque<Removed>,
+}
+
+#[derive(Default)]
+struct Batch {
+    changes: Vec<Change>,
+    bytes: usize,
+    waiting: Vec<Waiting>,
+}
+
+/// Who is to be told when the batch is durable.
+enum Waiting {
+    Append(IOFlushed<TypeConfig>),
+    Vote(oneshot::Sender<io::Result<()>>),
+}
+
+impl Waiting {
+    fn tell(self, result: io::Result<()>) {
+        match self {
+            Self::Append(callback) => callback.io_completed(result),
+            // The receiver is gone when the replica is shutting down.
+            Self::Vote(sender) => drop(sender.send(result)),
+        }
+    }
+}
+
+impl Batch {
+    fn has_room(&self) -> bool {
+        self.changes.len() < BATCH_ENTRIES_MAX && self.bytes < BATCH_BYTES_MAX
+    }
+}
+
+impl Writer {
+    pub(super) fn new(
+        engine: Box<dyn Engine>,
+        jobs: mpsc::Receiver<Job>,
+        committed: CommittedMark,
+        garbage: Vec<Removed>,
+        latch: Latch,
+    ) -> Self {
+        let (engine, batch, garbage) = (Some(engine), Batch::default(), garbage.into());
+        Self { engine, jobs, committed, latch, batch, garbage }
+    }
+
+    /// Works until it is told to stop, nobody is left to ask, or something fails; then fails whatever else is
+    /// asked.
+    pub(super) fn run(mut self) {
+        let reason = match catch_unwind(AssertUnwindSafe(|| self.work())) {
+            Ok(Ok(stopped)) => {
+                // Closes the database before the answer, so that it can be opened again after it.
+                self.engine = None;
+                if let Some(done) = stopped {
+                    let _ = done.send(());
+                }
+                "the log is closed".to_owned()
+            }
+            Ok(Err(error)) => self.fail(&error.to_string()),
+            Err(_) => self.fail("the log engine panicked"),
+        };
+        for waiting in std::mem::take(&mut self.batch.waiting) {
+            waiting.tell(Err(io::Error::other(reason.clone())));
+        }
+        while let Some(job) = self.jobs.blocking_recv() {
+            match job {
+                Job::Append { done, .. } => done.io_completed(Err(io::Error::other(reason.clone()))),
+                Job::Vote { done, .. } => drop(done.send(Err(io::Error::other(reason.clone())))),
+                Job::Stop { done } => drop(done.send(())),
+                Job::Truncate(_) | Job::Purge { .. } => {}
+            }
+        }
+    }
+
+    fn fail(&mut self, reason: &str) -> String {
+        let reason = format!("log storage failed: {reason}");
+        self.latch.trip(reason.clone());
+        // Closing may panic as well; the reason that is reported stays the first.
+        let engine = self.engine.take();
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(engine)));
+        reason
+    }
+
+    fn work(&mut self) -> Result<Option<oneshot::Sender<()>>, EngineError> {
+        loop {
+            let job = if self.garbage.is_empty() {
+                self.jobs.blocking_recv()
+            } else {
+                match self.jobs.try_recv() {
+                    Ok(job) => Some(job),
+                    Err(mpsc::error::TryRecvError::Empty) => {
+                        self.collect_garbage()?;
+                        continue;
+                    }
+                    Err(mpsc::error::TryRecvError::Disconnected) => None,
+                }
+            };
+            let Some(job) = job else {
+                self.commit()?;
+                return Ok(None);
+            };
+            let mut stopped = self.take(job)?;
+            while stopped.is_none() && self.batch.has_room() {
+                match self.jobs.try_recv() {
+                    Ok(job) => stopped = self.take(job)?,
+                    Err(_) => break,
+                }
+            }
+            self.commit()?;
+            if stopped.is_some() {
+                return Ok(stopped);
+            }
+            self.collect_garbage()?;
+        }
+    }
+
+    fn take(&mut self, job: Job) -> Result<Option<oneshot::Sender<()>>, EngineError> {
+        match job {
+            Job::Append { records, done } => {
+                for record in records {
+                    if !self.batch.has_room() {
+                        self.commit()?;
+                    }
+                    self.batch.bytes = self.batch.bytes.saturating_add(record.bytes.len());
+                    self.batch.changes.push(Change::Put(record));
+                }
+                self.batch.waiting.push(Waiting::Append(done));
+            }
+            Job::Vote { bytes, done } => {
+                self.batch.changes.push(Change::Mark(Mark::Vote, bytes));
+                self.batch.waiting.push(Waiting::Vote(done));
+            }
+            Job::Truncate(removed) => {
+                for (index, bytes) in removed {
+                    if !self.batch.has_room() {
+                        self.commit()?;
+                    }
+                    self.batch.changes.push(Change::Delete { index, bytes });
+                }
+            }
+            Job::Purge { upto, removed } => {
+                // The mark goes first: from then on the entries do not count, wherever a crash stops this.
+                self.batch.changes.push(Change::Mark(Mark::Purged, marks::encode_log_id(Some(upto))));
+                self.garbage.extend(removed);
+            }
+            Job::Stop { done } => return Ok(Some(done)),
+        }
+        Ok(None)
+    }
+
+    /// Makes the batch durable, then tells those who wait for it, in order.
+    fn commit(&mut self) -> Result<(), EngineError> {
+        if let Some(committed) = self.committed.lock().take() {
+            let mark = Change::Mark(Mark::Committed, marks::encode_log_id(Some(committed)));
+            self.batch.changes.push(mark);
+        }
+        let Some(engine) = self.engine.as_mut().filter(|_| !self.batch.changes.is_empty()) else {
+            return Ok(());
+        };
+        engine.write(&self.batch.changes)?;
+        let started = Instant::now();
+        engine.sync()?;
+        metrics::histogram!("mux_log_fsync_duration_seconds").record(started.elapsed().as_secs_f64());
+        let entries = self.batch.changes.iter().filter(|change| matches!(change, Change::Put(_))).count();
+        metrics::counter!("mux_log_entries_written_total").increment(u64::try_from(entries).unwrap_or(0));
+        let batch = std::mem::take(&mut self.batch);
+        for waiting in batch.waiting {
+            waiting.tell(Ok(()));
+        }
+        Ok(())
+    }
+
+    /// Deletes some purged entries. Made durable by the next batch; if it is lost, they are deleted again.
+    fn collect_garbage(&mut self) -> Result<(), EngineError> {
+        let Some(engine) = self.engine.as_mut().filter(|_| !self.garbage.is_empty()) else {
+            return Ok(());
+        };
+        let count = engine.deletes_per_batch().clamp(1, self.garbage.len());
+        let changes: Vec<Change> =
+            self.garbage.drain(..count).map(|(index, bytes)| Change::Delete { index, bytes }).collect();
+        engine.write(&changes)
+    }
+}

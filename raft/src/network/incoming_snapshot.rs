@@ -1,0 +1,65 @@
+use crate::snapshot::{SnapshotDirectory, SnapshotFile};
+use mux_proto::mux::raft::v1 as pb;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::fs::File;
+use tokio::io::AsyncWriteExt as _;
+use tonic::{Status, Streaming};
+
+/// The next chunk must arrive within this time.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A snapshot on its way into a file. The file is removed unless it is completed.
+#[derive(Debug)]
+pub(super) struct IncomingSnapshot {
+    path: Option<PathBuf>,
+    file: File,
+}
+
+impl IncomingSnapshot {
+    pub(super) async fn create(directory: &SnapshotDirectory) -> Result<Self, Status> {
+        let path = directory.unfinished_path();
+        let file = File::create(&path).await.map_err(failed)?;
+        Ok(Self { path: Some(path), file })
+    }
+
+    /// Takes this and all further chunks and makes the file durable.
+    pub(super) async fn receive(
+        mut self,
+        first: pb::SnapshotChunk,
+        chunks: &mut Streaming<pb::SnapshotChunk>,
+    ) -> Result<SnapshotFile, Status> {
+        let mut chunk = first;
+        loop {
+            let found = crc32c::crc32c(&chunk.data);
+            if found != chunk.crc {
+                return Err(Status::data_loss("a snapshot chunk arrived damaged"));
+            }
+            self.file.write_all(&chunk.data).await.map_err(failed)?;
+            if chunk.last {
+                break;
+            }
+            let next = tokio::time::timeout(CHUNK_TIMEOUT, chunks.message()).await;
+            chunk = next
+                .map_err(|_| Status::deadline_exceeded("the next snapshot chunk did not come"))??
+                .ok_or_else(|| Status::aborted("the snapshot ended before its last chunk"))?;
+        }
+        self.file.flush().await.map_err(failed)?;
+        self.file.sync_all().await.map_err(failed)?;
+        let path = self.path.take().unwrap_or_default();
+        SnapshotFile::open(&path).map_err(failed)
+    }
+}
+
+impl Drop for IncomingSnapshot {
+    fn drop(&mut self) {
+        if let Some(path) = self.path.take() {
+            // What stays is removed at the next start.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> Status {
+    Status::internal(format!("storing the snapshot: {error}"))
+}

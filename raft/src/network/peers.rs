@@ -1,0 +1,115 @@
+use super::links::Links;
+use super::peer_client::PeerClient;
+use super::tls::TlsMaterial;
+use crate::replica::raft::TypeConfig;
+use crate::types::ReplicaId;
+use mux_proto::mux::raft::v1 as pb;
+use openraft::{BasicNode, RaftNetworkFactory};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// A peer that vanished without a word is noticed after the sum of these.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// What one stream may send ahead of the receiver.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+
+/// What a connection is for: bulk transfer must not delay heartbeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lane {
+    Main,
+    Snapshot,
+}
+
+/// Connections to the other replicas, opened on first use and kept. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Peers {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    id: ReplicaId,
+    cluster_id: [u8; 32],
+    tls: Arc<TlsMaterial>,
+    links: Links,
+    channels: Mutex<BTreeMap<(ReplicaId, Lane), (String, Channel)>>,
+}
+
+impl Peers {
+    pub(crate) fn new(id: ReplicaId, cluster_id: [u8; 32], tls: Arc<TlsMaterial>, links: Links) -> Self {
+        Self { inner: Arc::new(Inner { id, cluster_id, tls, links, channels: Mutex::default() }) }
+    }
+
+    pub(crate) fn id(&self) -> ReplicaId {
+        self.inner.id
+    }
+
+    /// Says who sends to whom.
+    pub(crate) fn header(&self, target: ReplicaId) -> pb::Header {
+        let cluster_id = self.inner.cluster_id.to_vec().into();
+        pb::Header { cluster_id, source: self.inner.id, target }
+    }
+
+    /// Whether messages to a peer pass at the moment.
+    pub(crate) fn check_link(&self, target: ReplicaId) -> Result<(), Status> {
+        if self.inner.links.pass(self.inner.id, target) {
+            Ok(())
+        } else {
+            Err(Status::unavailable("link blocked"))
+        }
+    }
+
+    /// The connection to a peer at this address; it is opened, and opened again, as needed.
+    pub(crate) fn channel(&self, target: ReplicaId, address: &str, lane: Lane) -> Result<Channel, Status> {
+        let mut channels = self.inner.channels.lock();
+        if let Some((known, channel)) = channels.get(&(target, lane))
+            && known == address
+        {
+            return Ok(channel.clone());
+        }
+        let channel = self.connect(target, address)?;
+        channels.insert((target, lane), (address.to_owned(), channel.clone()));
+        Ok(channel)
+    }
+
+    fn connect(&self, target: ReplicaId, address: &str) -> Result<Channel, Status> {
+        let wrong = |error: tonic::transport::Error| {
+            Status::unavailable(format!("replica {target} at {address:?}: {error}"))
+        };
+        let endpoint = Endpoint::from_shared(format!("https://{address}"))
+            .map_err(wrong)?
+            .tls_config(self.inner.tls.client(target))
+            .map_err(wrong)?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        Ok(endpoint.connect_lazy())
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Peers {
+    type Network = PeerClient;
+
+    async fn new_client(&mut self, target: u64, node: &BasicNode) -> PeerClient {
+        PeerClient::new(self.clone(), target, node.addr.clone(), Lane::Main)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &BasicNode) -> PeerClient {
+        PeerClient::new(self.clone(), target, node.addr.clone(), Lane::Main).for_heartbeats()
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, node: &BasicNode) -> PeerClient {
+        PeerClient::new(self.clone(), target, node.addr.clone(), Lane::Snapshot)
+    }
+}

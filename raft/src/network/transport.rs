@@ -1,0 +1,242 @@
+use super::guard::{Certificates, Guard};
+use super::incoming_snapshot::IncomingSnapshot;
+use crate::codec::{CodecError, wire};
+use crate::replica::raft::{Raft, Snapshot, TypeConfig};
+use crate::snapshot::SnapshotDirectory;
+use crate::types::ReplicaId;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _};
+use mux_proto::mux::raft::v1 as pb;
+use mux_proto::mux::raft::v1::raft_transport_server::RaftTransport;
+use openraft::raft::{AppendEntriesRequest, StreamAppendError};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tonic::{Request, Response, Status, Streaming};
+
+/// When the leader was last heard from.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    last: Mutex<Option<(ReplicaId, Instant)>>,
+}
+
+impl Heard {
+    fn from(&self, leader: ReplicaId) {
+        *self.last.lock() = Some((leader, Instant::now()));
+    }
+
+    /// Whether this replica spoke as leader within this time.
+    pub(crate) fn within(&self, leader: ReplicaId, time: Duration) -> bool {
+        self.last.lock().is_some_and(|(who, when)| who == leader && when.elapsed() <= time)
+    }
+}
+
+/// Raft's service.
+#[derive(Clone, Debug)]
+pub(crate) struct Transport {
+    pub(crate) raft: Raft,
+    pub(crate) guard: Guard,
+    pub(crate) snapshots: SnapshotDirectory,
+    pub(crate) heard: Arc<Heard>,
+    pub(crate) clearance: Clearance,
+}
+
+/// Whether this replica may take part. One with an empty store may not until it is known that it never had
+/// another: after losing its disk it could vote against what it promised.
+#[derive(Clone, Debug)]
+pub(crate) struct Clearance(Arc<AtomicBool>);
+
+impl Clearance {
+    pub(crate) fn new(cleared: bool) -> Self {
+        Self(Arc::new(AtomicBool::new(cleared)))
+    }
+
+    pub(crate) fn give(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_given(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn check(&self) -> Result<(), Status> {
+        if self.is_given() {
+            Ok(())
+        } else {
+            Err(Status::unavailable("this replica's store is empty; it asks the others who it is"))
+        }
+    }
+}
+
+/// The receiving end of a replication stream: hands requests to openraft, and keeps why it ended.
+struct Requests {
+    messages: Streaming<pb::AppendRequest>,
+    first: Option<AppendEntriesRequest<TypeConfig>>,
+    source: ReplicaId,
+    transport: Transport,
+    ended_by: Arc<Mutex<Option<Status>>>,
+}
+
+impl Requests {
+    async fn next(&mut self) -> Option<AppendEntriesRequest<TypeConfig>> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        let next = async {
+            let Some(message) = self.messages.message().await? else { return Ok(None) };
+            self.transport.guard.check_link(self.source)?;
+            wire::append_from_pb(message).map(Some).map_err(malformed)
+        };
+        match next.await {
+            Ok(request) => request,
+            Err(status) => {
+                *self.ended_by.lock() = Some(status);
+                None
+            }
+        }
+    }
+
+    fn into_stream(self) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static {
+        futures::stream::unfold(self, |mut this| async move { this.next().await.map(|item| (item, this)) })
+    }
+}
+
+fn malformed(error: CodecError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn stopped(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!("this replica has stopped: {error}"))
+}
+
+impl Transport {
+    fn check(&self, header: Option<&pb::Header>, certificate: &Certificates) -> Result<ReplicaId, Status> {
+        let source = self.guard.check(header, certificate)?;
+        self.clearance.check()?;
+        Ok(source)
+    }
+}
+
+#[tonic::async_trait]
+impl RaftTransport for Transport {
+    type StreamAppendStream = BoxStream<'static, Result<pb::AppendResponse, Status>>;
+
+    async fn stream_append(
+        &self,
+        request: Request<Streaming<pb::AppendRequest>>,
+    ) -> Result<Response<Self::StreamAppendStream>, Status> {
+        let certificate: Certificates = Guard::certificate(&request);
+        let transport = self.clone();
+        // Headers go out at once; the first message may come later.
+        let answers = async_stream(transport, certificate, request.into_inner());
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn append(
+        &self,
+        request: Request<pb::AppendRequest>,
+    ) -> Result<Response<pb::AppendResponse>, Status> {
+        let certificate = Guard::certificate(&request);
+        let message = request.into_inner();
+        let source = self.check(message.header.as_ref(), &certificate)?;
+        let request = wire::append_from_pb(message).map_err(malformed)?;
+        let (prev, last) =
+            (request.prev_log_id, request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id));
+        let response = self.raft.append_entries(request).await.map_err(stopped)?;
+        let result = wire::unary_result(response, prev, last).map_err(malformed)?;
+        if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+            self.heard.from(source);
+        }
+        Ok(Response::new(wire::appended_to_pb(result)))
+    }
+
+    async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
+        let certificate = Guard::certificate(&request);
+        let message = request.into_inner();
+        self.check(message.header.as_ref(), &certificate)?;
+        let request = wire::vote_request_from_pb(message).map_err(malformed)?;
+        let response = self.raft.vote(request).await.map_err(stopped)?;
+        Ok(Response::new(wire::voted_to_pb(&response)))
+    }
+
+    async fn pre_vote(
+        &self,
+        request: Request<pb::VoteRequest>,
+    ) -> Result<Response<pb::VoteResponse>, Status> {
+        let certificate = Guard::certificate(&request);
+        let message = request.into_inner();
+        self.check(message.header.as_ref(), &certificate)?;
+        let request = wire::vote_request_from_pb(message).map_err(malformed)?;
+        let response = self.raft.pre_vote(request).await.map_err(stopped)?;
+        Ok(Response::new(wire::voted_to_pb(&response)))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<pb::TransferLeaderRequest>,
+    ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
+        let certificate = Guard::certificate(&request);
+        let message = request.into_inner();
+        self.check(message.header.as_ref(), &certificate)?;
+        let request = wire::transfer_from_pb(message).map_err(malformed)?;
+        let response = self.raft.handle_transfer_leader(request).await.map_err(stopped)?;
+        Ok(Response::new(wire::transferred_to_pb(response)))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<pb::SnapshotChunk>>,
+    ) -> Result<Response<pb::SnapshotResponse>, Status> {
+        let certificate = Guard::certificate(&request);
+        let mut chunks = request.into_inner();
+        let first =
+            chunks.message().await?.ok_or_else(|| Status::invalid_argument("the snapshot is empty"))?;
+        let source = self.check(first.header.as_ref(), &certificate)?;
+        let vote = wire::vote_from_pb(first.vote).map_err(malformed)?;
+        let snapshot = IncomingSnapshot::create(&self.snapshots).await?.receive(first, &mut chunks).await?;
+        let (file, cluster_id) = (snapshot.clone(), *self.snapshots.cluster_id());
+        let meta = tokio::task::spawn_blocking(move || file.verify(&cluster_id))
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?
+            .map_err(|error| Status::data_loss(error.to_string()))?;
+        tracing::info!(last = ?meta.last_log_id, from = source, "received a snapshot");
+        let response =
+            self.raft.install_full_snapshot(vote, Snapshot { meta, snapshot }).await.map_err(stopped)?;
+        self.heard.from(source);
+        Ok(Response::new(pb::SnapshotResponse { vote: Some(wire::vote_to_pb(&response.vote)) }))
+    }
+}
+
+/// Answers to a replication stream, in order; the last one is a failure, or says why the stream ended.
+fn async_stream(
+    transport: Transport,
+    certificate: Certificates,
+    mut messages: Streaming<pb::AppendRequest>,
+) -> impl Stream<Item = Result<pb::AppendResponse, Status>> + Send + 'static {
+    let start = async move {
+        let Some(first) = messages.message().await? else { return Ok(None) };
+        let source = transport.check(first.header.as_ref(), &certificate)?;
+        let first = Some(wire::append_from_pb(first).map_err(malformed)?);
+        let ended_by = Arc::new(Mutex::new(None));
+        let (raft, heard) = (transport.raft.clone(), Arc::clone(&transport.heard));
+        let requests = Requests { messages, first, source, transport, ended_by: Arc::clone(&ended_by) };
+        let answers = raft.stream_append(requests.into_stream()).map(move |answer| match answer {
+            Ok(result) => {
+                if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+                    heard.from(source);
+                }
+                Ok(wire::appended_to_pb(result))
+            }
+            Err(fatal) => Err(stopped(fatal)),
+        });
+        let end = futures::stream::once(async move { ended_by.lock().take() })
+            .filter_map(|status| std::future::ready(status.map(Err)));
+        Ok::<_, Status>(Some(answers.chain(end).boxed()))
+    };
+    futures::stream::once(start).flat_map(|started| match started {
+        Ok(Some(answers)) => answers,
+        Ok(None) => futures::stream::empty().boxed(),
+        Err(status) => futures::stream::once(std::future::ready(Err(status))).boxed(),
+    })
+}

@@ -1,0 +1,90 @@
+use super::core::Core;
+use super::propose::{Attempt, decode_request};
+use crate::network::Guard;
+use mux_proto::mux::raft::v1 as pb;
+use mux_proto::mux::raft::v1::leader_gateway_server::LeaderGateway;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+/// What replicas ask of each other beside Raft.
+#[derive(Clone, Debug)]
+pub(crate) struct Gateway {
+    pub(crate) core: Arc<Core>,
+    pub(crate) guard: Guard,
+}
+
+#[tonic::async_trait]
+impl LeaderGateway for Gateway {
+    async fn propose(
+        &self,
+        request: Request<pb::ProposeRequest>,
+    ) -> Result<Response<pb::ProposeResponse>, Status> {
+        use pb::propose_response::{Committed, NotLeader, Outcome, Unknown};
+        let certificate = Guard::certificate(&request);
+        let message = request.into_inner();
+        self.guard.check(message.header.as_ref(), &certificate)?;
+        let (request_id, command) = decode_request(&message.request).ok_or_else(|| {
+            Status::invalid_argument("the leader does not know this command; its version may be older")
+        })?;
+        let asked = Duration::from_millis(u64::from(message.timeout_ms));
+        let deadline = Instant::now() + asked.min(self.core.timing.propose);
+        let outcome = match self.core.propose_here(&command, request_id, deadline).await {
+            Attempt::Committed(committed) => match postcard::to_stdvec(&committed.reply) {
+                Ok(reply) => Outcome::Committed(Committed {
+                    index: committed.at.index,
+                    term: committed.at.term,
+                    reply: reply.into(),
+                }),
+                Err(error) => Outcome::Unknown(Unknown { reason: error.to_string() }),
+            },
+            Attempt::NotLeader { leader, reason } => {
+                Outcome::NotLeader(NotLeader { leader: leader.unwrap_or(0), reason })
+            }
+            Attempt::Refused(reason) => return Err(Status::failed_precondition(reason)),
+            // The entry may have been appended before this replica stopped.
+            Attempt::Unknown(reason) | Attempt::Fatal(reason) => Outcome::Unknown(Unknown { reason }),
+        };
+        Ok(Response::new(pb::ProposeResponse { outcome: Some(outcome) }))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<pb::ReadIndexRequest>,
+    ) -> Result<Response<pb::ReadIndexResponse>, Status> {
+        use pb::read_index_response::Outcome;
+        let certificate = Guard::certificate(&request);
+        self.guard.check(request.into_inner().header.as_ref(), &certificate)?;
+        let deadline = Instant::now() + self.core.timing.election_max * 2;
+        let outcome = match self.core.read_index_here(deadline).await {
+            Ok(index) => Outcome::Index(index),
+            Err(failure) => Outcome::Unavailable(failure.reason),
+        };
+        Ok(Response::new(pb::ReadIndexResponse { outcome: Some(outcome) }))
+    }
+
+    async fn clock(&self, request: Request<pb::ClockRequest>) -> Result<Response<pb::ClockResponse>, Status> {
+        let certificate = Guard::certificate(&request);
+        self.guard.check(request.into_inner().header.as_ref(), &certificate)?;
+        Ok(Response::new(pb::ClockResponse { wall_ms: self.core.time.wall_ms() }))
+    }
+
+    async fn standing(
+        &self,
+        request: Request<pb::StandingRequest>,
+    ) -> Result<Response<pb::StandingResponse>, Status> {
+        let certificate = Guard::certificate(&request);
+        let source = self.guard.check(request.into_inner().header.as_ref(), &certificate)?;
+        let stopped = |error: openraft::errors::Fatal<_>| Status::unavailable(error.to_string());
+        let initialized = self.core.raft.is_initialized().await.map_err(stopped)?;
+        let metrics = self.core.metrics();
+        let matched = metrics.replication.and_then(|peers| peers.get(&source).copied()).flatten();
+        Ok(Response::new(pb::StandingResponse {
+            initialized,
+            leads: metrics.current_leader == Some(self.core.id),
+            knows_your_log: matched.is_some(),
+            last_log_index: metrics.last_log_index.unwrap_or(0),
+        }))
+    }
+}

@@ -1,0 +1,114 @@
+use super::core::Core;
+use crate::clock::Agreement;
+use crate::machine::{Command, State};
+use crate::types::ReplicaId;
+use futures::future::join_all;
+use mux_proto::mux::raft::v1 as pb;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// How often a leader looks whether there is something to do.
+const STEP: Duration = Duration::from_millis(100);
+/// Log time moves at least this often.
+const TICK_EVERY: Duration = Duration::from_secs(1);
+/// Wall clocks are compared this often.
+const CLOCKS_EVERY: Duration = Duration::from_secs(1);
+const CLOCK_TIMEOUT: Duration = Duration::from_millis(500);
+/// A leader whose clock is outvoted this many times in a row hands over.
+const OUTVOTED_MAX: u32 = 3;
+
+/// What the leader does unasked: compares wall clocks, lets log time pass. Runs on every replica, idle unless
+/// it leads.
+pub(crate) async fn lead(core: Arc<Core>, stop: CancellationToken) {
+    let clocks = Box::pin(compare_clocks(&core));
+    let ticks = Box::pin(tick(&core));
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = clocks => {}
+        () = ticks => {}
+    }
+}
+
+/// The term in which this replica leads.
+fn leads(core: &Core) -> Option<u64> {
+    let metrics = core.metrics();
+    (metrics.current_leader == Some(core.id)).then_some(metrics.current_term)
+}
+
+async fn tick(core: &Core) {
+    loop {
+        tokio::time::sleep(STEP).await;
+        let Some(term) = leads(core) else { continue };
+        if core.time.idle_for(term, TICK_EVERY) {
+            let deadline = Instant::now() + core.timing.propose;
+            let attempt = core.propose_here(&Command::Tick, None, deadline).await;
+            tracing::trace!(?attempt, "tick");
+        }
+    }
+}
+
+async fn compare_clocks(core: &Core) {
+    let mut compared: Option<(u64, Instant)> = None;
+    loop {
+        tokio::time::sleep(STEP).await;
+        let Some(term) = leads(core) else { continue };
+        let due = compared.is_none_or(|(of, when)| of != term || when.elapsed() >= CLOCKS_EVERY);
+        if due {
+            compared = Some((term, Instant::now()));
+            compare_once(core, term).await;
+        }
+    }
+}
+
+async fn compare_once(core: &Core, term: u64) {
+    let voters = core.other_voters();
+    let answers = voters.iter().map(|(id, address)| async move { (*id, clock_of(core, *id, address).await) });
+    let walls: BTreeMap<ReplicaId, Option<u64>> = join_all(answers).await.into_iter().collect();
+    let (judgement, outvoted) = core.time.judge(term, core.cell.read(State::time_ms), &walls);
+    for id in walls.keys() {
+        let differs = judgement.differ.contains(id);
+        metrics::gauge!("mux_raft_clock_differs", "peer" => id.to_string()).set(if differs {
+            1.0
+        } else {
+            0.0
+        });
+    }
+    metrics::gauge!("mux_raft_clock_outvoted").set(f64::from(outvoted));
+    if let Some(stepped_ms) = judgement.stepped_ms {
+        tracing::warn!(stepped_ms, "log time stepped forward: a majority of wall clocks agree");
+    }
+    match judgement.agreement {
+        Agreement::Majority if !judgement.differ.is_empty() => {
+            tracing::error!(replicas = ?judgement.differ, "wall clocks are wrong on these replicas");
+        }
+        Agreement::Majority => {}
+        Agreement::Unknown if judgement.differ.is_empty() => {}
+        Agreement::Unknown => {
+            tracing::error!(replicas = ?judgement.differ, "wall clocks differ and no majority agrees");
+        }
+        Agreement::Outvoted => {
+            tracing::error!(
+                outvoted,
+                "this leader's wall clock is wrong: a majority of replicas agree without it"
+            );
+            if outvoted >= OUTVOTED_MAX
+                && let Err(error) = core.transfer_leader(None).await
+            {
+                tracing::error!(%error, "cannot hand leadership over");
+            }
+        }
+    }
+}
+
+/// A peer's wall clock at this moment, half of the round trip added.
+async fn clock_of(core: &Core, id: ReplicaId, address: &str) -> Option<u64> {
+    let mut client = core.gateway_at(id, address).ok()?;
+    let message = pb::ClockRequest { header: Some(core.peers.header(id)) };
+    let asked = Instant::now();
+    let answer = timeout(CLOCK_TIMEOUT, client.clock(message)).await.ok()?.ok()?.into_inner();
+    let half = asked.elapsed() / 2;
+    Some(answer.wall_ms.saturating_add(u64::try_from(half.as_millis()).unwrap_or(0)))
+}

@@ -1,0 +1,181 @@
+use super::config::{ReplicaConfig, StartError, Wiring};
+use super::core::{Core, CoreParts, raft_config};
+use super::directory::DataDirectory;
+use super::gateway::Gateway;
+use super::latch::Latch;
+use super::raft::Raft;
+use super::time_keeper::TimeKeeper;
+use crate::clock::OffsetClock;
+use crate::consensus::StateCell;
+use crate::log::LogStore;
+use crate::network::{Clearance, Guard, MESSAGE_BYTES_MAX, Peers, TlsMaterial, Transport};
+use crate::snapshot::{Machine, SnapshotDirectory, SnapshotError};
+use crate::store::{EngineError, Identity};
+use mux_proto::mux::raft::v1::leader_gateway_server::LeaderGatewayServer;
+use mux_proto::mux::raft::v1::raft_transport_server::RaftTransportServer;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// A replica that was just started.
+pub(super) struct Started {
+    pub(super) core: Arc<Core>,
+    pub(super) log: LogStore,
+    pub(super) directory: DataDirectory,
+    pub(super) clearance: Clearance,
+    pub(super) server: JoinHandle<()>,
+    /// Ends the server: no new calls, and connections close when their calls have ended.
+    pub(super) stop_serving: CancellationToken,
+}
+
+struct Opened {
+    directory: DataDirectory,
+    log: LogStore,
+    snapshots: SnapshotDirectory,
+    tls: TlsMaterial,
+}
+
+/// Opens everything, recovers the state and serves the listener.
+pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<Started, StartError> {
+    check(&config)?;
+    let latch = Latch::new();
+    let listener = bind(&config, wiring.listener.take())?;
+    let Opened { directory, log, snapshots, tls } = open(&config, &wiring, latch.clone()).await?;
+    let tls = Arc::new(tls);
+    let peers = Peers::new(config.id, config.cluster_id, Arc::clone(&tls), wiring.links.clone());
+    let cell = Arc::new(StateCell::default());
+    let machine = Machine::new(Arc::clone(&cell), snapshots.clone(), latch.clone());
+    // Only a pristine store may have been lost: what a replica without one must not do is vote.
+    let clearance = Clearance::new(!log.is_pristine() || config.initial_members.is_empty());
+    let settings = raft_config(&config.timing, &config.snapshot)
+        .validate()
+        .map_err(|error| StartError::Config(error.to_string()))?;
+    let raft = Box::pin(Raft::new(config.id, Arc::new(settings), peers.clone(), log.clone(), machine)).await;
+    let raft = match raft {
+        Ok(raft) => raft,
+        Err(error) => {
+            log.close().await;
+            return Err(StartError::Storage(error.to_string()));
+        }
+    };
+    let clock = OffsetClock::new(Arc::clone(&wiring.clock), config.wall_offset_ms);
+    let core = Arc::new(Core::new(CoreParts {
+        timing: config.timing,
+        initial_members: config.initial_members.clone(),
+        raft,
+        cell,
+        peers,
+        latch,
+        time: TimeKeeper::new(Arc::new(clock)),
+    }));
+    let guard = Guard::new(config.id, config.cluster_id, Arc::clone(&tls), wiring.links);
+    let transport = Transport {
+        raft: core.raft.clone(),
+        guard: guard.clone(),
+        snapshots,
+        heard: Arc::clone(&core.heard),
+        clearance: clearance.clone(),
+    };
+    let stop_serving = CancellationToken::new();
+    let gateway = Gateway { core: Arc::clone(&core), guard };
+    let server = serve(listener, &tls, transport, gateway, stop_serving.clone())?;
+    Ok(Started { core, log, directory, clearance, server, stop_serving })
+}
+
+fn check(config: &ReplicaConfig) -> Result<(), StartError> {
+    let wrong = |reason: &str| Err(StartError::Config(reason.into()));
+    if config.id == 0 {
+        return wrong("replica id 0 is not allowed");
+    }
+    let members = &config.initial_members;
+    if !members.is_empty() && !members.contains_key(&config.id) {
+        return wrong("this replica is not among the initial members; leave them empty to join a cluster");
+    }
+    if config.timing.heartbeat * 2 >= config.timing.election_min {
+        return wrong("the election timeout must be more than two heartbeats");
+    }
+    if config.snapshot.logs_since_last == 0 {
+        return wrong("snapshots after every 0 entries");
+    }
+    Ok(())
+}
+
+fn bind(config: &ReplicaConfig, bound: Option<std::net::TcpListener>) -> Result<TcpListener, StartError> {
+    let listen = || {
+        let listener = match bound {
+            Some(listener) => listener,
+            None => std::net::TcpListener::bind(config.listen)?,
+        };
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    listen().map_err(|source| StartError::Listen { address: config.listen, source })
+}
+
+/// Opens what is on disk. sled may panic on damaged files, hence the separate thread.
+async fn open(config: &ReplicaConfig, wiring: &Wiring, latch: Latch) -> Result<Opened, StartError> {
+    let (config, engine) = (config.clone(), Arc::clone(&wiring.engine));
+    let opened = tokio::task::spawn_blocking(move || {
+        let tls = TlsMaterial::load(&config.tls, config.id)
+            .map_err(|error| StartError::Config(error.to_string()))?;
+        let directory = DataDirectory::open(&config.data_dir)?;
+        let wrong = |reason: String| StartError::WrongStore { path: config.data_dir.clone(), reason };
+        let identity = Identity { cluster_id: config.cluster_id, replica: config.id };
+        let log =
+            LogStore::open(engine.as_ref(), &directory.log(), identity, latch).map_err(
+                |error| match error {
+                    EngineError::Foreign(reason) => wrong(reason),
+                    error => StartError::Storage(error.to_string()),
+                },
+            )?;
+        let snapshots = SnapshotDirectory::open(&directory.snapshots(), config.cluster_id).map_err(
+            |error| match error {
+                SnapshotError::Foreign(_) => wrong(error.to_string()),
+                error => StartError::Storage(error.to_string()),
+            },
+        )?;
+        Ok(Opened { directory, log, snapshots, tls })
+    });
+    opened.await.map_err(|error| StartError::Storage(format!("opening the stores: {error}")))?
+}
+
+fn serve(
+    listener: TcpListener,
+    tls: &TlsMaterial,
+    transport: Transport,
+    gateway: Gateway,
+    stop: CancellationToken,
+) -> Result<JoinHandle<()>, StartError> {
+    let mut server = Server::builder()
+        .tls_config(tls.server())
+        .map_err(|error| StartError::Config(format!("certificates: {error}")))?
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .initial_stream_window_size(2 << 20)
+        .initial_connection_window_size(8 << 20);
+    let latch = gateway.core.latch.clone();
+    let transport = RaftTransportServer::new(transport)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let gateway = LeaderGatewayServer::new(gateway)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let serving = server
+        .add_service(transport)
+        .add_service(gateway)
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
+    Ok(tokio::spawn(async move {
+        match Box::pin(serving).await {
+            Ok(()) => {}
+            Err(error) => latch.trip(format!("the Raft listener failed: {error}")),
+        }
+    }))
+}

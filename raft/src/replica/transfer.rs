@@ -1,0 +1,92 @@
+use super::core::Core;
+use crate::consensus::ProposeError;
+use crate::types::ReplicaId;
+use openraft::Instant as _;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// How long the target may take to catch up while no new proposals are taken.
+const CATCH_UP: Duration = Duration::from_secs(1);
+/// How long the target may take to lead.
+const TAKE_OVER: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(10);
+
+impl Core {
+    /// Hands leadership to a voter whose log is at the tip and waits until somebody else leads. Once openraft
+    /// is triggered there is no way back: it refuses writes until another replica leads.
+    pub(crate) async fn transfer_leader(&self, target: Option<ReplicaId>) -> Result<ReplicaId, ProposeError> {
+        let unavailable = |reason: String| ProposeError::Unavailable(reason);
+        let metrics = self.metrics();
+        if metrics.current_leader != Some(self.id) {
+            let leader = metrics.current_leader.map_or_else(|| "nobody known".into(), |id| id.to_string());
+            return Err(unavailable(format!("this replica does not lead; the leader is {leader}")));
+        }
+        if target == Some(self.id) {
+            return Err(unavailable(format!("replica {} leads already", self.id)));
+        }
+        let voters: Vec<ReplicaId> = metrics.membership_config.voter_ids().collect();
+        if let Some(target) = target
+            && !voters.contains(&target)
+        {
+            return Err(unavailable(format!("replica {target} is not a voter")));
+        }
+        let _no_proposals = self.hand_over().ok_or_else(|| unavailable("already under way".into()))?;
+        let chosen = self.wait_for_tip(target, &voters).await?;
+        self.raft
+            .trigger()
+            .transfer_leader(chosen)
+            .await
+            .map_err(|error| ProposeError::Fatal(error.to_string()))?;
+        self.wait_for_other_leader(chosen).await
+    }
+
+    /// The target, or any voter, once it has everything that is in the log here.
+    async fn wait_for_tip(
+        &self,
+        target: Option<ReplicaId>,
+        voters: &[ReplicaId],
+    ) -> Result<ReplicaId, ProposeError> {
+        let deadline = Instant::now() + CATCH_UP;
+        loop {
+            let metrics = self.metrics();
+            let at_tip = |id: &ReplicaId| {
+                let matched = metrics.replication.as_ref().and_then(|peers| peers.get(id).copied().flatten());
+                matched.map(|id| id.index) == metrics.last_log_index && self.heard_from(&metrics, *id)
+            };
+            let chosen = voters
+                .iter()
+                .filter(|id| **id != self.id && target.is_none_or(|target| target == **id))
+                .find(|id| at_tip(id));
+            if let Some(chosen) = chosen {
+                return Ok(*chosen);
+            }
+            if Instant::now() >= deadline {
+                let who = target.map_or_else(|| "no other voter".into(), |id| format!("replica {id}: not"));
+                return Err(ProposeError::Unavailable(format!("{who} at the tip of the log")));
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Whether a follower answered lately; a dead one may have been at the tip when it died.
+    fn heard_from(&self, metrics: &openraft::RaftMetrics<super::raft::TypeConfig>, id: ReplicaId) -> bool {
+        let acked = metrics.heartbeat.as_ref().and_then(|peers| peers.get(&id).copied().flatten());
+        acked.is_some_and(|acked| acked.elapsed() <= self.timing.election_max)
+    }
+
+    async fn wait_for_other_leader(&self, chosen: ReplicaId) -> Result<ReplicaId, ProposeError> {
+        let deadline = Instant::now() + TAKE_OVER;
+        let mut changes = self.raft.metrics();
+        loop {
+            let leader = changes.borrow_watched().current_leader;
+            if let Some(leader) = leader.filter(|leader| *leader != self.id) {
+                return Ok(leader);
+            }
+            if !matches!(timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
+                let reason = format!("replica {chosen} does not lead yet; leadership may still move");
+                return Err(ProposeError::Unavailable(reason));
+            }
+        }
+    }
+}

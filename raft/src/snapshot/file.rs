@@ -1,0 +1,169 @@
+use crate::codec::entry::StoredMembers;
+use crate::codec::{CodecError, open, seal};
+use crate::machine::State;
+use crate::replica::raft::{LogId, SnapshotMeta, StoredMembership, log_id};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const MAGIC: &[u8; 8] = b"MUXSNAP\x01";
+/// A header is a few hundred bytes; more is no header.
+const HEADER_BYTES_MAX: u32 = 1 << 20;
+
+/// A complete snapshot on disk, opened: it stays readable when a later one takes its place.
+#[derive(Clone, Debug)]
+pub(crate) struct SnapshotFile {
+    path: PathBuf,
+    file: Arc<File>,
+}
+
+/// `magic | header length u32 | header, sealed | body`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    cluster_id: [u8; 32],
+    last: Option<(u64, u64)>,
+    members_at: Option<(u64, u64)>,
+    members: StoredMembers,
+    body_bytes: u64,
+    body_crc: u32,
+}
+
+/// Why a file is no snapshot, or none of ours.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SnapshotError {
+    #[error("snapshot {path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("snapshot {path} is damaged: {reason}")]
+    Damaged { path: PathBuf, reason: String },
+    #[error("snapshot {0} belongs to another cluster")]
+    Foreign(PathBuf),
+}
+
+impl From<SnapshotError> for io::Error {
+    fn from(error: SnapshotError) -> Self {
+        Self::other(error)
+    }
+}
+
+impl SnapshotFile {
+    /// Writes a snapshot and makes the file (not yet its name) durable. Blocks.
+    pub(super) fn write(
+        path: &Path,
+        cluster_id: [u8; 32],
+        meta: &SnapshotMeta,
+        body: &[u8],
+    ) -> Result<Self, SnapshotError> {
+        let position = |id: &LogId| (id.leader_id.term, id.index);
+        let header = Header {
+            cluster_id,
+            last: meta.last_log_id.as_ref().map(position),
+            members_at: meta.last_membership.log_id().as_ref().map(position),
+            members: meta.last_membership.membership().into(),
+            body_bytes: u64::try_from(body.len()).unwrap_or(u64::MAX),
+            body_crc: crc32c::crc32c(body),
+        };
+        let failed = |source| SnapshotError::Io { path: path.to_path_buf(), source };
+        let mut bytes = postcard::to_stdvec(&header).map_err(|error| failed(io::Error::other(error)))?;
+        seal(&mut bytes);
+        let length = u32::try_from(bytes.len()).map_err(|error| failed(io::Error::other(error)))?;
+        let write = || -> io::Result<()> {
+            let mut file = File::create(path)?;
+            file.write_all(MAGIC)?;
+            file.write_all(&length.to_le_bytes())?;
+            file.write_all(&bytes)?;
+            file.write_all(body)?;
+            file.sync_all()
+        };
+        write().map_err(failed)?;
+        Self::open(path)
+    }
+
+    /// Opens a file without looking at its content.
+    pub(crate) fn open(path: &Path) -> Result<Self, SnapshotError> {
+        let file =
+            File::open(path).map_err(|source| SnapshotError::Io { path: path.to_path_buf(), source })?;
+        Ok(Self { path: path.to_path_buf(), file: Arc::new(file) })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The whole file, for sending. Blocks.
+    pub(crate) fn read_all(&self) -> Result<Vec<u8>, SnapshotError> {
+        let read = || -> io::Result<Vec<u8>> {
+            let mut file = self.file.try_clone()?;
+            file.seek(SeekFrom::Start(0))?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        read().map_err(|source| SnapshotError::Io { path: self.path.clone(), source })
+    }
+
+    /// Checks everything, as a snapshot from outside needs before it is handed on. Blocks.
+    pub(crate) fn verify(&self, cluster_id: &[u8; 32]) -> Result<SnapshotMeta, SnapshotError> {
+        self.load(cluster_id).map(|(meta, _)| meta)
+    }
+
+    /// What the snapshot contains, without the state. Blocks.
+    pub(crate) fn meta(&self, cluster_id: &[u8; 32]) -> Result<SnapshotMeta, SnapshotError> {
+        let bytes = self.read_all()?;
+        let (header, _) = self.split(&bytes, cluster_id)?;
+        self.meta_of(header)
+    }
+
+    /// Checks everything and decodes the state. Blocks.
+    pub(super) fn load(&self, cluster_id: &[u8; 32]) -> Result<(SnapshotMeta, State), SnapshotError> {
+        let bytes = self.read_all()?;
+        let (header, body) = self.split(&bytes, cluster_id)?;
+        let found = crc32c::crc32c(body);
+        if header.body_crc != found {
+            let written = header.body_crc;
+            return Err(self.damaged(CodecError::Checksum { written, found }));
+        }
+        let state = State::decode_snapshot(body).map_err(|error| self.damaged(error))?;
+        Ok((self.meta_of(header)?, state))
+    }
+
+    fn split<'bytes>(
+        &self,
+        bytes: &'bytes [u8],
+        cluster_id: &[u8; 32],
+    ) -> Result<(Header, &'bytes [u8]), SnapshotError> {
+        let truncated = || self.damaged(CodecError::Truncated(bytes.len()));
+        let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| self.damaged(CodecError::Malformed("magic")))?;
+        let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(truncated)?;
+        let length = u32::from_le_bytes(*length);
+        if length > HEADER_BYTES_MAX {
+            return Err(self.damaged(CodecError::Malformed("header length")));
+        }
+        let length = usize::try_from(length).map_err(|_| truncated())?;
+        let (header, body) = rest.split_at_checked(length).ok_or_else(truncated)?;
+        let header = open(header).map_err(|error| self.damaged(error))?;
+        let header: Header =
+            postcard::from_bytes(header).map_err(|_| self.damaged(CodecError::Malformed("header")))?;
+        if &header.cluster_id != cluster_id {
+            return Err(SnapshotError::Foreign(self.path.clone()));
+        }
+        if u64::try_from(body.len()).ok() != Some(header.body_bytes) {
+            return Err(truncated());
+        }
+        Ok((header, body))
+    }
+
+    fn meta_of(&self, header: Header) -> Result<SnapshotMeta, SnapshotError> {
+        let position = |(term, index): (u64, u64)| log_id(term, index);
+        let membership = header.members.try_into().map_err(|error| self.damaged(error))?;
+        Ok(SnapshotMeta {
+            last_log_id: header.last.map(position),
+            last_membership: StoredMembership::new(header.members_at.map(position), membership),
+        })
+    }
+
+    fn damaged(&self, error: impl std::fmt::Display) -> SnapshotError {
+        SnapshotError::Damaged { path: self.path.clone(), reason: error.to_string() }
+    }
+}

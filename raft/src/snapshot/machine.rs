@@ -1,0 +1,223 @@
+use super::directory::SnapshotDirectory;
+use super::file::SnapshotFile;
+use crate::consensus::StateCell;
+use crate::machine::{Alarm, Applied, Envelope, FatalApply, LogPosition, State};
+use crate::replica::latch::Latch;
+use crate::replica::raft::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use futures::{FutureExt as _, Stream, StreamExt as _};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Entries applied under one write lock, at most: readers wait meanwhile.
+const APPLY_BATCH_MAX: usize = 64;
+
+/// The state machine behind openraft's traits: applies entries to the [`StateCell`], makes and installs
+/// snapshots.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    cell: Arc<StateCell>,
+    directory: SnapshotDirectory,
+    latch: Latch,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+}
+
+/// A frozen view to make a snapshot from while apply goes on.
+#[derive(Debug)]
+pub(crate) struct Builder {
+    state: Arc<State>,
+    meta: SnapshotMeta,
+    directory: SnapshotDirectory,
+}
+
+/// An entry ready to be applied.
+struct Prepared {
+    at: LogId,
+    envelope: Option<Arc<Envelope>>,
+    membership: Option<StoredMembership>,
+    responder: Option<openraft::storage::ApplyResponder<TypeConfig>>,
+}
+
+impl Machine {
+    pub(crate) fn new(cell: Arc<StateCell>, directory: SnapshotDirectory, latch: Latch) -> Self {
+        Self { cell, directory, latch, applied: None, membership: StoredMembership::default() }
+    }
+
+    /// Decodes what has to be applied. A command that this program does not know stops the replica: to skip
+    /// it would be to diverge.
+    fn prepare(&self, item: EntryResponder<TypeConfig>) -> io::Result<Prepared> {
+        let (Entry { log_id, payload }, responder) = item;
+        let (envelope, membership) = match payload {
+            EntryPayload::Blank => (None, None),
+            EntryPayload::Membership(membership) => {
+                (None, Some(StoredMembership::new(Some(log_id), membership)))
+            }
+            EntryPayload::Normal(command) => {
+                let envelope = command.decode().map_err(|error| {
+                    let reason = format!("entry {log_id} cannot be applied: {error}");
+                    self.latch.trip(reason.clone());
+                    io::Error::other(reason)
+                })?;
+                (Some(envelope), None)
+            }
+        };
+        Ok(Prepared { at: log_id, envelope, membership, responder })
+    }
+
+    /// Applies entries in order, up to the first that cannot be applied.
+    fn apply_batch(&mut self, batch: Vec<Prepared>) -> Result<(), FatalApply> {
+        let started = Instant::now();
+        let mut failure = None;
+        let mut results: Vec<Applied> = Vec::with_capacity(batch.len());
+        self.cell.write(|state| {
+            for entry in &batch {
+                let at = LogPosition { term: entry.at.leader_id.term, index: entry.at.index };
+                match state.apply(at, entry.envelope.as_deref()) {
+                    Ok(applied) => results.push(applied),
+                    Err(error) => {
+                        failure = Some(error);
+                        break;
+                    }
+                }
+            }
+        });
+        metrics::histogram!("mux_apply_duration_seconds").record(started.elapsed().as_secs_f64());
+        for (entry, applied) in batch.into_iter().zip(results) {
+            self.applied = Some(entry.at);
+            if let Some(membership) = entry.membership {
+                self.membership = membership;
+            }
+            for alarm in &applied.alarms {
+                raise(entry.at, *alarm);
+            }
+            if let Some(responder) = entry.responder {
+                responder.send(applied.reply);
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Runs blocking work on snapshots; an error stops the replica.
+    async fn blocking<T: Send + 'static>(
+        latch: &Latch,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let result = tokio::task::spawn_blocking(work).await.map_err(io::Error::other).flatten();
+        if let Err(error) = &result {
+            latch.trip(format!("snapshot storage failed: {error}"));
+        }
+        result
+    }
+}
+
+/// Tells the operator. Every replica does, and again when it re-applies the entry after a restart.
+fn raise(at: LogId, alarm: Alarm) {
+    let kind = match alarm {
+        Alarm::SettledWithoutDecision(_) => "settled_without_decision",
+        Alarm::DecidedPartLost(_) => "decided_part_lost",
+        Alarm::Unconfirmed(_) => "unconfirmed",
+        Alarm::ContradictingFinal(_) => "contradicting_final",
+    };
+    metrics::counter!("mux_alarms_total", "alarm" => kind).increment(1);
+    tracing::error!(entry = at.index, ?alarm, "alarm");
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
+    {
+        let mut failure = None;
+        while let Some(first) = entries.next().await {
+            let mut batch = Vec::new();
+            let mut next = Some(first);
+            while let Some(item) = next {
+                match item.and_then(|item| self.prepare(item)) {
+                    Ok(prepared) => batch.push(prepared),
+                    Err(error) => {
+                        failure = Some(error);
+                        break;
+                    }
+                }
+                let full = batch.len() >= APPLY_BATCH_MAX;
+                next = if full { None } else { entries.next().now_or_never().flatten() };
+            }
+            // What precedes the failure is applied all the same.
+            if let Err(error) = self.apply_batch(batch) {
+                self.latch.trip(error.to_string());
+                return Err(io::Error::other(error));
+            }
+            if let Some(error) = failure {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        let state = self.cell.read(|state| Arc::new(state.clone()));
+        let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
+        Builder { state, meta, directory: self.directory.clone() }
+    }
+
+    async fn install_snapshot(&mut self, _meta: &SnapshotMeta, snapshot: SnapshotFile) -> io::Result<()> {
+        let started = Instant::now();
+        let directory = self.directory.clone();
+        // The file's own header counts: it is what a restart will read.
+        let (meta, state) = Self::blocking(&self.latch, move || {
+            let (meta, state) = snapshot.load(directory.cluster_id())?;
+            directory.keep(&snapshot, &meta)?;
+            Ok((meta, state))
+        })
+        .await?;
+        self.cell.write(|current| *current = state);
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership;
+        metrics::histogram!("mux_snapshot_duration_seconds", "what" => "install")
+            .record(started.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        let directory = self.directory.clone();
+        Self::blocking(&self.latch, move || {
+            let Some(snapshot) = directory.current()? else { return Ok(None) };
+            let meta = snapshot.meta(directory.cluster_id())?;
+            Ok(Some(Snapshot { meta, snapshot }))
+        })
+        .await
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
+        let (state, meta, directory) = (Arc::clone(&self.state), self.meta.clone(), self.directory.clone());
+        tokio::task::spawn_blocking(move || {
+            let started = Instant::now();
+            let body = state.encode_snapshot();
+            let written =
+                SnapshotFile::write(&directory.unfinished_path(), *directory.cluster_id(), &meta, &body)?;
+            let snapshot = directory.keep(&written, &meta)?;
+            metrics::histogram!("mux_snapshot_duration_seconds", "what" => "build")
+                .record(started.elapsed().as_secs_f64());
+            #[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
+            metrics::gauge!("mux_snapshot_bytes").set(body.len() as f64);
+            tracing::info!(last = ?meta.last_log_id, bytes = body.len(), "made a snapshot");
+            Ok(Snapshot { meta, snapshot })
+        })
+        .await
+        .map_err(io::Error::other)?
+    }
+}

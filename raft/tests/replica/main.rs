@@ -1,0 +1,7 @@
+//! Whole replicas: consensus, storage and network together.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
+mod cluster;
+mod elections;
+mod identity;
