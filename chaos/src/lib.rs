@@ -1,4 +1,9 @@
-//! What the multiplexer is tested with: things that behave like the rest of the Lightning network, on
-//! purpose badly where that is asked for.
+//! What breaks things and keeps the books while they break: the simulated LND, the simulated payer, the money
+//! ledger, the cluster of real processes, and the demo that tells about it.
 
+pub mod cluster;
+pub mod demo;
+pub mod ledger;
 pub mod lndsim;
+pub mod payer;
+pub mod story;

@@ -6,9 +6,11 @@
 //! * [`invoice`], [`onion`], [`screen`]: what payers see, and what is made of what they send.
 //! * [`link`], [`lnd`]: from LND's interceptor streams to the log and back.
 //! * [`api`]: the client API.
+//! * [`cli`], [`server`], [`telemetry`], [`shutdown`]: the process around them.
 
 pub mod api;
 mod assign;
+pub mod cli;
 pub mod config;
 pub mod init;
 pub mod invoice;
@@ -18,3 +20,6 @@ pub mod lnd;
 pub mod onion;
 pub mod screen;
 pub mod secrets;
+pub mod server;
+pub mod shutdown;
+pub mod telemetry;

@@ -7,6 +7,8 @@ use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use std::fmt;
 use subtle::ConstantTimeEq as _;
+use tonic::service::Interceptor;
+use tonic::{Request, Status};
 use zeroize::Zeroizing;
 
 /// Metadata key, as LND's.
@@ -49,6 +51,31 @@ impl AdminToken {
 impl fmt::Debug for AdminToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("AdminToken(…)")
+    }
+}
+
+/// Lets a call pass that brings the token. `None`: lets every call pass.
+#[derive(Clone, Debug)]
+pub struct RequireToken(Option<AdminToken>);
+
+impl RequireToken {
+    /// Requires this token; none: nothing.
+    #[must_use]
+    pub fn new(token: Option<AdminToken>) -> Self {
+        Self(token)
+    }
+}
+
+impl Interceptor for RequireToken {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        let Some(token) = &self.0 else { return Ok(request) };
+        let Some(sent) = request.metadata().get(METADATA_KEY) else {
+            return Err(Status::unauthenticated("send metadata `macaroon`: admin.macaroon in hexadecimal"));
+        };
+        match sent.to_str() {
+            Ok(text) if token.is(text) => Ok(request),
+            _ => Err(Status::unauthenticated("this macaroon is not the cluster's")),
+        }
     }
 }
 

@@ -30,7 +30,7 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let members = self.cluster.initial_members.len();
-        if members > 0 && members % 2 == 0 {
+        if members > 0 && members.is_multiple_of(2) {
             warnings.push(format!(
                 "cluster.initial_members: {members} replicas survive no more failures than {}",
                 members.saturating_sub(1)

@@ -76,7 +76,7 @@ impl Config {
         let mut config: Self = figment
             .extract()
             .map_err(|error| fail(file, error.into_iter().map(|one| explain(&one)).collect()))?;
-        config.resolve(file.parent().unwrap_or(Path::new(".")));
+        config.resolve(file.parent().unwrap_or_else(|| Path::new(".")));
         Ok(config)
     }
 

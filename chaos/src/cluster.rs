@@ -1,0 +1,207 @@
+//! A whole cluster as separate processes on loopback: replicas of `muxd` and simulated LND nodes.
+//!
+//! The demo, the chaos test and the end-to-end tests use the same one. Every process is started from one
+//! executable (`demo __muxd …`, `demo __lndsim …`), which runs the same code as the binaries of these names:
+//! so `cargo run --bin demo` needs nothing that it did not build. Ports are free ones; nothing leaves
+//! loopback; a process dies with whoever started it, and is only ever ended by its own pid.
+
+mod client;
+mod lnd;
+mod options;
+mod ports;
+mod process;
+mod quiesce;
+mod reads;
+mod replica;
+mod wait;
+
+pub use client::{CallError, ReplicaClient};
+pub use lnd::Lnd;
+pub use options::ClusterOptions;
+pub use process::{Executable, Process, ProcessError, die_with_parent};
+pub use reads::Merchant;
+pub use replica::Replica;
+pub use wait::{WaitError, until};
+
+use crate::payer::PeerError;
+use muxd::{
+    config::{Endpoint, FrontNode},
+    init::{ClusterPlan, InitError, ReplicaPlan, write_cluster},
+};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// How long a fresh cluster may take until it can be paid.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Why a cluster could not be started or used.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The machine: no port, no directory.
+    #[error("{0}")]
+    Machine(#[from] std::io::Error),
+    /// A process.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The replicas' files could not be written.
+    #[error(transparent)]
+    Init(#[from] InitError),
+    /// A simulated LND does not answer.
+    #[error(transparent)]
+    Lnd(#[from] PeerError),
+    /// A replica does not answer, or not as it should.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// Something did not come about in time.
+    #[error(transparent)]
+    Wait(#[from] WaitError),
+    /// A simulated LND's description of itself.
+    #[error("{0}: {1}")]
+    Ready(PathBuf, String),
+}
+
+/// See the [module](self). Dropping it ends every process and, unless kept, removes the directory.
+pub struct Cluster {
+    /// The replicas, by number − 1.
+    pub replicas: Vec<Replica>,
+    /// The simulated LND nodes.
+    pub lnds: Vec<Lnd>,
+    /// What clients trust.
+    pub tls_cert: PathBuf,
+    /// What clients send.
+    pub macaroon: PathBuf,
+    options: ClusterOptions,
+    /// Last, so that it is removed after the processes are gone.
+    dir: Directory,
+}
+
+impl Cluster {
+    /// Starts everything and waits until every replica knows the leader and every link is up.
+    ///
+    /// # Errors
+    /// [`ClusterError`]; what was started is ended again, and the directory is kept for a look.
+    pub async fn start(options: ClusterOptions) -> Result<Self, ClusterError> {
+        let mut dir = Directory::new(options.dir.clone())?;
+        dir.keep = true;
+        let mut lnds = Vec::new();
+        for number in 1..=options.lnds {
+            lnds.push(Lnd::start(&options, dir.path(), number).await?);
+        }
+        let plan = plan(&options, dir.path(), &lnds)?;
+        let files = write_cluster(&plan)?;
+        let mut replicas = Vec::new();
+        for (replica, files) in plan.replicas.iter().zip(&files.replicas) {
+            let client = ReplicaClient::new(replica.api_listen, &files.dir)?;
+            replicas.push(Replica::start(&options.executable, replica, files, client, dir.path())?);
+        }
+        let mut cluster =
+            Self { replicas, lnds, tls_cert: files.api_cert, macaroon: files.admin_macaroon, options, dir };
+        cluster.wait_ready(START_DEADLINE).await?;
+        cluster.dir.keep = cluster.options.dir.is_some();
+        Ok(cluster)
+    }
+
+    /// Where everything is kept.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// What it was started with.
+    #[must_use]
+    pub fn options(&self) -> &ClusterOptions {
+        &self.options
+    }
+
+    /// Leaves the directory where it is when the cluster ends: somebody has to look at it.
+    pub fn keep_files(&mut self) {
+        self.dir.keep = true;
+    }
+
+    /// Starts a replica again that was killed or stopped.
+    ///
+    /// # Errors
+    /// [`ClusterError::Process`], if it cannot be started.
+    pub fn restart_replica(&mut self, at: usize) -> Result<(), ClusterError> {
+        Ok(self.replicas[at].restart(&self.options.executable)?)
+    }
+
+    /// Starts a simulated LND's process again, in the same directory and on the same ports.
+    ///
+    /// # Errors
+    /// [`ClusterError`], if it does not come up.
+    pub async fn restart_lnd(&mut self, at: usize) -> Result<(), ClusterError> {
+        let dir = self.dir.path().to_owned();
+        self.lnds[at].restart(&self.options, &dir).await
+    }
+}
+
+/// A replica per plan, on free ports, each with every LND as front node.
+fn plan(options: &ClusterOptions, dir: &Path, lnds: &[Lnd]) -> Result<ClusterPlan, ClusterError> {
+    let count = usize::from(options.replicas);
+    let ports = ports::free(count * 3)?;
+    let mut plan = ClusterPlan::loopback(dir.join("cluster"), options.replicas);
+    plan.replicas = ports
+        .chunks_exact(3)
+        .zip(1..)
+        .map(|(ports, id)| ReplicaPlan {
+            id,
+            raft_address: ports[0].to_string(),
+            raft_listen: ports[0],
+            api_listen: ports[1],
+            metrics_listen: ports[2],
+            zone: String::new(),
+        })
+        .collect();
+    plan.front_nodes = lnds.iter().map(|lnd| front_node(options, lnd)).collect();
+    plan.settings.clone_from(&options.settings);
+    Ok(plan)
+}
+
+fn front_node(options: &ClusterOptions, lnd: &Lnd) -> FrontNode {
+    FrontNode {
+        pubkey: lnd.node,
+        alias: lnd.alias.clone(),
+        endpoints: vec![Endpoint { address: lnd.grpc.to_string(), tls_cert: lnd.tls_cert.clone() }],
+        zone: String::new(),
+        macaroon: lnd.macaroon.clone(),
+        fee_base_msat: options.fee_base_msat,
+        fee_ppm: options.fee_ppm,
+        cltv_delta: 80,
+    }
+}
+
+/// The cluster's directory; removed when dropped, unless kept.
+struct Directory {
+    path: PathBuf,
+    keep: bool,
+}
+
+impl Directory {
+    fn new(given: Option<PathBuf>) -> Result<Self, std::io::Error> {
+        let keep = given.is_some();
+        let path = match given {
+            Some(path) => {
+                std::fs::create_dir_all(&path)?;
+                std::fs::canonicalize(path)?
+            }
+            None => tempfile::Builder::new().prefix("mux-").tempdir()?.keep(),
+        };
+        Ok(Self { path, keep })
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if !self.keep {
+            // A file left behind in the temporary directory harms nobody.
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What kind of cluster to start.
+
+use super::Executable;
+use std::path::PathBuf;
+
+/// See the [module](self).
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    /// What every process is started from.
+    pub executable: Executable,
+    /// How many replicas.
+    pub replicas: u16,
+    /// How many simulated LND nodes.
+    pub lnds: u32,
+    /// Channels of each.
+    pub channels: u32,
+    /// Fee of the hop to the virtual node, in invoices' hints.
+    pub fee_base_msat: u32,
+    /// The same, millionths.
+    pub fee_ppm: u32,
+    /// Where everything is kept; `None`: a temporary directory, removed at the end.
+    pub dir: Option<PathBuf>,
+    /// Further settings of every replica, `("section.key", TOML value)`.
+    pub settings: Vec<(String, String)>,
+    /// Of everything random in the simulated LND nodes.
+    pub seed: u64,
+}
+
+impl ClusterOptions {
+    /// Three replicas, two LND nodes.
+    #[must_use]
+    pub fn new(executable: Executable) -> Self {
+        Self {
+            executable,
+            replicas: 3,
+            lnds: 2,
+            channels: 2,
+            fee_base_msat: 100,
+            fee_ppm: 10,
+            dir: None,
+            settings: Vec::new(),
+            seed: 1,
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Compares the payer's ledger with the books of the cluster and of the LND nodes.
+//!
+//! Pure: everything is given, nothing is fetched. Each rule names the promise it guards; a [`Violation`]
+//! carries what is needed to look into it. The views must have been taken when nothing moved any more.
+
+mod books;
+mod payments;
+mod replicas;
+
+#[cfg(test)]
+mod tests;
+
+use super::{ClusterView, InvoiceView, LndView, PaymentRecord};
+use mux_proto::lndsim::v1::HtlcEntry;
+use mux_raft::types::PaymentHash;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// A promise that was not kept, with the evidence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Violation {
+    /// Name of the rule, `snake_case`.
+    pub rule: &'static str,
+    /// Who, what, where.
+    pub evidence: String,
+}
+
+/// Everything the rules look at, indexed.
+struct Books<'a> {
+    payments: &'a [PaymentRecord],
+    view: &'a ClusterView,
+    by_hash: BTreeMap<PaymentHash, Vec<(&'a LndView, &'a HtlcEntry)>>,
+    violations: Vec<Violation>,
+}
+
+/// Checks every rule and lists what is wrong; empty if the ledger balances.
+#[must_use]
+pub fn check(payments: &[PaymentRecord], view: &ClusterView) -> Vec<Violation> {
+    let mut by_hash: BTreeMap<PaymentHash, Vec<(&LndView, &HtlcEntry)>> = BTreeMap::new();
+    for lnd in &view.lnds {
+        for htlc in &lnd.htlcs {
+            if let Ok(hash) = PaymentHash::try_from(htlc.payment_hash.as_ref()) {
+                by_hash.entry(hash).or_default().push((lnd, htlc));
+            }
+        }
+    }
+    let mut books = Books { payments, view, by_hash, violations: Vec::new() };
+    payments::one_end_each(&mut books);
+    payments::ends_are_as_they_must_be(&mut books);
+    payments::one_paid_payment_per_hash(&mut books);
+    payments::preimage_means_decided(&mut books);
+    books::money_agrees(&mut books);
+    books::sums_agree(&mut books);
+    books::answers_never_contradict(&mut books);
+    books::sets_are_whole(&mut books);
+    books::no_complaints(&mut books);
+    replicas::state_hashes_agree(&mut books);
+    replicas::acknowledged_invoices_are_there(&mut books);
+    replicas::replicas_tell_the_same(&mut books);
+    books.violations
+}
+
+impl<'a> Books<'a> {
+    fn report(&mut self, rule: &'static str, evidence: String) {
+        self.violations.push(Violation { rule, evidence });
+    }
+
+    /// What the first replica that knows the invoice says. That all say the same is a rule of its own.
+    fn invoice(&self, hash: &PaymentHash) -> Option<&'a InvoiceView> {
+        self.view.replicas.iter().find_map(|replica| replica.invoices.get(hash))
+    }
+
+    fn htlcs(&self, hash: &PaymentHash) -> &[(&'a LndView, &'a HtlcEntry)] {
+        self.by_hash.get(hash).map_or(&[], Vec::as_slice)
+    }
+
+    /// Hashes that were paid to the virtual node, each once.
+    fn hashes(&self) -> Vec<PaymentHash> {
+        let mut hashes: Vec<_> = self
+            .payments
+            .iter()
+            .filter(|payment| !payment.order.foreign)
+            .map(|payment| payment.order.hash)
+            .collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes
+    }
+}
+
+/// An HTLC for people.
+fn name(lnd: &LndView, htlc: &HtlcEntry) -> String {
+    format!("{} chan {} htlc {}", lnd.alias, htlc.chan_id, htlc.htlc_id)
+}
+
+/// The cluster answered SETTLE, the payer has the preimage, and LND lost the HTLC all the same.
+fn is_lost_by_lnd(htlc: &HtlcEntry) -> bool {
+    !htlc.node_paid && htlc.answers.iter().any(|answer| answer.action == "SETTLE")
+}

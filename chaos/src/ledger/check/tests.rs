@@ -1,0 +1,243 @@
+//! Every rule is shown a ledger that balances, and then one that breaks it.
+
+use super::{Violation, check};
+use crate::ledger::{
+    ClusterView, Expectation, FailureSource, HtlcView, InvoiceView, LndView, PartEnd, PartFailure,
+    PartRecord, PaymentEnd, PaymentOrder, PaymentRecord, ReplicaView,
+};
+use mux_proto::{
+    lndsim::v1::{ClientAnswer, HtlcEntry},
+    mux::v1::InvoiceState,
+};
+use mux_raft::types::{NodePubkey, PaymentHash};
+use std::collections::BTreeMap;
+
+const HASH: PaymentHash = PaymentHash([7; 32]);
+
+fn node(number: u8) -> NodePubkey {
+    NodePubkey([number; 33])
+}
+
+fn part(number: u8, amount_msat: u64) -> PartRecord {
+    PartRecord {
+        front: node(number),
+        chan_id: 5,
+        htlc_id: 0,
+        amount_msat,
+        sent_unix_ms: 1,
+        ended_unix_ms: 2,
+        end: Some(PartEnd::Settled { preimage_valid: true }),
+    }
+}
+
+fn answer(action: &str) -> ClientAnswer {
+    ClientAnswer { action: action.into(), unix_ms: 2, ..ClientAnswer::default() }
+}
+
+fn lnd(number: u8, amount_msat: u64) -> LndView {
+    LndView {
+        alias: format!("lnd-{number}"),
+        node: node(number),
+        htlcs: vec![HtlcEntry {
+            chan_id: 5,
+            payment_hash: HASH.0.to_vec().into(),
+            outgoing_amount_msat: amount_msat,
+            answers: vec![answer("SETTLE")],
+            preimage_revealed: true,
+            node_paid: true,
+            ..HtlcEntry::default()
+        }],
+        complaints: Vec::new(),
+    }
+}
+
+fn replica(number: u8) -> ReplicaView {
+    let htlc = |front: u8| HtlcView {
+        front: node(front).0.to_vec(),
+        chan_id: 5,
+        htlc_id: 0,
+        verdict: "settle".into(),
+        final_state: "settled".into(),
+    };
+    let invoice = InvoiceView {
+        state: InvoiceState::Settled,
+        paid_msat: 300,
+        received_msat: 300,
+        htlcs: vec![htlc(1), htlc(2)],
+    };
+    ReplicaView {
+        name: format!("replica-{number}"),
+        state_hashes: BTreeMap::from([(10, vec![1])]),
+        invoices: BTreeMap::from([(HASH, invoice)]),
+        unread: BTreeMap::new(),
+    }
+}
+
+/// One payment of two parts over two LND nodes, three replicas, all well.
+fn balanced() -> (Vec<PaymentRecord>, ClusterView) {
+    let payment = PaymentRecord {
+        order: PaymentOrder {
+            label: "two parts".into(),
+            hash: HASH,
+            total_msat: 300,
+            expect: Expectation::Settle,
+            stored: true,
+            foreign: false,
+        },
+        parts: vec![part(1, 100), part(2, 200)],
+        started_unix_ms: 1,
+        ended_unix_ms: 2,
+        ends: vec![PaymentEnd::Settled],
+    };
+    let view = ClusterView {
+        replicas: vec![replica(1), replica(2), replica(3)],
+        lnds: vec![lnd(1, 100), lnd(2, 200)],
+    };
+    (vec![payment], view)
+}
+
+fn failure(source: FailureSource, code: u16) -> PartFailure {
+    PartFailure { source, code, data: String::new() }
+}
+
+fn rules(violations: &[Violation]) -> Vec<&'static str> {
+    violations.iter().map(|violation| violation.rule).collect()
+}
+
+/// Breaks the balanced books and expects that the rule is among the violations.
+fn assert_breaks(rule: &str, breakage: impl FnOnce(&mut PaymentRecord, &mut ClusterView)) {
+    let (mut payments, mut view) = balanced();
+    breakage(&mut payments[0], &mut view);
+    let found = check(&payments, &view);
+    assert!(rules(&found).contains(&rule), "expected {rule}, found {found:?}");
+}
+
+fn each_replica(view: &mut ClusterView, change: impl Fn(&mut InvoiceView)) {
+    for replica in &mut view.replicas {
+        change(replica.invoices.get_mut(&HASH).unwrap());
+    }
+}
+
+#[test]
+fn balanced_books_have_no_violation() {
+    let (payments, view) = balanced();
+    assert_eq!(check(&payments, &view), []);
+}
+
+#[test]
+fn every_payment_has_exactly_one_end() {
+    assert_breaks("payment_without_end", |payment, _| payment.ends.clear());
+    assert_breaks("payment_without_end", |payment, _| payment.ends = vec![PaymentEnd::Undecided]);
+    assert_breaks("payment_with_several_ends", |payment, _| payment.ends.push(PaymentEnd::Settled));
+}
+
+#[test]
+fn bad_payment_must_fail_in_the_right_voice() {
+    assert_breaks("bad_payment_was_settled", |payment, _| payment.order.expect = Expectation::Fail);
+    assert_breaks("wrong_failure", |payment, _| {
+        payment.order.expect = Expectation::FailWith(0x400f);
+        payment.ends = vec![PaymentEnd::Failed(failure(FailureSource::VirtualNode, 23))];
+    });
+    assert_breaks("unreadable_failure", |payment, _| {
+        payment.ends = vec![PaymentEnd::Failed(failure(FailureSource::Unreadable, 0))];
+    });
+}
+
+#[test]
+fn partial_payment_is_reported_unless_lnd_lost_the_part() {
+    let lose = |payment: &mut PaymentRecord| {
+        payment.parts[1].end = Some(PartEnd::Failed(failure(FailureSource::Upstream, 0x4008)));
+        payment.ends = vec![PaymentEnd::Partial];
+    };
+    assert_breaks("partial_payment", |payment, view| {
+        lose(payment);
+        view.lnds[1].htlcs[0].node_paid = false;
+        view.lnds[1].htlcs[0].answers = vec![answer("FAIL")];
+    });
+    let (mut payments, mut view) = balanced();
+    lose(&mut payments[0]);
+    view.lnds[1].htlcs[0].node_paid = false;
+    each_replica(&mut view, |invoice| {
+        invoice.state = InvoiceState::Partial;
+        invoice.received_msat = 100;
+    });
+    assert_eq!(check(&payments, &view), []);
+    each_replica(&mut view, |invoice| invoice.state = InvoiceState::Settled);
+    assert!(rules(&check(&payments, &view)).contains(&"lost_part_hidden"));
+}
+
+#[test]
+fn nothing_is_revealed_without_a_decision_nor_paid_twice() {
+    assert_breaks("revealed_without_decision", |_, view| {
+        each_replica(view, |invoice| invoice.state = InvoiceState::Open);
+    });
+    assert_breaks("decided_without_preimage", |payment, _| {
+        for part in &mut payment.parts {
+            part.end = Some(PartEnd::Failed(failure(FailureSource::FrontNode, 0x1007)));
+        }
+    });
+    let (mut payments, view) = balanced();
+    payments.push(payments[0].clone());
+    assert!(rules(&check(&payments, &view)).contains(&"paid_twice"));
+}
+
+#[test]
+fn money_must_be_the_same_on_both_sides() {
+    assert_breaks("received_unpaid", |payment, _| {
+        payment.parts[0].end = Some(PartEnd::Failed(failure(FailureSource::FrontNode, 0x1007)));
+    });
+    assert_breaks("paid_unreceived", |_, view| {
+        view.lnds[0].htlcs[0].node_paid = false;
+        view.lnds[0].htlcs[0].answers.clear();
+    });
+    assert_breaks("paid_unknown_htlc", |_, view| view.lnds[0].htlcs.clear());
+    assert_breaks("received_differs", |_, view| each_replica(view, |invoice| invoice.received_msat = 299));
+    assert_breaks("sums_differ", |_, view| each_replica(view, |invoice| invoice.received_msat = 299));
+    assert_breaks("received_for_unknown_invoice", |_, view| {
+        view.replicas.iter_mut().for_each(|replica| replica.invoices.clear());
+    });
+    assert_breaks("not_final_at_the_end", |_, view| {
+        each_replica(view, |invoice| invoice.state = InvoiceState::Settling);
+    });
+}
+
+#[test]
+fn answers_must_not_contradict() {
+    assert_breaks("failed_after_settle", |_, view| view.lnds[0].htlcs[0].answers.push(answer("FAIL")));
+    assert_breaks("answered_both_ways", |_, view| view.lnds[0].htlcs[0].answers.insert(0, answer("FAIL")));
+    assert_breaks("own_htlc_resumed", |_, view| view.lnds[0].htlcs[0].answers.push(answer("RESUME")));
+    assert_breaks("foreign_htlc_not_resumed", |payment, _| payment.order.foreign = true);
+}
+
+#[test]
+fn a_decided_set_is_whole() {
+    assert_breaks("settled_unknown_htlc", |_, view| view.lnds[0].htlcs[0].htlc_id = 9);
+    assert_breaks("part_not_settled", |_, view| {
+        view.lnds[0].htlcs[0].node_paid = false;
+        view.lnds[0].htlcs[0].answers.clear();
+    });
+    assert_breaks("settled_beyond_the_set", |_, view| {
+        each_replica(view, |invoice| invoice.htlcs.truncate(1));
+    });
+    assert_breaks("partial_without_loss", |_, view| {
+        each_replica(view, |invoice| invoice.state = InvoiceState::Partial);
+    });
+}
+
+#[test]
+fn replicas_must_agree_and_keep_what_they_acknowledged() {
+    assert_breaks("state_hashes_differ", |_, view| {
+        view.replicas[1].state_hashes.insert(10, vec![2]);
+    });
+    assert_breaks("state_hashes_not_comparable", |_, view| {
+        view.replicas[1].state_hashes = BTreeMap::from([(11, vec![2])]);
+    });
+    assert_breaks("acknowledged_invoice_lost", |_, view| view.replicas[1].invoices.clear());
+    assert_breaks("invoice_not_readable", |_, view| {
+        view.replicas[1].unread.insert(HASH, "no quorum".into());
+    });
+    assert_breaks("replicas_disagree", |_, view| {
+        view.replicas[2].invoices.get_mut(&HASH).unwrap().paid_msat = 1;
+    });
+    assert_breaks("lnd_complains", |_, view| view.lnds[0].complaints.push("odd".into()));
+}

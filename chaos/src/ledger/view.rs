@@ -1,0 +1,108 @@
+//! What the cluster and the simulated LND nodes say at the end: the other side of the ledger.
+
+use mux_proto::{lndsim::v1::HtlcEntry, mux::v1 as mux};
+use mux_raft::types::{LogIndex, NodePubkey, PaymentHash};
+use std::collections::BTreeMap;
+
+/// Everything that is compared with the payer's ledger. Taken when nothing moves any more.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterView {
+    /// Every replica's view.
+    pub replicas: Vec<ReplicaView>,
+    /// Every simulated LND's books.
+    pub lnds: Vec<LndView>,
+}
+
+/// What one replica says.
+#[derive(Clone, Debug, Default)]
+pub struct ReplicaView {
+    /// For people.
+    pub name: String,
+    /// Rolling state hash by the applied index it belongs to, as observed.
+    pub state_hashes: BTreeMap<LogIndex, Vec<u8>>,
+    /// Invoices by linearizable reads at this replica; those asked for and not found are missing.
+    pub invoices: BTreeMap<PaymentHash, InvoiceView>,
+    /// Reads that got no answer, with the reason: not the same as "not found".
+    pub unread: BTreeMap<PaymentHash, String>,
+}
+
+/// An invoice as a replica tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvoiceView {
+    /// Where it stands.
+    pub state: mux::InvoiceState,
+    /// Decided sum, from SETTLING on.
+    pub paid_msat: u64,
+    /// Confirmed sum.
+    pub received_msat: u64,
+    /// Its HTLCs.
+    pub htlcs: Vec<HtlcView>,
+}
+
+impl InvoiceView {
+    /// The cluster decided to settle it.
+    #[must_use]
+    pub fn is_decided(&self) -> bool {
+        matches!(
+            self.state,
+            mux::InvoiceState::Settling | mux::InvoiceState::Settled | mux::InvoiceState::Partial
+        )
+    }
+
+    /// Nothing is under way any more.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        !matches!(self.state, mux::InvoiceState::Accepted | mux::InvoiceState::Settling)
+    }
+}
+
+impl From<&mux::Invoice> for InvoiceView {
+    fn from(invoice: &mux::Invoice) -> Self {
+        Self {
+            state: invoice.state(),
+            paid_msat: invoice.amount_paid_msat,
+            received_msat: invoice.amount_received_msat,
+            htlcs: invoice.htlcs.iter().map(HtlcView::from).collect(),
+        }
+    }
+}
+
+/// An HTLC as a replica tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HtlcView {
+    /// Front node's key.
+    pub front: Vec<u8>,
+    /// Channel.
+    pub chan_id: u64,
+    /// Number.
+    pub htlc_id: u64,
+    /// `held`, `settle` or the reason of the failure.
+    pub verdict: String,
+    /// How it ended.
+    pub final_state: String,
+}
+
+impl From<&mux::HtlcInfo> for HtlcView {
+    fn from(htlc: &mux::HtlcInfo) -> Self {
+        Self {
+            front: htlc.front_node.clone().into(),
+            chan_id: htlc.chan_id,
+            htlc_id: htlc.htlc_id,
+            verdict: htlc.verdict.clone(),
+            final_state: htlc.r#final.clone(),
+        }
+    }
+}
+
+/// The books of one simulated LND.
+#[derive(Clone, Debug)]
+pub struct LndView {
+    /// For people.
+    pub alias: String,
+    /// Identity.
+    pub node: NodePubkey,
+    /// Every HTLC it ever had.
+    pub htlcs: Vec<HtlcEntry>,
+    /// What a correct client never does.
+    pub complaints: Vec<String>,
+}

@@ -1,0 +1,195 @@
+//! A simulated LND as the payer's side sees it: its control port.
+//!
+//! One task follows the node's outcomes, gap-free by their sequence number, across cut connections, and
+//! hands each to whoever waits for that HTLC.
+
+use super::{BlockHeight, FrontPeer, HtlcKey, HtlcOutcome, NewHtlc, PeerError};
+use crate::ledger::FailureSource;
+use async_trait::async_trait;
+use mux_proto::lndsim::v1::{
+    AddHtlcRequest, GetStateRequest, Outcome, SubscribeOutcomesRequest, control_client::ControlClient,
+    htlc_failure::Speaker, outcome,
+};
+use mux_raft::types::NodePubkey;
+use parking_lot::Mutex;
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{Code, Status, transport::Channel};
+
+/// Every call to the control port is on loopback and answered at once; this only guards against a hang.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Between attempts to follow the outcomes again.
+const FOLLOW_AGAIN: Duration = Duration::from_millis(50);
+
+/// Ledgers of long runs are larger than tonic's default of 4 MiB.
+pub const MESSAGE_LEN_MAX: usize = 256 << 20;
+
+enum Slot {
+    Ended(HtlcOutcome),
+    Awaited(oneshot::Sender<HtlcOutcome>),
+}
+
+type Slots = Arc<Mutex<HashMap<HtlcKey, Slot>>>;
+
+/// See the [module](self).
+pub struct LndPeer {
+    node: NodePubkey,
+    control: ControlClient<Channel>,
+    slots: Slots,
+    _follower: AbortOnDropHandle<()>,
+}
+
+impl LndPeer {
+    /// Connects to a control port and begins to follow the node's outcomes.
+    ///
+    /// # Errors
+    /// [`PeerError`], if the node cannot be reached or does not say who it is.
+    pub async fn connect(control_address: &str) -> Result<Self, PeerError> {
+        let control = connect_control(control_address).await?;
+        let state = control
+            .clone()
+            .get_state(GetStateRequest {})
+            .await
+            .map_err(|status| PeerError::Unavailable(status.message().into()))?
+            .into_inner();
+        let node = state
+            .identity_pubkey
+            .parse()
+            .map_err(|error| PeerError::Refused(format!("identity of the simulated LND: {error}")))?;
+        let slots = Slots::default();
+        let follower = AbortOnDropHandle::new(tokio::spawn(follow(control.clone(), slots.clone())));
+        Ok(Self { node, control, slots, _follower: follower })
+    }
+
+    /// The node's control port, for everything that is not paying.
+    #[must_use]
+    pub fn control(&self) -> ControlClient<Channel> {
+        self.control.clone()
+    }
+}
+
+/// A client of a simulated LND's control port.
+///
+/// # Errors
+/// [`PeerError::Unavailable`], if nobody listens.
+pub async fn connect_control(address: &str) -> Result<ControlClient<Channel>, PeerError> {
+    let channel = Channel::from_shared(format!("http://{address}"))
+        .map_err(|error| PeerError::Refused(error.to_string()))?
+        .connect_timeout(CALL_TIMEOUT)
+        .connect()
+        .await
+        .map_err(|error| PeerError::Unavailable(error.to_string()))?;
+    Ok(ControlClient::new(channel).max_decoding_message_size(MESSAGE_LEN_MAX))
+}
+
+#[async_trait]
+impl FrontPeer for LndPeer {
+    fn node(&self) -> NodePubkey {
+        self.node
+    }
+
+    async fn height(&self) -> Result<BlockHeight, PeerError> {
+        let state = deadline(self.control.clone().get_state(GetStateRequest {})).await?;
+        Ok(state.chain.unwrap_or_default().tip_height)
+    }
+
+    async fn add_htlc(&self, htlc: NewHtlc) -> Result<HtlcKey, PeerError> {
+        let request = AddHtlcRequest {
+            payment_hash: htlc.hash.map(|hash| hash.0.to_vec().into()).unwrap_or_default(),
+            incoming_amount_msat: htlc.incoming_amount_msat,
+            outgoing_amount_msat: htlc.outgoing_amount_msat,
+            incoming_expiry: htlc.incoming_expiry,
+            outgoing_expiry: htlc.outgoing_expiry,
+            outgoing_requested_chan_id: htlc.outgoing_scid,
+            onion_blob: htlc.onion,
+            downstream_preimage: htlc.downstream_preimage,
+            ..AddHtlcRequest::default()
+        };
+        let added = deadline(self.control.clone().add_htlc(request)).await?;
+        Ok(HtlcKey { chan_id: added.chan_id, htlc_id: added.htlc_id })
+    }
+
+    async fn outcome(&self, key: HtlcKey) -> HtlcOutcome {
+        let ended = {
+            let mut slots = self.slots.lock();
+            if let Some(Slot::Ended(outcome)) = slots.get(&key) {
+                return outcome.clone();
+            }
+            let (sender, receiver) = oneshot::channel();
+            slots.insert(key, Slot::Awaited(sender));
+            receiver
+        };
+        match ended.await {
+            Ok(outcome) => outcome,
+            // The follower is gone with this peer; whoever waits has a deadline.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+async fn deadline<T>(call: impl Future<Output = Result<tonic::Response<T>, Status>>) -> Result<T, PeerError> {
+    match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        Err(_) => Err(PeerError::Unavailable("no answer from the control port".into())),
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(match status.code() {
+            Code::InvalidArgument => PeerError::Refused(status.message().into()),
+            _ => PeerError::Unavailable(status.message().into()),
+        }),
+    }
+}
+
+/// Follows the outcomes for ever, from the first one on.
+async fn follow(mut control: ControlClient<Channel>, slots: Slots) {
+    let mut next = 1;
+    loop {
+        if let Ok(response) = control.subscribe_outcomes(SubscribeOutcomesRequest { from_seq: next }).await {
+            let mut outcomes = response.into_inner();
+            while let Ok(Some(outcome)) = outcomes.message().await {
+                if outcome.seq < next {
+                    continue;
+                }
+                next = outcome.seq + 1;
+                deliver(&slots, outcome);
+            }
+        }
+        tokio::time::sleep(FOLLOW_AGAIN).await;
+    }
+}
+
+fn deliver(slots: &Slots, outcome: Outcome) {
+    let key = HtlcKey { chan_id: outcome.chan_id, htlc_id: outcome.htlc_id };
+    let Some(ended) = read(outcome) else { return };
+    let mut slots = slots.lock();
+    match slots.remove(&key) {
+        Some(Slot::Awaited(waiting)) => {
+            // A payer that gave up does not listen any more.
+            let _ = waiting.send(ended.clone());
+            slots.insert(key, Slot::Ended(ended));
+        }
+        // The first outcome stands: an HTLC has one.
+        Some(first @ Slot::Ended(_)) => {
+            slots.insert(key, first);
+        }
+        None => {
+            slots.insert(key, Slot::Ended(ended));
+        }
+    }
+}
+
+fn read(outcome: Outcome) -> Option<HtlcOutcome> {
+    Some(match outcome.result? {
+        outcome::Result::SettledPreimage(preimage) => HtlcOutcome::Settled(preimage),
+        outcome::Result::Failed(failure) => {
+            let code = u16::try_from(failure.bolt4_code).unwrap_or(0);
+            match failure.speaker() {
+                Speaker::VirtualNode => HtlcOutcome::Packet(failure.packet),
+                Speaker::FrontNode => HtlcOutcome::FailedBy(FailureSource::FrontNode, code),
+                Speaker::Downstream => HtlcOutcome::FailedBy(FailureSource::Downstream, code),
+                Speaker::Upstream => HtlcOutcome::FailedBy(FailureSource::Upstream, code),
+                Speaker::Unspecified => HtlcOutcome::FailedBy(FailureSource::Unreadable, code),
+            }
+        }
+    })
+}

@@ -1,0 +1,175 @@
+//! What every call needs, and how it writes and reads.
+
+use super::error::ApiError;
+use crate::config::Invoices;
+use crate::keys::{ClusterKeys, Network};
+use crate::link::LinkStatus;
+use mux_proto::mux::v1::Consistency;
+use mux_raft::clock::Clock;
+use mux_raft::consensus::{Committed, Consensus, ProposeError};
+use mux_raft::machine::{Command, Reply, RequestId, State};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
+
+/// A call without a deadline of its own gets this one.
+const DEADLINE_DEFAULT: Duration = Duration::from_secs(10);
+
+/// Longest that a call is allowed to wait for a decision, whatever its deadline.
+const DEADLINE_MAX: Duration = Duration::from_secs(600);
+
+/// Kept back from the caller's deadline, so that he hears our answer rather than his own time-out.
+const DEADLINE_RESERVE: Duration = Duration::from_millis(200);
+
+/// Between two proposals of the same request after an unknown outcome.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the links of this replica show. Empty while there are none.
+pub type LinkView = Arc<dyn Fn() -> Vec<LinkStatus> + Send + Sync>;
+
+/// What the API is configured with.
+#[derive(Clone, Debug)]
+pub struct ApiConfig {
+    /// The cluster's name.
+    pub cluster_name: String,
+    /// Its identity.
+    pub cluster_id: [u8; 32],
+    /// Its network.
+    pub network: Network,
+    /// Defaults of invoices.
+    pub invoices: Invoices,
+    /// `lnmux.return_preimage`.
+    pub return_preimage: bool,
+}
+
+/// Shared by all calls.
+pub struct Context {
+    pub(super) config: ApiConfig,
+    pub(super) consensus: Arc<dyn Consensus>,
+    pub(super) keys: Arc<ClusterKeys>,
+    pub(super) links: LinkView,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Ends streams and waits when the replica stops.
+    pub(super) stop: CancellationToken,
+    /// Where the next invoice begins in the list of front nodes.
+    pub(super) rotation: AtomicUsize,
+}
+
+impl Context {
+    /// Around a replica's parts. `stop` ends its streams.
+    #[must_use]
+    pub fn new(
+        config: ApiConfig,
+        consensus: Arc<dyn Consensus>,
+        keys: Arc<ClusterKeys>,
+        links: LinkView,
+        clock: Arc<dyn Clock>,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self { config, consensus, keys, links, clock, stop, rotation: AtomicUsize::new(0) })
+    }
+
+    /// Reads the applied state.
+    pub(super) fn read<T>(&self, reader: impl FnOnce(&State) -> T) -> T {
+        self.consensus.state().read(reader)
+    }
+
+    /// Waits until reads are as fresh as asked.
+    pub(super) async fn barrier(&self, consistency: i32) -> Result<(), ApiError> {
+        match Consistency::try_from(consistency) {
+            Ok(Consistency::Stale) => Ok(()),
+            Ok(Consistency::Unspecified | Consistency::Linearizable) => {
+                self.consensus.read_barrier().await?;
+                Ok(())
+            }
+            Err(_) => Err(ApiError::Invalid(format!("{consistency} is no consistency"))),
+        }
+    }
+
+    /// Commits a command, once, whatever it takes until the deadline: an unknown outcome is found out by
+    /// proposing the same request again, which the state machine recognises.
+    ///
+    /// # Errors
+    /// [`ProposeError::Unknown`] only if the deadline came first.
+    pub(super) async fn submit(
+        &self,
+        command: Command,
+        request: RequestId,
+        deadline: Instant,
+    ) -> Result<Committed, ApiError> {
+        let mut unknown = None;
+        loop {
+            let outcome =
+                tokio::time::timeout_at(deadline, self.consensus.propose(command.clone(), Some(request)));
+            let why = match outcome.await {
+                Ok(Ok(committed)) => return accepted(committed),
+                Ok(Err(ProposeError::Unknown(why))) => why,
+                // An earlier attempt may still be committed.
+                Ok(Err(error)) if unknown.is_none() => return Err(error.into()),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "no answer in time".to_owned(),
+            };
+            let again = Instant::now() + RETRY_PAUSE;
+            if again >= deadline || self.stop.is_cancelled() {
+                return Err(ProposeError::Unknown(why).into());
+            }
+            unknown = Some(why);
+            tokio::time::sleep_until(again).await;
+        }
+    }
+}
+
+fn accepted(committed: Committed) -> Result<Committed, ApiError> {
+    match committed.reply {
+        Reply::Rejected(rejection) => Err(rejection.into()),
+        _ => Ok(committed),
+    }
+}
+
+/// A request id of its own for a call that brings none.
+pub(super) fn fresh_request() -> RequestId {
+    RequestId(rand::random())
+}
+
+/// When the caller stops waiting (`grpc-timeout`), less a reserve; a default otherwise.
+pub(super) fn deadline(metadata: &MetadataMap) -> Instant {
+    let asked = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse_timeout);
+    let wait = asked.map_or(DEADLINE_DEFAULT, |asked| asked.saturating_sub(DEADLINE_RESERVE));
+    Instant::now() + wait.min(DEADLINE_MAX)
+}
+
+/// At most eight digits and a unit.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 {
+        return None;
+    }
+    let amount: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(amount.saturating_mul(3_600))),
+        "M" => Some(Duration::from_secs(amount.saturating_mul(60))),
+        "S" => Some(Duration::from_secs(amount)),
+        "m" => Some(Duration::from_millis(amount)),
+        "u" => Some(Duration::from_micros(amount)),
+        "n" => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_of_grpc_are_understood() {
+        assert_eq!(parse_timeout("10S"), Some(Duration::from_secs(10)));
+        assert_eq!(parse_timeout("1500m"), Some(Duration::from_millis(1_500)));
+        assert_eq!(parse_timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3_600)));
+        for wrong in ["", "S", "10", "10x", "123456789S", "-1S", "10\u{fc}"] {
+            assert_eq!(parse_timeout(wrong), None, "{wrong}");
+        }
+    }
+}

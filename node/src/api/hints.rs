@@ -1,0 +1,44 @@
+//! Which front nodes an invoice names.
+//!
+//! Payers try them in their own order, so the choice only has to be good, and different from invoice to
+//! invoice so that no front node carries everything. Healthy ones first; if none is, whichever there are: a
+//! node that is down now may be back when the invoice is paid.
+
+use super::error::ApiError;
+use crate::invoice::Hint;
+use crate::link::LinkStatus;
+use mux_raft::machine::State;
+use mux_raft::machine::model::FrontNode;
+use mux_raft::types::{Msat, NodePubkey};
+
+/// At most `count` hops. `links` tells what this replica knows of the nodes' room to receive; `turn` moves
+/// from invoice to invoice.
+///
+/// # Errors
+/// [`ApiError::Precondition`] if no front node is registered.
+pub(super) fn choose(
+    state: &State,
+    links: &[LinkStatus],
+    amount_msat: Msat,
+    count: usize,
+    turn: usize,
+) -> Result<Vec<Hint>, ApiError> {
+    let all: Vec<&FrontNode> = state.front_nodes().collect();
+    if all.is_empty() {
+        return Err(ApiError::Precondition(
+            "no front node is registered, so nobody could pay the invoice: configure [[front_nodes]] and wait \
+             until a replica has connected"
+                .into(),
+        ));
+    }
+    let has_room = |node: &NodePubkey| {
+        let known = links.iter().find(|link| link.node == *node).and_then(|link| link.receivable_msat);
+        known.is_none_or(|room_msat| room_msat > 0 && room_msat >= amount_msat.0)
+    };
+    let healthy: Vec<_> = state.healthy_front_nodes().collect();
+    let roomy: Vec<_> = healthy.iter().copied().filter(|front| has_room(&front.node)).collect();
+    let from = [roomy, healthy, all].into_iter().find(|some| !some.is_empty()).unwrap_or_default();
+    let start = turn.checked_rem(from.len()).unwrap_or(0);
+    let chosen = from.iter().cycle().skip(start).take(count.min(from.len()));
+    Ok(chosen.map(|front| Hint { node: front.node, policy: front.policy }).collect())
+}

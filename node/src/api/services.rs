@@ -1,0 +1,109 @@
+//! `mux.v1` as tonic wants it: each method hands over to its file.
+
+use super::context::Context;
+use super::events::EventStream;
+use super::{add_invoice, cancel_invoice, events, htlcs, invoices, settings, settle_invoice, status};
+use mux_proto::mux::v1::cluster_service_server::ClusterService;
+use mux_proto::mux::v1::invoice_service_server::InvoiceService;
+use mux_proto::mux::v1::{
+    AddInvoiceRequest, AddInvoiceResponse, CancelInvoiceRequest, CancelInvoiceResponse, GetInvoiceRequest,
+    GetInvoiceResponse, GetStatusRequest, GetStatusResponse, ListHtlcsRequest, ListHtlcsResponse,
+    ListInvoicesRequest, ListInvoicesResponse, ResolveHtlcRequest, ResolveHtlcResponse, SettleInvoiceRequest,
+    SettleInvoiceResponse, SubscribeEventsRequest, TransferLeaderRequest, TransferLeaderResponse,
+    UpdateSettingsRequest, UpdateSettingsResponse,
+};
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+/// `mux.v1.ClusterService`
+#[derive(Clone)]
+pub struct Cluster(pub Arc<Context>);
+
+/// `mux.v1.InvoiceService`
+#[derive(Clone)]
+pub struct Invoices(pub Arc<Context>);
+
+#[tonic::async_trait]
+impl ClusterService for Cluster {
+    async fn get_status(
+        &self,
+        _request: Request<GetStatusRequest>,
+    ) -> Result<Response<GetStatusResponse>, Status> {
+        Ok(status::get_status(&self.0))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<TransferLeaderRequest>,
+    ) -> Result<Response<TransferLeaderResponse>, Status> {
+        status::transfer_leader(&self.0, request.into_inner()).await
+    }
+
+    async fn list_htlcs(
+        &self,
+        request: Request<ListHtlcsRequest>,
+    ) -> Result<Response<ListHtlcsResponse>, Status> {
+        htlcs::list_htlcs(&self.0, request.into_inner()).await
+    }
+
+    async fn resolve_htlc(
+        &self,
+        request: Request<ResolveHtlcRequest>,
+    ) -> Result<Response<ResolveHtlcResponse>, Status> {
+        htlcs::resolve_htlc(&self.0, request).await
+    }
+
+    async fn update_settings(
+        &self,
+        request: Request<UpdateSettingsRequest>,
+    ) -> Result<Response<UpdateSettingsResponse>, Status> {
+        settings::update_settings(&self.0, request).await
+    }
+}
+
+#[tonic::async_trait]
+impl InvoiceService for Invoices {
+    type SubscribeEventsStream = EventStream;
+
+    async fn add_invoice(
+        &self,
+        request: Request<AddInvoiceRequest>,
+    ) -> Result<Response<AddInvoiceResponse>, Status> {
+        add_invoice::add_invoice(&self.0, request).await
+    }
+
+    async fn get_invoice(
+        &self,
+        request: Request<GetInvoiceRequest>,
+    ) -> Result<Response<GetInvoiceResponse>, Status> {
+        invoices::get_invoice(&self.0, request.into_inner()).await
+    }
+
+    async fn list_invoices(
+        &self,
+        request: Request<ListInvoicesRequest>,
+    ) -> Result<Response<ListInvoicesResponse>, Status> {
+        invoices::list_invoices(&self.0, request.into_inner()).await
+    }
+
+    async fn subscribe_events(
+        &self,
+        request: Request<SubscribeEventsRequest>,
+    ) -> Result<Response<EventStream>, Status> {
+        events::subscribe_events(&self.0, request).await
+    }
+
+    async fn settle_invoice(
+        &self,
+        request: Request<SettleInvoiceRequest>,
+    ) -> Result<Response<SettleInvoiceResponse>, Status> {
+        settle_invoice::settle_invoice(&self.0, request).await
+    }
+
+    async fn cancel_invoice(
+        &self,
+        request: Request<CancelInvoiceRequest>,
+    ) -> Result<Response<CancelInvoiceResponse>, Status> {
+        cancel_invoice::cancel_invoice(&self.0, request).await
+    }
+}

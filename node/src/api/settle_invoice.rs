@@ -1,0 +1,118 @@
+//! Settling what is accepted. OK is only ever answered after the decision; with the gate closed the intent is
+//! kept in the log and the call waits.
+
+use super::cancel_invoice::{optional_set_id, payment_hash};
+use super::context::{Context, deadline, fresh_request};
+use super::error::ApiError;
+use mux_proto::mux::v1 as proto;
+use mux_raft::machine::State;
+use mux_raft::machine::command::Command;
+use mux_raft::machine::model::InvoiceState;
+use mux_raft::machine::reply::{Reply, SettleReply};
+use mux_raft::types::{PaymentHash, Preimage, SetId};
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+/// `mux.v1.InvoiceService/SettleInvoice`
+pub(super) async fn settle_invoice(
+    context: &Context,
+    request: Request<proto::SettleInvoiceRequest>,
+) -> Result<Response<proto::SettleInvoiceResponse>, Status> {
+    let deadline = deadline(request.metadata());
+    let request = request.into_inner();
+    let hash = payment_hash(&request.hash)?;
+    let set_id = optional_set_id(&request.set_id)?;
+    let preimage = match request.preimage.len() {
+        0 => None,
+        32 => request.preimage.as_ref().try_into().ok().map(Preimage),
+        _ => return Err(ApiError::Invalid("a preimage has 32 bytes".into()).into()),
+    };
+    let decision_index = context.settle(hash, set_id, preimage, deadline).await?;
+    Ok(Response::new(proto::SettleInvoiceResponse { decision_index }))
+}
+
+/// More would only make the message unreadable.
+const OBSTACLES_SHOWN: usize = 4;
+
+/// Where a settle intent stands.
+enum Intent {
+    Waiting,
+    Decided(u64),
+    Gone(String),
+}
+
+impl Context {
+    /// Settles, and waits for the decision if the gate is closed.
+    ///
+    /// # Errors
+    /// [`ApiError::Unavailable`] "not decided" at the deadline: the intent stays. [`ApiError::Precondition`]
+    /// if the set ended otherwise first.
+    pub(super) async fn settle(
+        &self,
+        hash: PaymentHash,
+        set_id: Option<SetId>,
+        preimage: Option<Preimage>,
+        deadline: Instant,
+    ) -> Result<u64, ApiError> {
+        let mut applied = self.consensus.state().watch();
+        let command = Command::SettleInvoice { hash, set_id, preimage, keep_intent: true };
+        let committed = self.submit(command, fresh_request(), deadline).await?;
+        match committed.reply {
+            Reply::Settle(SettleReply::Decided { decision_index }) => return Ok(decision_index),
+            Reply::Settle(SettleReply::GateClosed) => {}
+            other => return Err(ApiError::Internal(format!("unexpected reply {other:?}"))),
+        }
+        let attempt = self.read(|state| state.invoice(&hash).map_or(0, |invoice| invoice.attempt));
+        loop {
+            // Marked as seen before it is read, so that no change is missed.
+            applied.mark_unchanged();
+            match self.read(|state| intent(state, &hash, attempt)) {
+                Intent::Decided(decision_index) => return Ok(decision_index),
+                Intent::Gone(why) => return Err(ApiError::Precondition(why)),
+                Intent::Waiting => {}
+            }
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Err(not_decided("this replica stops")),
+                () = tokio::time::sleep_until(deadline) => {
+                    return Err(not_decided(&self.read(|state| obstacles(state, &hash))));
+                }
+                // The sender lives as long as the state that `self` holds.
+                _ = applied.changed() => {}
+            }
+        }
+    }
+}
+
+fn intent(state: &State, hash: &PaymentHash, attempt: u32) -> Intent {
+    let Some(invoice) = state.invoice(hash) else {
+        return Intent::Gone(format!("invoice {hash} is gone"));
+    };
+    if invoice.state.is_decided() {
+        return if invoice.attempt == attempt {
+            Intent::Decided(invoice.decision_index)
+        } else {
+            Intent::Gone(format!("the set of invoice {hash} was failed; another one was settled"))
+        };
+    }
+    let kept = invoice.state == InvoiceState::Accepted && invoice.attempt == attempt;
+    if kept {
+        return Intent::Waiting;
+    }
+    Intent::Gone(format!("the set of invoice {hash} was cancelled or failed before a decision to settle"))
+}
+
+/// What is in the way, for people.
+fn obstacles(state: &State, hash: &PaymentHash) -> String {
+    let report = state.gate_report(hash);
+    let obstacles = report.iter().flat_map(|report| &report.obstacles);
+    let texts: Vec<_> =
+        obstacles.take(OBSTACLES_SHOWN).map(|at| format!("{}: {}", at.key, at.cause)).collect();
+    if texts.is_empty() { "the gate is still closed".into() } else { texts.join(", ") }
+}
+
+fn not_decided(why: &str) -> ApiError {
+    ApiError::Unavailable(format!(
+        "not decided: {why}; the wish to settle is kept, and this call may be repeated or the set cancelled"
+    ))
+}

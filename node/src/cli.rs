@@ -1,0 +1,205 @@
+//! The command line of `muxd`: makes clusters and runs replicas.
+//!
+//! In the library so that another executable can be a replica too: the demo starts its replicas from its own
+//! executable, with nothing but this code.
+//!
+//! Exit codes: 0 done, 64 the configuration or the command line is wrong, 70 the replica cannot go on.
+
+use crate::config::Config;
+use crate::init::{ClusterPlan, next_steps, write_cluster};
+use crate::keys::Network;
+use crate::server::RunError;
+use crate::telemetry;
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The operator must correct something (`EX_USAGE` of sysexits.h).
+const EXIT_USAGE: u8 = 64;
+
+/// The replica cannot go on (`EX_SOFTWARE`).
+const EXIT_CANNOT_GO_ON: u8 = 70;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "muxd",
+    version,
+    about = "Replicated Lightning multiplexer: one virtual node on many LND nodes"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Makes a new cluster: seed, certificates, macaroon and a configuration per replica.
+    Init(Box<InitArgs>),
+    /// Runs a replica.
+    Run(ConfigArgs),
+    /// Says what is wrong with a configuration, without starting anything.
+    Check(ConfigArgs),
+}
+
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// The replica's configuration.
+    #[arg(long, env = "MUXD_CONFIG", value_name = "FILE")]
+    config: PathBuf,
+    /// Overrides one key; may be repeated.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    overrides: Vec<String>,
+}
+
+/// Lists go by replica: the first value is replica 1's.
+#[derive(Debug, Args)]
+struct InitArgs {
+    /// Where the cluster's files go. Must not exist, or be empty.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// The cluster's name: lower-case letters, digits, '-'.
+    #[arg(long, default_value = "mux")]
+    cluster_name: String,
+    /// mainnet, testnet, testnet4, signet, regtest or simnet.
+    #[arg(long, default_value = "regtest")]
+    network: Network,
+    /// Number of replicas: 3 or 5.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    replicas: u16,
+    /// host:port at which the other replicas reach a replica. Default: consecutive ports of this machine.
+    #[arg(long, value_name = "HOST:PORT")]
+    raft_address: Vec<String>,
+    /// Raft listeners. Default: all interfaces at the port of --raft-address, if that is given.
+    #[arg(long, value_name = "IP:PORT")]
+    raft_listen: Vec<SocketAddr>,
+    /// API listeners.
+    #[arg(long, value_name = "IP:PORT")]
+    api_listen: Vec<SocketAddr>,
+    /// Metrics listeners.
+    #[arg(long, value_name = "IP:PORT")]
+    metrics_listen: Vec<SocketAddr>,
+    /// Zones.
+    #[arg(long, value_name = "ZONE")]
+    zone: Vec<String>,
+    /// Further host name or address that clients use for the API; may be repeated.
+    #[arg(long, value_name = "HOST")]
+    host: Vec<String>,
+}
+
+/// Runs `muxd` with these arguments, the program's name first.
+#[must_use]
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+            // Nothing is left to do if the terminal is gone.
+            let _ = error.print();
+            return code;
+        }
+    };
+    let outcome = match cli.command {
+        Command::Init(args) => init(&args),
+        Command::Check(args) => check(&args),
+        Command::Run(args) => return run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => refuse(&why),
+    }
+}
+
+fn run(args: &ConfigArgs) -> ExitCode {
+    let config = match Config::load(&args.config, &args.overrides) {
+        Ok(config) => config,
+        Err(error) => return refuse(&error.to_string()),
+    };
+    if let Err(error) = telemetry::init_logs(&config.log) {
+        return refuse(&error);
+    }
+    telemetry::exit_on_panic();
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return give_up(&error.to_string()),
+    };
+    let outcome = runtime.block_on(crate::server::run(config));
+    // Whatever still runs must not hold up the end.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(RunError::Config(why)) => refuse(&why),
+        Err(RunError::Fatal(why)) => give_up(&why),
+    }
+}
+
+fn refuse(why: &str) -> ExitCode {
+    eprintln!("muxd: {why}");
+    ExitCode::from(EXIT_USAGE)
+}
+
+fn give_up(why: &str) -> ExitCode {
+    tracing::error!("{why}");
+    // The log may be filtered, and this is the last chance to say it.
+    eprintln!("muxd: {why}");
+    ExitCode::from(EXIT_CANNOT_GO_ON)
+}
+
+fn check(args: &ConfigArgs) -> Result<(), String> {
+    let config = Config::load(&args.config, &args.overrides).map_err(|error| error.to_string())?;
+    for warning in config.warnings() {
+        eprintln!("warning: {warning}");
+    }
+    println!(
+        "{}: replica {} of {:?} is configured",
+        args.config.display(),
+        config.cluster.replica_id,
+        config.cluster.name
+    );
+    Ok(())
+}
+
+fn init(args: &InitArgs) -> Result<(), String> {
+    let plan = plan(args)?;
+    let written = write_cluster(&plan).map_err(|error| error.to_string())?;
+    print!("{}", next_steps(&plan, &written));
+    Ok(())
+}
+
+fn plan(args: &InitArgs) -> Result<ClusterPlan, String> {
+    let mut plan = ClusterPlan::loopback(args.dir.clone(), args.replicas);
+    plan.name.clone_from(&args.cluster_name);
+    plan.network = args.network;
+    plan.hosts.clone_from(&args.host);
+    let count = plan.replicas.len();
+    for (flag, given) in [
+        ("--raft-address", args.raft_address.len()),
+        ("--raft-listen", args.raft_listen.len()),
+        ("--api-listen", args.api_listen.len()),
+        ("--metrics-listen", args.metrics_listen.len()),
+        ("--zone", args.zone.len()),
+    ] {
+        if given != 0 && given != count {
+            return Err(format!(
+                "{flag} is given {given} times for {count} replicas: give one for each, or none"
+            ));
+        }
+    }
+    for (at, replica) in plan.replicas.iter_mut().enumerate() {
+        if let Some(address) = args.raft_address.get(at) {
+            let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+            let port = port.ok_or_else(|| format!("--raft-address {address:?} is no host:port"))?;
+            replica.raft_address.clone_from(address);
+            replica.raft_listen = SocketAddr::from(([0, 0, 0, 0], port));
+        }
+        replica.raft_listen = args.raft_listen.get(at).copied().unwrap_or(replica.raft_listen);
+        replica.api_listen = args.api_listen.get(at).copied().unwrap_or(replica.api_listen);
+        replica.metrics_listen = args.metrics_listen.get(at).copied().unwrap_or(replica.metrics_listen);
+        replica.zone = args.zone.get(at).cloned().unwrap_or_default();
+    }
+    Ok(plan)
+}

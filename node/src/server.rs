@@ -1,0 +1,17 @@
+//! The replica's process: starts everything in order, watches it, stops it in order.
+//!
+//! Order of starting: seed and keys → HTTP (probes answer while the log is read) → consensus → links →
+//! client API → readiness. Of stopping: not ready → links handed over → leadership handed over → API →
+//! links → consensus, all within [`crate::shutdown::SHUTDOWN_MAX`].
+
+mod grpc;
+mod handled;
+mod http;
+mod readiness;
+mod run;
+mod settings;
+
+pub use grpc::{ApiServer, ApiTls};
+pub use http::{HttpServer, router};
+pub use readiness::{Check, Readiness};
+pub use run::{RunError, run};

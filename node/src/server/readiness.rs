@@ -1,0 +1,138 @@
+//! Whether this replica should be given work. Unlike liveness it depends on the cluster.
+
+use mux_raft::consensus::RaftStatus;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::watch;
+
+/// Entries that a ready replica may be behind what it knows to be committed.
+const APPLY_LAG_MAX: u64 = 1_000;
+
+/// One reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Its name.
+    pub name: &'static str,
+    /// Passed.
+    pub ok: bool,
+    /// What was seen.
+    pub seen: String,
+}
+
+/// Collects the reasons.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    raft: std::sync::OnceLock<watch::Receiver<RaftStatus>>,
+    serving: AtomicBool,
+    draining: AtomicBool,
+}
+
+impl Readiness {
+    /// Consensus has started.
+    pub fn watch_raft(&self, raft: watch::Receiver<RaftStatus>) {
+        // Set once at start; a second call would be a second consensus.
+        let _ = self.raft.set(raft);
+    }
+
+    /// The API listens.
+    pub fn set_serving(&self) {
+        self.serving.store(true, Ordering::Relaxed);
+    }
+
+    /// The replica is about to stop.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Why this replica stopped for good, if it did: not even alive.
+    #[must_use]
+    pub fn fatal(&self) -> Option<String> {
+        self.raft.get().and_then(|raft| raft.borrow().fatal.clone())
+    }
+
+    /// All passed.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.checks().iter().all(|check| check.ok)
+    }
+
+    /// Every reason, passed or not.
+    #[must_use]
+    pub fn checks(&self) -> Vec<Check> {
+        let draining = self.draining.load(Ordering::Relaxed);
+        let serving = self.serving.load(Ordering::Relaxed);
+        let mut checks = vec![
+            check("not-draining", !draining, if draining { "about to stop" } else { "no" }.into()),
+            check("api", serving, if serving { "listens" } else { "not started yet" }.into()),
+        ];
+        let Some(raft) = self.raft.get().map(|raft| raft.borrow().clone()) else {
+            checks.push(check("consensus", false, "not started yet".into()));
+            return checks;
+        };
+        let fatal = raft.fatal.clone();
+        checks.push(check("consensus", fatal.is_none(), fatal.unwrap_or_else(|| "runs".into())));
+        let leader = raft.leader.map_or_else(|| "none known".into(), |id| format!("replica {id}"));
+        checks.push(check("leader", raft.leader.is_some(), leader));
+        let quorum = if raft.quorum { "in contact" } else { "out of contact" };
+        checks.push(check("quorum", raft.quorum, quorum.into()));
+        let lag = raft.committed.saturating_sub(raft.applied);
+        checks.push(check("applied", lag <= APPLY_LAG_MAX, format!("{lag} entries behind")));
+        checks
+    }
+
+    /// For people, in the form of other systems' probes.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for Check { name, ok, seen } in self.checks() {
+            let sign = if ok { '+' } else { '-' };
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "[{sign}]{name} {}: {seen}", if ok { "ok" } else { "failed" });
+        }
+        let verdict = if self.is_ready() { "ready" } else { "not ready" };
+        text.push_str(verdict);
+        text.push('\n');
+        text
+    }
+}
+
+fn check(name: &'static str, ok: bool, seen: String) -> Check {
+    Check { name, ok, seen }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(readiness: &Readiness) -> Vec<&'static str> {
+        readiness.checks().into_iter().filter(|check| !check.ok).map(|check| check.name).collect()
+    }
+
+    #[test]
+    fn every_reason_counts() {
+        let readiness = Readiness::default();
+        assert_eq!(failed(&readiness), ["api", "consensus"]);
+        let (sender, receiver) = watch::channel(RaftStatus::default());
+        readiness.watch_raft(receiver);
+        readiness.set_serving();
+        assert_eq!(failed(&readiness), ["leader", "quorum"]);
+        sender.send_modify(|raft| {
+            raft.leader = Some(2);
+            raft.quorum = true;
+        });
+        assert!(readiness.is_ready());
+        assert!(readiness.text().ends_with("\nready\n"));
+        sender.send_modify(|raft| raft.committed = APPLY_LAG_MAX + 1);
+        assert_eq!(failed(&readiness), ["applied"]);
+        sender.send_modify(|raft| {
+            raft.committed = 0;
+            raft.fatal = Some("disk".into());
+        });
+        assert_eq!(failed(&readiness), ["consensus"]);
+        assert_eq!(readiness.fatal(), Some("disk".into()));
+        sender.send_modify(|raft| raft.fatal = None);
+        readiness.drain();
+        assert_eq!(failed(&readiness), ["not-draining"]);
+        assert!(readiness.text().contains("[-]not-draining failed"), "{}", readiness.text());
+    }
+}

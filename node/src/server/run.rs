@@ -1,0 +1,258 @@
+//! From a configuration to a running replica, and back.
+
+use super::grpc::{ApiServer, ApiTls};
+use super::http::{HttpServer, router};
+use super::readiness::Readiness;
+use super::settings;
+use crate::api::{AdminToken, ApiConfig, Context, LinkView, RequireToken};
+use crate::config::{ApiAuth, Config};
+use crate::keys::{ClusterKeys, ClusterSeed};
+use crate::link::Links;
+use crate::shutdown::{self, SHUTDOWN_MAX, step};
+use crate::telemetry::{self, EXIT_FATAL, Sampler};
+use mux_raft::clock::{Clock, SystemClock};
+use mux_raft::consensus::Consensus;
+use mux_raft::replica::{Replica, StartError};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// How often gauges and health are brought up to date.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often certificates are read.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Shares of [`SHUTDOWN_MAX`]; together less than it.
+const HANDOVER_MAX: Duration = Duration::from_secs(2);
+const TRANSFER_MAX: Duration = Duration::from_secs(3);
+const API_STOP_MAX: Duration = Duration::from_secs(1);
+const LINKS_STOP_MAX: Duration = Duration::from_secs(1);
+const REPLICA_STOP_MAX: Duration = Duration::from_secs(2);
+
+/// Kept back of [`SHUTDOWN_MAX`] for the process's own end.
+const LIMIT_RESERVE: Duration = Duration::from_millis(500);
+
+/// Why a replica did not run, or does not any more.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The operator must correct something; nothing was started.
+    #[error("{0}")]
+    Config(String),
+    /// It cannot go on.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// Runs a replica until it is told to stop (Ok) or cannot go on.
+///
+/// # Errors
+/// [`RunError`]
+pub async fn run(config: Config) -> Result<(), RunError> {
+    // First of all: from here on a signal ends the replica in order.
+    let signal = shutdown::on_signal().map_err(|error| RunError::Fatal(error.to_string()))?;
+    let metrics = telemetry::install_metrics().map_err(RunError::Fatal)?;
+    let seed =
+        ClusterSeed::load(&config.cluster.seed_file).map_err(|error| RunError::Config(error.to_string()))?;
+    let keys = Arc::new(ClusterKeys::derive(&seed));
+    drop(seed);
+    let tls = ApiTls::read(&config.api.tls_cert, &config.api.tls_key).map_err(RunError::Config)?;
+    let api_listener = bind("api.listen", config.api.listen).await?;
+    let http_listener = bind("metrics.listen", config.metrics.listen).await?;
+
+    let readiness = Arc::new(Readiness::default());
+    let http = HttpServer::start(http_listener, router(Arc::clone(&readiness), metrics.clone()))
+        .map_err(|error| RunError::Fatal(error.to_string()))?;
+    let replica = Replica::start(settings::replica(&config, &keys)).await.map_err(start_error)?;
+    readiness.watch_raft(replica.status());
+    let consensus: Arc<dyn Consensus> = Arc::clone(&replica) as Arc<dyn Consensus>;
+
+    let screener = Arc::new(ClusterScreener::new(Arc::clone(&keys)));
+    let links = Links::start(settings::links(&config, &keys), Arc::clone(&consensus), screener);
+    let api = start_api(&config, &keys, (&consensus, &links), (api_listener, &tls)).await?;
+    readiness.set_serving();
+    tracing::info!(
+        replica = config.cluster.replica_id,
+        cluster = config.cluster.name,
+        node = %keys.node_pubkey(),
+        seed = %keys.fingerprint(),
+        api = %api.server.address(),
+        http = %http.address(),
+        raft = %config.raft.listen,
+        "replica runs"
+    );
+    let running = Running { config, replica, links, api, readiness, http, metrics };
+    running.until(signal).await
+}
+
+struct Api {
+    server: ApiServer,
+    /// Ends its streams.
+    streams: CancellationToken,
+}
+
+async fn start_api(
+    config: &Config,
+    keys: &Arc<ClusterKeys>,
+    (consensus, links): (&Arc<dyn Consensus>, &Links),
+    (listener, tls): (TcpListener, &ApiTls),
+) -> Result<Api, RunError> {
+    let api_config = ApiConfig {
+        cluster_name: config.cluster.name.clone(),
+        cluster_id: keys.cluster_id(&config.cluster.name, config.cluster.network),
+        network: config.cluster.network,
+        invoices: config.invoices.clone(),
+        return_preimage: config.lnmux.return_preimage,
+    };
+    let shown = links.clone();
+    let view: LinkView = Arc::new(move || shown.status());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let streams = CancellationToken::new();
+    let context =
+        Context::new(api_config, Arc::clone(consensus), Arc::clone(keys), view, clock, streams.clone());
+    let token = match config.api.auth {
+        ApiAuth::Macaroon => Some(AdminToken::derive(keys)),
+        ApiAuth::None => None,
+    };
+    let server = ApiServer::start(context, listener, tls, RequireToken::new(token));
+    Ok(Api { server: server.await.map_err(RunError::Config)?, streams })
+}
+
+/// Everything that runs.
+struct Running {
+    config: Config,
+    replica: Arc<Replica>,
+    links: Links,
+    api: Api,
+    readiness: Arc<Readiness>,
+    http: HttpServer,
+    metrics: metrics_exporter_prometheus::PrometheusHandle,
+}
+
+impl Running {
+    /// Watches until a signal or a fatal end.
+    async fn until(mut self, signal: impl Future<Output = &'static str>) -> Result<(), RunError> {
+        let mut sampler = Sampler::default();
+        let clock = SystemClock::new();
+        let certificates = settings::certificates(&self.config);
+        let mut sampled = tokio::time::interval(SAMPLE_INTERVAL);
+        let mut checked = tokio::time::interval(CERTIFICATE_INTERVAL);
+        tokio::pin!(signal);
+        let stopped = self.replica.clone();
+        let stopped = stopped.stopped();
+        tokio::pin!(stopped);
+        let why = loop {
+            tokio::select! {
+                biased;
+                reason = &mut stopped => return Err(RunError::Fatal(format!("consensus stopped: {reason}"))),
+                why = self.api.server.ended() => return Err(RunError::Fatal(why)),
+                name = &mut signal => break name,
+                _ = sampled.tick() => {
+                    let cell = self.replica.cell();
+                    let links = self.links.status();
+                    sampler.sample(|reader| cell.read(|state| reader(state)), &links, clock.wall_ms());
+                    let ready = self.readiness.is_ready();
+                    metrics::gauge!("mux_ready").set(f64::from(u8::from(ready)));
+                    self.api.server.set_ready(ready).await;
+                    self.metrics.run_upkeep();
+                }
+                _ = checked.tick() => telemetry::record_expiries(&certificates),
+            }
+        };
+        tracing::info!(signal = why, "stopping");
+        self.stop().await;
+        Ok(())
+    }
+
+    /// In order, and in time.
+    async fn stop(self) {
+        shutdown::arm_hard_limit(SHUTDOWN_MAX.saturating_sub(LIMIT_RESERVE), EXIT_FATAL);
+        self.readiness.drain();
+        self.api.server.set_ready(false).await;
+        step("links handed over", HANDOVER_MAX, self.links.handover()).await;
+        step("leadership handed over", TRANSFER_MAX, self.transfer()).await;
+        self.api.streams.cancel();
+        step("API", API_STOP_MAX, self.api.server.stop()).await;
+        step("links", LINKS_STOP_MAX, self.links.stop()).await;
+        step("consensus", REPLICA_STOP_MAX, self.replica.shutdown()).await;
+        step("HTTP", API_STOP_MAX, self.http.stop()).await;
+        tracing::info!("stopped");
+    }
+
+    async fn transfer(&self) {
+        let status = self.replica.status().borrow().clone();
+        if !status.leads || status.members.values().filter(|member| member.voter).count() < 2 {
+            return;
+        }
+        match self.replica.transfer_leader(None).await {
+            Ok(leader) => tracing::info!(leader, "leadership handed over"),
+            Err(error) => tracing::warn!(%error, "leadership was not handed over: there will be an election"),
+        }
+    }
+}
+
+async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| RunError::Config(format!("{key}: cannot listen on {address}: {error}")))
+}
+
+fn start_error(error: StartError) -> RunError {
+    match error {
+        StartError::Config(_)
+        | StartError::Locked(_)
+        | StartError::WrongStore { .. }
+        | StartError::Listen { .. } => RunError::Config(error.to_string()),
+        StartError::Storage(_) => RunError::Fatal(error.to_string()),
+    }
+}
+
+/// An error with its causes: transports hide what matters in the last one.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+// TEMPORARY until the links' own screener lands.
+struct ClusterScreener;
+impl ClusterScreener {
+    fn new(_: Arc<ClusterKeys>) -> Self {
+        Self
+    }
+}
+impl crate::link::Screener for ClusterScreener {
+    fn may_be_ours(&self, _: u64) -> bool {
+        false
+    }
+    fn screen(
+        &self,
+        _: &mux_proto::routerrpc::ForwardHtlcInterceptRequest,
+        _: &crate::link::ScreenContext,
+    ) -> crate::link::Screened {
+        crate::link::Screened::Foreign
+    }
+    fn failure(
+        &self,
+        _: &mux_proto::routerrpc::ForwardHtlcInterceptRequest,
+        _: mux_raft::machine::model::FailReason,
+    ) -> crate::link::Failure {
+        crate::link::Failure::Message(Vec::new())
+    }
+    fn preimage(
+        &self,
+        _: &mux_raft::types::PaymentHash,
+        _: &mux_raft::types::PaymentSecret,
+    ) -> Option<mux_raft::types::Preimage> {
+        None
+    }
+}

@@ -1,0 +1,93 @@
+//! The configuration in the words of the parts that are started.
+
+use crate::config::{Config, FrontNode};
+use crate::keys::ClusterKeys;
+use crate::link::{AssignConfig, LinkTiming, LinksConfig, RescueConfig};
+use crate::lnd::{EndpointConfig, FrontNodeConfig};
+use crate::telemetry::CertificateFile;
+use mux_raft::machine::model::FrontNodePolicy;
+use mux_raft::replica::{ReplicaConfig, SnapshotConfig, Timing, TlsPaths};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// For consensus.
+pub(super) fn replica(config: &Config, keys: &ClusterKeys) -> ReplicaConfig {
+    let (cluster, raft) = (&config.cluster, &config.raft);
+    ReplicaConfig {
+        cluster_id: keys.cluster_id(&cluster.name, cluster.network),
+        id: cluster.replica_id,
+        data_dir: raft.data_dir.clone(),
+        listen: raft.listen,
+        initial_members: cluster.initial_members.clone(),
+        tls: TlsPaths {
+            ca: raft.tls_ca.clone(),
+            cert: raft.tls_cert.clone(),
+            key: raft.tls_key.clone(),
+            domain: TlsPaths::DEFAULT_DOMAIN.into(),
+        },
+        timing: Timing {
+            heartbeat: Duration::from_millis(raft.heartbeat_ms),
+            election_min: Duration::from_millis(raft.election_min_ms),
+            election_max: Duration::from_millis(raft.election_max_ms),
+            ..Timing::default()
+        },
+        snapshot: SnapshotConfig::default(),
+        wall_offset_ms: 0,
+    }
+}
+
+/// For the links.
+pub(super) fn links(config: &Config, keys: &ClusterKeys) -> LinksConfig {
+    let links = &config.links;
+    let mut taken = BTreeSet::new();
+    // In the order of the keys, not of the file: every replica must give the same scids.
+    let mut nodes: Vec<&FrontNode> = config.front_nodes.iter().collect();
+    nodes.sort_by_key(|node| node.pubkey);
+    let front_nodes = nodes.into_iter().map(|node| {
+        let scid = keys.virtual_scid(&node.pubkey, 0, &|scid| taken.contains(&scid));
+        taken.insert(scid);
+        front_node(node, scid)
+    });
+    LinksConfig {
+        front_nodes: front_nodes.collect(),
+        network: config.cluster.network.name().into(),
+        timing: LinkTiming {
+            quorum_patience: Duration::from_millis(links.quorum_lost_after_ms),
+            degraded_after: Duration::from_millis(links.degraded_after_ms),
+            ..LinkTiming::default()
+        },
+        rescue: RescueConfig { margin_blocks: links.rescue_margin_blocks, force_close: links.rescue },
+        assign: AssignConfig { zones: config.cluster.zones.clone(), ..AssignConfig::default() },
+    }
+}
+
+fn front_node(node: &FrontNode, scid: u64) -> FrontNodeConfig {
+    let endpoint = |endpoint: &crate::config::Endpoint| EndpointConfig {
+        address: endpoint.address.clone(),
+        tls_cert: endpoint.tls_cert.clone(),
+    };
+    FrontNodeConfig {
+        node: node.pubkey,
+        alias: node.alias.clone(),
+        endpoints: node.endpoints.iter().map(endpoint).collect(),
+        macaroon: node.macaroon.clone(),
+        zone: node.zone.clone(),
+        policy: FrontNodePolicy {
+            scid,
+            fee_base_msat: node.fee_base_msat,
+            fee_ppm: node.fee_ppm,
+            cltv_delta: node.cltv_delta,
+        },
+    }
+}
+
+/// For the alarm on their end.
+pub(super) fn certificates(config: &Config) -> Vec<CertificateFile> {
+    let own =
+        [("api", &config.api.tls_cert), ("raft", &config.raft.tls_cert), ("raft-ca", &config.raft.tls_ca)];
+    let own = own.into_iter().map(|(name, path)| (name.to_owned(), path));
+    let lnd = config.front_nodes.iter().flat_map(|node| {
+        node.endpoints.iter().map(|endpoint| (format!("lnd-{}", node.alias), &endpoint.tls_cert))
+    });
+    own.chain(lnd).map(|(name, path)| CertificateFile { name, path: path.clone() }).collect()
+}
