@@ -6,6 +6,7 @@
 //! * [`invoice`], [`onion`], [`screen`]: what payers see, and what is made of what they send.
 //! * [`link`], [`lnd`]: from LND's interceptor streams to the log and back.
 //! * [`api`]: the client API.
+//! * [`muxcli`]: its command line client.
 //! * [`cli`], [`server`], [`telemetry`], [`shutdown`]: the process around them.
 
 pub mod api;
@@ -17,6 +18,7 @@ pub mod invoice;
 pub mod keys;
 pub mod link;
 pub mod lnd;
+pub mod muxcli;
 pub mod onion;
 pub mod screen;
 pub mod secrets;

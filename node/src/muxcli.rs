@@ -1,0 +1,40 @@
+//! `muxcli`: the operator's and the shell script's way to the client API.
+//!
+//! Tables for people, `--json` for programs (its fields only ever grow). Every command says in its exit code
+//! what can be done about a failure: see [`Failure`].
+
+mod amount;
+mod args;
+mod connect;
+mod failure;
+mod htlc;
+mod invoice;
+mod output;
+mod settings;
+mod status;
+mod time;
+mod watch;
+
+pub use amount::{format_amount, parse_amount};
+pub use args::Cli;
+pub use failure::Failure;
+
+use args::Command;
+use connect::Client;
+
+/// Runs one command, writing its result to standard output.
+///
+/// # Errors
+/// [`Failure`], with the exit code.
+pub async fn run(cli: Cli) -> Result<(), Failure> {
+    let json = cli.json;
+    let mut client = Client::connect(&cli.target).await?;
+    let text = match cli.command {
+        Command::Status => status::status(&mut client, json).await?,
+        Command::TransferLeader { target } => status::transfer_leader(&mut client, target, json).await?,
+        Command::Invoice(command) => return invoice::run(client, command, json).await,
+        Command::Htlc(command) => htlc::run(&mut client, command, json).await?,
+        Command::Settings(changes) => settings::run(&mut client, &changes, json).await?,
+    };
+    output::print(&text)
+}
