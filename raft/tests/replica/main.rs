@@ -4,4 +4,8 @@
 
 mod cluster;
 mod elections;
+mod engine;
+mod failures;
 mod identity;
+mod leadership;
+mod snapshots;
