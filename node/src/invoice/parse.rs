@@ -51,10 +51,8 @@ pub fn parse(keys: &ClusterKeys, network: Network, text: &str) -> Result<OwnInvo
     if invoice.currency() != currency(network) {
         return Err(ParseError::OtherNetwork(network));
     }
-    // The signature, checked against a payee field if there is one, tells whose it is.
-    if invoice.get_payee_pub_key() != *keys.node_public()
-        || invoice.recover_payee_pub_key() != *keys.node_public()
-    {
+    // Decoding has verified the signature against this key: the payee field, or the recovered one.
+    if invoice.get_payee_pub_key() != *keys.node_public() {
         return Err(ParseError::NotOurs);
     }
     let hash = PaymentHash(invoice.payment_hash().to_byte_array());

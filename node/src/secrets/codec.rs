@@ -133,3 +133,38 @@ fn mac(key: &Key, parts: &[&[u8]]) -> Key {
     }
     Zeroizing::new(mac.finalize().into_bytes().into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::KEY_EPOCH;
+    use super::*;
+    use mux_raft::types::Msat;
+
+    fn terms(kind: InvoiceKind) -> InvoiceTerms {
+        InvoiceTerms {
+            kind,
+            amount_msat: Msat(1),
+            expires_at_ms: 1_000,
+            min_final_cltv: 80,
+            key_epoch: KEY_EPOCH,
+        }
+    }
+
+    /// A secret that says "hold" must be genuine as a hold invoice's, and the other way round, even if the
+    /// other kind's check would pass.
+    #[test]
+    fn the_kind_decides_which_check_counts() {
+        let codec = SecretCodec::new([1; 32].into(), [2; 32].into(), [3; 32].into());
+        let packed = pack(&terms(InvoiceKind::Hold)).unwrap();
+        let secret = codec.seal(&[9; 16], &packed);
+        let own_hash = codec.own_preimage(&secret).payment_hash();
+        assert_eq!(codec.open(&own_hash, &secret), None);
+        assert_eq!(codec.preimage(&own_hash, &secret), None);
+
+        let packed = pack(&terms(InvoiceKind::Stored)).unwrap();
+        let hash = PaymentHash([7; 32]);
+        let secret = codec.seal(&codec.external_iv(&packed, &hash), &packed);
+        assert_eq!(codec.open(&hash, &secret), None);
+        assert_eq!(codec.preimage(&hash, &secret), None);
+    }
+}
