@@ -1,6 +1,6 @@
 //! Payment secrets that carry their invoice's terms, and the preimages of own invoices.
 //!
-//! A payment secret is 16 bytes of IV followed by 16 bytes of encrypted [`InvoiceTerms`]. Whoever has the
+//! A payment secret is 16 bytes of IV followed by 16 bytes of encrypted [`InvoiceTerms`](mux_raft::machine::model::InvoiceTerms). Whoever has the
 //! cluster's seed can open it without any state, so every replica judges an HTLC alone:
 //!
 //! * **Own hash** (stored and stateless invoices): the IV is random, the preimage is an HMAC over the
