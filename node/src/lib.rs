@@ -5,8 +5,7 @@
 //! * [`keys`], [`secrets`]: what follows from the cluster's seed.
 //! * [`invoice`], [`onion`], [`screen`]: what payers see, and what is made of what they send.
 //! * [`link`], [`lnd`]: from LND's interceptor streams to the log and back.
-//! * [`api`]: the client API.
-//! * [`muxcli`]: its command line client.
+//! * [`api`]: the client API. [`muxcli`]: its command line client. `assign`: who holds which stream.
 //! * [`cli`], [`server`], [`telemetry`], [`shutdown`]: the process around them.
 
 pub mod api;
