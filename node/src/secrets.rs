@@ -1,7 +1,8 @@
 //! Payment secrets that carry their invoice's terms, and the preimages of own invoices.
 //!
-//! A payment secret is 16 bytes of IV followed by 16 bytes of encrypted [`InvoiceTerms`](mux_raft::machine::model::InvoiceTerms). Whoever has the
-//! cluster's seed can open it without any state, so every replica judges an HTLC alone:
+//! A payment secret is 16 bytes of IV followed by 16 bytes of encrypted
+//! [terms](mux_raft::machine::model::InvoiceTerms). Whoever has the cluster's seed can open it without any
+//! state, so every replica judges an HTLC alone:
 //!
 //! * **Own hash** (stored and stateless invoices): the IV is random, the preimage is an HMAC over the
 //!   secret, the hash is SHA-256 of the preimage. A secret is genuine for a hash if its preimage gives it.
