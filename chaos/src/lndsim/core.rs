@@ -43,7 +43,7 @@ pub use settings::Settings;
 pub use views::NoResolution;
 
 use channel::Status;
-use htlc::{Htlc, Stage};
+use htlc::Htlc;
 use memory::{Memory, Timer};
 use mux_proto::lndsim::v1::Power;
 use mux_raft::types::{PaymentHash, Preimage};
@@ -126,11 +126,6 @@ impl Core {
             core.load(record);
         }
         core.db.channels.values_mut().for_each(|channel| channel.online = false);
-        for htlc in core.db.htlcs.values_mut() {
-            if matches!(htlc.progress.stage, Stage::Sent(_)) {
-                htlc.progress.stage = Stage::Locked;
-            }
-        }
         let keys: Vec<HtlcKey> = core.db.htlcs.keys().copied().collect();
         core.db.live =
             keys.iter().copied().filter(|key| !core.db.htlcs[key].progress.stage.is_over()).collect();

@@ -213,8 +213,7 @@ impl Core {
         self.channel_event(event::UpdateType::ActiveChannel, event::Channel::ActiveChannel(point));
         for key in self.live_of(chan_id) {
             self.advance(key);
-            let waits = !self.mem.mailbox.contains_key(&key);
-            if waits && self.db.htlcs[&key].progress.stage == Stage::Locked {
+            if self.db.htlcs[&key].progress.stage == Stage::Locked {
                 self.mem.queue.push_back(LoopInput::Intercept { key, replay: true });
             }
         }

@@ -101,6 +101,11 @@ impl Bench {
         stream
     }
 
+    fn connect_again(&mut self) -> StreamId {
+        self.give(Input::StreamClosed(StreamId(self.streams))).unwrap();
+        self.connect()
+    }
+
     fn request(n: u8) -> ctl::AddHtlcRequest {
         ctl::AddHtlcRequest {
             chan_id: CHAN,

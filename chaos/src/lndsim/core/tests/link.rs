@@ -193,3 +193,36 @@ fn a_channel_carries_only_what_it_has_room_for() {
     bench.command(Command::PeerDisconnect(ctl::ChannelRef { chan_id: CHAN }));
     assert!(matches!(exhausted(&mut bench, Bench::request(1)), Rejected::Precondition(_)));
 }
+
+#[test]
+fn an_unsigned_settle_is_sent_again_after_a_link_flap_without_a_new_offer() {
+    let mut bench = Bench::new();
+    bench.limit(ctl::Stage::Sent);
+    let stream = bench.connect();
+    let key = bench.add(1);
+    bench.settle(stream, key, 1);
+    bench.take_offers();
+    bench.flap();
+    assert_eq!((bench.settle_events(key), bench.take_offers().len()), (2, 0));
+    bench.limit(ctl::Stage::Final);
+    assert_eq!(bench.final_events(key), [(true, true)]);
+}
+
+#[test]
+fn a_downstream_settle_lost_in_the_mailbox_comes_again_after_a_crash() {
+    let mut bench = Bench::new();
+    bench.open(OUT_CHAN, 5_000_000);
+    bench.limit(ctl::Stage::Mailbox);
+    let stream = bench.connect();
+    let key = bench.add_with(ctl::AddHtlcRequest {
+        outgoing_requested_chan_id: OUT_CHAN,
+        downstream_preimage: vec![1; 32].into(),
+        ..Bench::request(1)
+    });
+    bench.resume(stream, key);
+    bench.take_offers();
+    bench.crash();
+    bench.connect();
+    assert_eq!(bench.stage(key), ctl::Stage::Mailbox);
+    assert!(bench.take_offers().is_empty(), "answered already");
+}

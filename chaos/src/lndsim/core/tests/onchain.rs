@@ -19,6 +19,8 @@ fn an_htlc_on_chain_is_offered_again_with_its_expiry_as_auto_fail_height() {
     assert_eq!(again, ForwardHtlcInterceptRequest { auto_fail_height: again.auto_fail_height, ..first });
     bench.mine_to(EXPIRY - 1);
     assert_eq!(bench.stage(key), ctl::Stage::OnChain, "not failed at expiry - 19");
+    bench.connect_again();
+    assert_eq!(bench.take_offers(), [key], "and still held");
 }
 
 #[test]

@@ -318,6 +318,8 @@ fn a_resumed_htlc_comes_again_after_a_link_flap_and_may_be_resumed_again() {
     bench.flap();
     assert_eq!(bench.take_offers(), [key], "it left the held set");
     bench.resume(stream, key);
+    let forwards = bench.events.iter().filter(|(_, event)| matches!(event, Event::ForwardEvent(_)));
+    assert_eq!(forwards.count(), 1, "forwarded once");
     let settle = ctl::SetDownstreamRequest { chan_id: OUT_CHAN, behaviour: 1 };
     bench.command(Command::SetDownstream(settle));
     assert_eq!(bench.truth(key), Some((true, true)));
