@@ -7,7 +7,7 @@ use super::settings;
 use crate::api::{AdminToken, ApiConfig, Context, LinkView, RequireToken};
 use crate::config::{ApiAuth, Config};
 use crate::keys::{ClusterKeys, ClusterSeed};
-use crate::link::Links;
+use crate::link::{ClusterScreener, Links};
 use crate::shutdown::{self, SHUTDOWN_MAX, step};
 use crate::telemetry::{self, EXIT_FATAL, Sampler};
 use mux_raft::clock::{Clock, SystemClock};
@@ -221,38 +221,4 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-// TEMPORARY until the links' own screener lands.
-struct ClusterScreener;
-impl ClusterScreener {
-    fn new(_: Arc<ClusterKeys>) -> Self {
-        Self
-    }
-}
-impl crate::link::Screener for ClusterScreener {
-    fn may_be_ours(&self, _: u64) -> bool {
-        false
-    }
-    fn screen(
-        &self,
-        _: &mux_proto::routerrpc::ForwardHtlcInterceptRequest,
-        _: &crate::link::ScreenContext,
-    ) -> crate::link::Screened {
-        crate::link::Screened::Foreign
-    }
-    fn failure(
-        &self,
-        _: &mux_proto::routerrpc::ForwardHtlcInterceptRequest,
-        _: mux_raft::machine::model::FailReason,
-    ) -> crate::link::Failure {
-        crate::link::Failure::Message(Vec::new())
-    }
-    fn preimage(
-        &self,
-        _: &mux_raft::types::PaymentHash,
-        _: &mux_raft::types::PaymentSecret,
-    ) -> Option<mux_raft::types::Preimage> {
-        None
-    }
 }
