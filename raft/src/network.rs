@@ -9,12 +9,13 @@
 //! * [`peers`][]: connections.
 //! * [`peer_client`][]: openraft's view of a peer.
 //! * [`append_stream`][]: pipelined replication, the sending end.
-//! * [`guard`][]: who may call.
+//! * [`guard`][]: who may call; [`clearance`]: what this replica may answer.
 //! * [`transport`][]: Raft's service.
 //! * [`incoming_snapshot`][]: receives a snapshot into a file.
 //! * [`links`][]: a switch for the traffic between two replicas, for tests and fault injection.
 
 mod append_stream;
+mod clearance;
 mod guard;
 mod incoming_snapshot;
 mod links;
@@ -23,11 +24,12 @@ mod peers;
 mod tls;
 mod transport;
 
+pub(crate) use clearance::{Clearance, May};
 pub(crate) use guard::Guard;
 pub use links::Links;
 pub(crate) use peers::{Lane, Peers};
 pub(crate) use tls::TlsMaterial;
-pub(crate) use transport::{Clearance, Heard, Transport};
+pub(crate) use transport::{Heard, Transport};
 
 /// The largest message that is sent or taken. A batch of entries is cut at 1 MiB by the log.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 8 << 20;

@@ -28,6 +28,7 @@ mod transfer;
 use crate::consensus::{Committed, Consensus, ProposeError, RaftStatus, StateCell};
 use crate::log::LogStore;
 use crate::machine::{Command, RequestId};
+use crate::network::May;
 use crate::types::{LogIndex, ReplicaId};
 pub use config::{ReplicaConfig, SnapshotConfig, StartError, Timing, TlsPaths, Wiring};
 use core::Core;
@@ -109,8 +110,8 @@ async fn supervise(started: Started, stop: CancellationToken, closed: watch::Sen
     let mut tasks = JoinSet::new();
     tasks.spawn(status_keeper::keep_status(Arc::clone(&core), stop.clone()));
     tasks.spawn(leader_duty::lead(Arc::clone(&core), stop.clone()));
-    if !clearance.is_given() {
-        tasks.spawn(founding::found_or_join(Arc::clone(&core), clearance, stop.clone()));
+    if clearance.get() != May::Vote {
+        tasks.spawn(founding::found_or_join(Arc::clone(&core), log.clone(), clearance, stop.clone()));
     }
     let reason = tokio::select! {
         () = stop.cancelled() => None,

@@ -1,5 +1,6 @@
 use super::{CodecError, open, seal};
 use crate::replica::raft::{LogId, Vote, log_id, vote};
+use crate::types::LogIndex;
 
 /// `term u64 | index u64 | CRC-32C u32`, or the CRC of nothing for no entry.
 pub(crate) fn encode_log_id(id: Option<LogId>) -> Vec<u8> {
@@ -47,6 +48,24 @@ pub(crate) fn decode_vote(bytes: &[u8]) -> Result<Vote, CodecError> {
     Ok(vote(u64::from_le_bytes(*term), u64::from_le_bytes(*replica), committed))
 }
 
+/// `index u64 | CRC-32C u32`, or the CRC of nothing for none.
+pub(crate) fn encode_index(index: Option<LogIndex>) -> Vec<u8> {
+    let mut bytes = index.map_or_else(Vec::new, |index| index.to_le_bytes().to_vec());
+    seal(&mut bytes);
+    bytes
+}
+
+/// See [`encode_index`].
+pub(crate) fn decode_index(bytes: &[u8]) -> Result<Option<LogIndex>, CodecError> {
+    match open(bytes)? {
+        [] => Ok(None),
+        index => {
+            let index = <[u8; 8]>::try_from(index).map_err(|_| CodecError::Malformed("index"))?;
+            Ok(Some(u64::from_le_bytes(index)))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +74,9 @@ mod tests {
     fn votes_and_log_ids_round_trip_and_notice_damage() {
         for id in [None, Some(log_id(3, 0)), Some(log_id(u64::MAX, 9))] {
             assert_eq!(decode_log_id(&encode_log_id(id)), Ok(id));
+        }
+        for index in [None, Some(0), Some(u64::MAX)] {
+            assert_eq!(decode_index(&encode_index(index)), Ok(index));
         }
         for original in [vote(0, 0, false), vote(7, 3, true)] {
             let bytes = encode_vote(&original);

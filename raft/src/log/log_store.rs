@@ -3,7 +3,8 @@ use super::writer::{CommittedMark, Job, Writer};
 use crate::codec::{entry, marks};
 use crate::replica::latch::Latch;
 use crate::replica::raft::{Entry, LogId, TypeConfig, Vote};
-use crate::store::{EngineError, Identity, OpenEngine, Record};
+use crate::store::{EngineError, Identity, Mark, OpenEngine, Record};
+use crate::types::LogIndex;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use parking_lot::RwLock;
@@ -52,7 +53,7 @@ impl LogStore {
     /// Whether nothing was ever written.
     pub(crate) fn is_pristine(&self) -> bool {
         let memory = self.memory.read();
-        memory.last().is_none() && memory.vote.is_none()
+        memory.last().is_none() && memory.vote.is_none() && memory.probation.is_none()
     }
 
     /// Writes what is queued and closes the store.
@@ -61,6 +62,24 @@ impl LogStore {
         if self.jobs.send(Job::Stop { done }).await.is_ok() {
             let _ = closed.await;
         }
+    }
+
+    /// The entry that must be applied here before this replica votes.
+    pub(crate) fn probation(&self) -> Option<LogIndex> {
+        self.memory.read().probation
+    }
+
+    /// See [`LogStore::probation`]. Durable when it returns.
+    pub(crate) async fn set_probation(&self, until: Option<LogIndex>) -> io::Result<()> {
+        self.save_mark(Mark::Probation, marks::encode_index(until)).await?;
+        self.memory.write().probation = until;
+        Ok(())
+    }
+
+    async fn save_mark(&self, mark: Mark, bytes: Vec<u8>) -> io::Result<()> {
+        let (done, durable) = oneshot::channel();
+        self.send(Job::Mark { mark, bytes, done }).await?;
+        durable.await.map_err(|_| io::Error::other("the log's thread has ended"))?
     }
 
     async fn send(&self, job: Job) -> io::Result<()> {
@@ -98,9 +117,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        let (done, durable) = oneshot::channel();
-        self.send(Job::Vote { bytes: marks::encode_vote(vote), done }).await?;
-        durable.await.map_err(|_| io::Error::other("the log's thread has ended"))??;
+        self.save_mark(Mark::Vote, marks::encode_vote(vote)).await?;
         self.memory.write().vote = Some(*vote);
         Ok(())
     }

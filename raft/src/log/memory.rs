@@ -12,6 +12,7 @@ pub(super) struct LogMemory {
     pub(super) purged: Option<LogId>,
     pub(super) committed: Option<LogId>,
     pub(super) vote: Option<Vote>,
+    pub(super) probation: Option<LogIndex>,
 }
 
 #[derive(Debug)]
@@ -44,6 +45,7 @@ impl LogMemory {
                 Mark::Vote => memory.vote = Some(marks::decode_vote(bytes).map_err(wrong)?),
                 Mark::Committed => memory.committed = marks::decode_log_id(bytes).map_err(wrong)?,
                 Mark::Purged => memory.purged = marks::decode_log_id(bytes).map_err(wrong)?,
+                Mark::Probation => memory.probation = marks::decode_index(bytes).map_err(wrong)?,
             }
         }
         let mut leftovers = Vec::new();

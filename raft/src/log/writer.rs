@@ -20,7 +20,7 @@ const BATCH_BYTES_MAX: usize = 384 << 10;
 /// What the log asks the writing thread to do, in this order.
 pub(super) enum Job {
     Append { records: Vec<Record>, done: IOFlushed<TypeConfig> },
-    Vote { bytes: Vec<u8>, done: oneshot::Sender<io::Result<()>> },
+    Mark { mark: Mark, bytes: Vec<u8>, done: oneshot::Sender<io::Result<()>> },
     Truncate(Vec<Removed>),
     Purge { upto: LogId, removed: Vec<Removed> },
     Stop { done: oneshot::Sender<()> },
@@ -50,7 +50,7 @@ struct Batch {
 /// Who is to be told when the batch is durable.
 enum Waiting {
     Append(IOFlushed<TypeConfig>),
-    Vote(oneshot::Sender<io::Result<()>>),
+    Mark(oneshot::Sender<io::Result<()>>),
 }
 
 impl Waiting {
@@ -58,7 +58,7 @@ impl Waiting {
         match self {
             Self::Append(callback) => callback.io_completed(result),
             // The receiver is gone when the replica is shutting down.
-            Self::Vote(sender) => drop(sender.send(result)),
+            Self::Mark(sender) => drop(sender.send(result)),
         }
     }
 }
@@ -102,7 +102,7 @@ impl Writer {
         while let Some(job) = self.jobs.blocking_recv() {
             match job {
                 Job::Append { done, .. } => done.io_completed(Err(io::Error::other(reason.clone()))),
-                Job::Vote { done, .. } => drop(done.send(Err(io::Error::other(reason.clone())))),
+                Job::Mark { done, .. } => drop(done.send(Err(io::Error::other(reason.clone())))),
                 Job::Stop { done } => drop(done.send(())),
                 Job::Truncate(_) | Job::Purge { .. } => {}
             }
@@ -163,9 +163,9 @@ impl Writer {
                 }
                 self.batch.waiting.push(Waiting::Append(done));
             }
-            Job::Vote { bytes, done } => {
-                self.batch.changes.push(Change::Mark(Mark::Vote, bytes));
-                self.batch.waiting.push(Waiting::Vote(done));
+            Job::Mark { mark, bytes, done } => {
+                self.batch.changes.push(Change::Mark(mark, bytes));
+                self.batch.waiting.push(Waiting::Mark(done));
             }
             Job::Truncate(removed) => {
                 for (index, bytes) in removed {

@@ -1,3 +1,4 @@
+use super::clearance::Clearance;
 use super::guard::{Certificates, Guard};
 use super::incoming_snapshot::IncomingSnapshot;
 use crate::codec::{CodecError, wire};
@@ -11,7 +12,6 @@ use mux_proto::mux::raft::v1::raft_transport_server::RaftTransport;
 use openraft::raft::{AppendEntriesRequest, StreamAppendError};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -40,33 +40,6 @@ pub(crate) struct Transport {
     pub(crate) snapshots: SnapshotDirectory,
     pub(crate) heard: Arc<Heard>,
     pub(crate) clearance: Clearance,
-}
-
-/// Whether this replica may take part. One with an empty store may not until it is known that it never had
-/// another: after losing its disk it could vote against what it promised.
-#[derive(Clone, Debug)]
-pub(crate) struct Clearance(Arc<AtomicBool>);
-
-impl Clearance {
-    pub(crate) fn new(cleared: bool) -> Self {
-        Self(Arc::new(AtomicBool::new(cleared)))
-    }
-
-    pub(crate) fn give(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn is_given(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-
-    fn check(&self) -> Result<(), Status> {
-        if self.is_given() {
-            Ok(())
-        } else {
-            Err(Status::unavailable("this replica's store is empty; it asks the others who it is"))
-        }
-    }
 }
 
 /// The receiving end of a replication stream: hands requests to openraft, and keeps why it ended.
@@ -111,10 +84,21 @@ fn stopped(error: impl std::fmt::Display) -> Status {
 }
 
 impl Transport {
-    fn check(&self, header: Option<&pb::Header>, certificate: &Certificates) -> Result<ReplicaId, Status> {
+    /// Who sends entries, if they may be taken.
+    fn check_append(
+        &self,
+        header: Option<&pb::Header>,
+        certificate: &Certificates,
+    ) -> Result<ReplicaId, Status> {
         let source = self.guard.check(header, certificate)?;
-        self.clearance.check()?;
+        self.clearance.check_append()?;
         Ok(source)
+    }
+
+    /// Who calls an election, if this replica may take part in it.
+    fn check_vote(&self, header: Option<&pb::Header>, certificate: &Certificates) -> Result<(), Status> {
+        self.guard.check(header, certificate)?;
+        self.clearance.check_vote()
     }
 }
 
@@ -139,7 +123,7 @@ impl RaftTransport for Transport {
     ) -> Result<Response<pb::AppendResponse>, Status> {
         let certificate = Guard::certificate(&request);
         let message = request.into_inner();
-        let source = self.check(message.header.as_ref(), &certificate)?;
+        let source = self.check_append(message.header.as_ref(), &certificate)?;
         let request = wire::append_from_pb(message).map_err(malformed)?;
         let (prev, last) =
             (request.prev_log_id, request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id));
@@ -154,7 +138,7 @@ impl RaftTransport for Transport {
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
         let certificate = Guard::certificate(&request);
         let message = request.into_inner();
-        self.check(message.header.as_ref(), &certificate)?;
+        self.check_vote(message.header.as_ref(), &certificate)?;
         let request = wire::vote_request_from_pb(message).map_err(malformed)?;
         let response = self.raft.vote(request).await.map_err(stopped)?;
         Ok(Response::new(wire::voted_to_pb(&response)))
@@ -166,7 +150,7 @@ impl RaftTransport for Transport {
     ) -> Result<Response<pb::VoteResponse>, Status> {
         let certificate = Guard::certificate(&request);
         let message = request.into_inner();
-        self.check(message.header.as_ref(), &certificate)?;
+        self.check_vote(message.header.as_ref(), &certificate)?;
         let request = wire::vote_request_from_pb(message).map_err(malformed)?;
         let response = self.raft.pre_vote(request).await.map_err(stopped)?;
         Ok(Response::new(wire::voted_to_pb(&response)))
@@ -178,7 +162,7 @@ impl RaftTransport for Transport {
     ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
         let certificate = Guard::certificate(&request);
         let message = request.into_inner();
-        self.check(message.header.as_ref(), &certificate)?;
+        self.check_vote(message.header.as_ref(), &certificate)?;
         let request = wire::transfer_from_pb(message).map_err(malformed)?;
         let response = self.raft.handle_transfer_leader(request).await.map_err(stopped)?;
         Ok(Response::new(wire::transferred_to_pb(response)))
@@ -192,7 +176,7 @@ impl RaftTransport for Transport {
         let mut chunks = request.into_inner();
         let first =
             chunks.message().await?.ok_or_else(|| Status::invalid_argument("the snapshot is empty"))?;
-        let source = self.check(first.header.as_ref(), &certificate)?;
+        let source = self.check_append(first.header.as_ref(), &certificate)?;
         let vote = wire::vote_from_pb(first.vote).map_err(malformed)?;
         let snapshot = IncomingSnapshot::create(&self.snapshots).await?.receive(first, &mut chunks).await?;
         let (file, cluster_id) = (snapshot.clone(), *self.snapshots.cluster_id());
@@ -216,7 +200,7 @@ fn async_stream(
 ) -> impl Stream<Item = Result<pb::AppendResponse, Status>> + Send + 'static {
     let start = async move {
         let Some(first) = messages.message().await? else { return Ok(None) };
-        let source = transport.check(first.header.as_ref(), &certificate)?;
+        let source = transport.check_append(first.header.as_ref(), &certificate)?;
         let first = Some(wire::append_from_pb(first).map_err(malformed)?);
         let ended_by = Arc::new(Mutex::new(None));
         let (raft, heard) = (transport.raft.clone(), Arc::clone(&transport.heard));

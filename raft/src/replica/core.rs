@@ -127,6 +127,8 @@ pub(crate) fn raft_config(timing: &Timing, snapshot: &SnapshotConfig) -> openraf
         election_timeout_max: millis(timing.election_max),
         install_snapshot_timeout: millis(timing.install_snapshot),
         enable_pre_vote: Some(true),
+        // On by default. A restarted leader must be elected again: its term is how the state machine knows.
+        enable_leader_restore: Some(false),
         snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(snapshot.logs_since_last),
         max_in_snapshot_log_to_keep: snapshot.keep_logs,
         purge_batch_size: snapshot.purge_batch,

@@ -1,9 +1,11 @@
 use super::core::Core;
-use crate::network::Clearance;
-use crate::types::ReplicaId;
+use crate::log::LogStore;
+use crate::network::{Clearance, May};
+use crate::types::{LogIndex, ReplicaId};
 use mux_proto::mux::raft::v1 as pb;
 use openraft::BasicNode;
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -19,28 +21,41 @@ type Standings = Vec<(ReplicaId, pb::StandingResponse)>;
 /// What a replica with an empty store may do, by what the others say.
 #[derive(Debug, PartialEq, Eq)]
 enum Finding {
-    /// A leader remembers this replica: it has lost its disk. It must not vote again under this id, since it
-    /// may have promised what it no longer knows.
+    /// A leader remembers this replica: it has lost its disk. It must not come back under this id.
     LostLog,
-    /// A leader does not know it: it is new.
-    Joins,
+    /// A leader does not know it: it is new, or it is forgotten. It may vote when it has all that the leader
+    /// has now, which is all that it can ever have had.
+    Joins { upto: LogIndex },
     /// Nobody has written anything yet: it is there from the beginning. Whether the cluster is founded.
     FromTheBeginning { founded: bool },
     /// Too few answers to tell.
     NotKnown,
 }
 
-/// Finds out whether this replica, whose store is empty, may take part, and founds the cluster if that is this
-/// replica's to do: the least id of the initial members does it, when a majority of them are there and none
-/// belongs to a cluster already. All others wait to be contacted by a leader.
-pub(crate) async fn found_or_join(core: Arc<Core>, clearance: Clearance, stop: CancellationToken) {
+/// Finds out whether this replica, whose store is (or lately was) empty, may take part, and founds the cluster
+/// if that is this replica's to do: the least id of the initial members does it, when a majority of them are
+/// there and none belongs to a cluster already. All others wait to be contacted by a leader.
+pub(crate) async fn found_or_join(
+    core: Arc<Core>,
+    log: LogStore,
+    clearance: Clearance,
+    stop: CancellationToken,
+) {
+    let joining = async {
+        if let Err(error) = try_until_clear(&core, &log, &clearance).await {
+            core.latch.trip(error.to_string());
+        }
+    };
     tokio::select! {
         () = stop.cancelled() => {}
-        () = try_until_clear(&core, &clearance) => {}
+        () = joining => {}
     }
 }
 
-async fn try_until_clear(core: &Core, clearance: &Clearance) {
+async fn try_until_clear(core: &Core, log: &LogStore, clearance: &Clearance) -> io::Result<()> {
+    if let Some(upto) = log.probation() {
+        return serve_probation(core, log, clearance, upto).await;
+    }
     let members = &core.initial_members;
     let founder = members.keys().next() == Some(&core.id);
     let majority = members.len() / 2 + 1;
@@ -48,23 +63,22 @@ async fn try_until_clear(core: &Core, clearance: &Clearance) {
     loop {
         match find(&ask_members(core).await, majority) {
             Finding::LostLog => {
-                core.latch.trip(format!(
+                return Err(io::Error::other(format!(
                     "the store is empty, but the leader has replicated to replica {} before; a replica that \
                      lost its disk must join under a new id",
                     core.id
-                ));
-                return;
+                )));
             }
-            Finding::Joins => {
-                clearance.give();
-                return;
+            Finding::Joins { upto } => {
+                log.set_probation(Some(upto)).await?;
+                return serve_probation(core, log, clearance, upto).await;
             }
             Finding::FromTheBeginning { founded } => {
-                clearance.give();
+                clear(core, clearance);
                 if founder && !founded {
                     found(core).await;
                 }
-                return;
+                return Ok(());
             }
             Finding::NotKnown => {}
         }
@@ -79,12 +93,35 @@ async fn try_until_clear(core: &Core, clearance: &Clearance) {
     }
 }
 
+async fn serve_probation(
+    core: &Core,
+    log: &LogStore,
+    clearance: &Clearance,
+    upto: LogIndex,
+) -> io::Result<()> {
+    tracing::info!(upto, "joining: this replica votes when it has caught up");
+    clearance.grant(May::Append);
+    let mut applied = core.cell.watch();
+    if applied.wait_for(|applied| *applied >= upto).await.is_err() {
+        return Ok(());
+    }
+    log.set_probation(None).await?;
+    clear(core, clearance);
+    tracing::info!(upto, "caught up: this replica votes from now on");
+    Ok(())
+}
+
+fn clear(core: &Core, clearance: &Clearance) {
+    clearance.grant(May::Vote);
+    core.raft.runtime_config().elect(true);
+}
+
 fn find(standings: &Standings, majority: usize) -> Finding {
     if standings.iter().any(|(_, standing)| standing.knows_your_log) {
         return Finding::LostLog;
     }
-    if standings.iter().any(|(_, standing)| standing.leads) {
-        return Finding::Joins;
+    if let Some((_, leader)) = standings.iter().find(|(_, standing)| standing.leads) {
+        return Finding::Joins { upto: leader.last_log_index };
     }
     let enough = standings.len().saturating_add(1) >= majority;
     // Founding writes entry 0; whatever follows needs a leader.
@@ -146,7 +183,7 @@ mod tests {
             (vec![new, founded], Finding::FromTheBeginning { founded: true }),
             (vec![new, follower], Finding::NotKnown),
             (vec![follower, follower], Finding::NotKnown),
-            (vec![follower, leader], Finding::Joins),
+            (vec![follower, leader], Finding::Joins { upto: 9 }),
             (vec![remembers], Finding::LostLog),
             (vec![new, remembers], Finding::LostLog),
         ] {

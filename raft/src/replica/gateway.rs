@@ -42,7 +42,7 @@ impl LeaderGateway for Gateway {
             Attempt::NotLeader { leader, reason } => {
                 Outcome::NotLeader(NotLeader { leader: leader.unwrap_or(0), reason })
             }
-            Attempt::Refused(reason) => return Err(Status::failed_precondition(reason)),
+            Attempt::Refused(reason) => return Err(Status::out_of_range(reason)),
             // The entry may have been appended before this replica stopped.
             Attempt::Unknown(reason) | Attempt::Fatal(reason) => Outcome::Unknown(Unknown { reason }),
         };
@@ -82,7 +82,7 @@ impl LeaderGateway for Gateway {
         let matched = metrics.replication.and_then(|peers| peers.get(&source).copied()).flatten();
         Ok(Response::new(pb::StandingResponse {
             initialized,
-            leads: metrics.current_leader == Some(self.core.id),
+            leads: self.core.status.borrow().leads,
             knows_your_log: matched.is_some(),
             last_log_index: metrics.last_log_index.unwrap_or(0),
         }))

@@ -18,6 +18,8 @@ use tonic::{Code, Request, Status};
 
 /// Between two tries while nobody takes the proposal.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// No new try with less time than this left: it would only end as unknown.
+const LAST_TRY: Duration = Duration::from_millis(200);
 /// While the log clock is not ready.
 const CLOCK_PAUSE: Duration = Duration::from_millis(10);
 /// The store cuts entries in pieces, but one batch must hold a whole entry.
@@ -114,7 +116,8 @@ impl Core {
                     reason
                 }
             };
-            if Instant::now() + RETRY_PAUSE >= deadline {
+            tracing::trace!(%reason, leader = ?hint, "proposal not taken");
+            if Instant::now() + LAST_TRY >= deadline {
                 return Err(ProposeError::Unavailable(reason));
             }
             sleep(RETRY_PAUSE).await;
@@ -188,6 +191,9 @@ impl Core {
         match timeout_at(deadline, client.propose(Request::new(message))).await {
             Err(_) => Attempt::Unknown("the leader did not answer in time".into()),
             Ok(Ok(response)) => forwarded(response.into_inner().outcome),
+            Ok(Err(status)) if status.code() == Code::OutOfRange => {
+                Attempt::Refused(status.message().to_owned())
+            }
             Ok(Err(status)) if not_processed(&status) => {
                 nobody(format!("leader {leader}: {}", status.message()))
             }

@@ -8,7 +8,7 @@ use super::time_keeper::TimeKeeper;
 use crate::clock::OffsetClock;
 use crate::consensus::StateCell;
 use crate::log::LogStore;
-use crate::network::{Clearance, Guard, MESSAGE_BYTES_MAX, Peers, TlsMaterial, Transport};
+use crate::network::{Clearance, Guard, MESSAGE_BYTES_MAX, May, Peers, TlsMaterial, Transport};
 use crate::snapshot::{Machine, SnapshotDirectory, SnapshotError};
 use crate::store::{EngineError, Identity};
 use mux_proto::mux::raft::v1::leader_gateway_server::LeaderGatewayServer;
@@ -48,15 +48,18 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
     let latch = Latch::new();
     let listener = bind(&config, wiring.listener.take())?;
     let Opened { directory, log, snapshots, tls } = open(&config, &wiring, latch.clone()).await?;
+    let server = Server::builder()
+        .tls_config(tls.server())
+        .map_err(|error| StartError::Config(format!("certificates: {error}")))?;
     let tls = Arc::new(tls);
     let peers = Peers::new(config.id, config.cluster_id, Arc::clone(&tls), wiring.links.clone());
     let cell = Arc::new(StateCell::default());
     let machine = Machine::new(Arc::clone(&cell), snapshots.clone(), latch.clone());
-    // Only a pristine store may have been lost: what a replica without one must not do is vote.
-    let clearance = Clearance::new(!log.is_pristine() || config.initial_members.is_empty());
-    let settings = raft_config(&config.timing, &config.snapshot)
+    let clearance = Clearance::new(may(&config, &log));
+    let mut settings = raft_config(&config.timing, &config.snapshot)
         .validate()
         .map_err(|error| StartError::Config(error.to_string()))?;
+    settings.enable_elect = clearance.get() == May::Vote;
     let raft = Box::pin(Raft::new(config.id, Arc::new(settings), peers.clone(), log.clone(), machine)).await;
     let raft = match raft {
         Ok(raft) => raft,
@@ -85,8 +88,18 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
     };
     let stop_serving = CancellationToken::new();
     let gateway = Gateway { core: Arc::clone(&core), guard };
-    let server = serve(listener, &tls, transport, gateway, stop_serving.clone())?;
+    let server = serve(server, listener, transport, gateway, stop_serving.clone());
     Ok(Started { core, log, directory, clearance, server, stop_serving })
+}
+
+/// What this replica may do at first. A store that is not empty is its own; where nobody can be asked, the
+/// operator's word counts that the replica is new.
+fn may(config: &ReplicaConfig, log: &LogStore) -> May {
+    match log.probation() {
+        Some(_) => May::Append,
+        None if !log.is_pristine() || config.initial_members.is_empty() => May::Vote,
+        None => May::Nothing,
+    }
 }
 
 fn check(config: &ReplicaConfig) -> Result<(), StartError> {
@@ -147,15 +160,13 @@ async fn open(config: &ReplicaConfig, wiring: &Wiring, latch: Latch) -> Result<O
 }
 
 fn serve(
+    server: Server,
     listener: TcpListener,
-    tls: &TlsMaterial,
     transport: Transport,
     gateway: Gateway,
     stop: CancellationToken,
-) -> Result<JoinHandle<()>, StartError> {
-    let mut server = Server::builder()
-        .tls_config(tls.server())
-        .map_err(|error| StartError::Config(format!("certificates: {error}")))?
+) -> JoinHandle<()> {
+    let mut server = server
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .initial_stream_window_size(2 << 20)
@@ -172,10 +183,10 @@ fn serve(
         .add_service(transport)
         .add_service(gateway)
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
-    Ok(tokio::spawn(async move {
+    tokio::spawn(async move {
         match Box::pin(serving).await {
             Ok(()) => {}
             Err(error) => latch.trip(format!("the Raft listener failed: {error}")),
         }
-    }))
+    })
 }

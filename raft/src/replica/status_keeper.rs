@@ -11,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Contact with a quorum is lost by time passing, without any event.
 const REFRESH: Duration = Duration::from_millis(100);
+/// Every commit is a change; a reader needs no more than a hundred a second.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Keeps the status and the gauges up to date until told to stop.
 pub(crate) async fn keep_status(core: Arc<Core>, stop: CancellationToken) {
@@ -33,6 +35,7 @@ pub(crate) async fn keep_status(core: Arc<Core>, stop: CancellationToken) {
             },
             () = tokio::time::sleep(REFRESH) => {}
         }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -77,6 +77,8 @@ pub enum Mark {
     Committed,
     /// The last entry that was purged. Entries up to it may still be there and do not count.
     Purged,
+    /// The entry that must be applied here before this replica votes; none if it may.
+    Probation,
 }
 
 /// Everything a store held when it was opened.

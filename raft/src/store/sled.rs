@@ -25,6 +25,7 @@ const ENTRY_PREFIX: u8 = b'e';
 const VOTE_KEY: &[u8] = b"mvote";
 const COMMITTED_KEY: &[u8] = b"mcommitted";
 const PURGED_KEY: &[u8] = b"mpurged";
+const PROBATION_KEY: &[u8] = b"mprobation";
 const IDENTITY_KEY: &[u8] = b"midentity";
 const IDENTITY_VERSION: u8 = 1;
 
@@ -95,10 +96,8 @@ impl SledEngine {
     /// Reads everything, puts pieces together and deletes entries that an interrupted purge left behind.
     fn scan(&mut self, store_id: [u8; 16]) -> Result<Loaded, EngineError> {
         let mut marks = Vec::new();
-        for (mark, key) in
-            [(Mark::Vote, VOTE_KEY), (Mark::Committed, COMMITTED_KEY), (Mark::Purged, PURGED_KEY)]
-        {
-            if let Some(value) = self.tree.get(key).map_err(failed("reading a mark"))? {
+        for mark in [Mark::Vote, Mark::Committed, Mark::Purged, Mark::Probation] {
+            if let Some(value) = self.tree.get(mark_key(mark)).map_err(failed("reading a mark"))? {
                 marks.push((mark, value.to_vec()));
             }
         }
@@ -181,6 +180,7 @@ fn mark_key(mark: Mark) -> &'static [u8] {
         Mark::Vote => VOTE_KEY,
         Mark::Committed => COMMITTED_KEY,
         Mark::Purged => PURGED_KEY,
+        Mark::Probation => PROBATION_KEY,
     }
 }
 

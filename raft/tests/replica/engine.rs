@@ -14,6 +14,7 @@ pub(crate) struct Faults {
 #[derive(Default)]
 struct State {
     held: bool,
+    waiting: bool,
     failing: bool,
     puts: usize,
     syncs: usize,
@@ -23,6 +24,11 @@ impl Faults {
     /// Syncs wait from now on.
     pub(crate) fn hold(&self) {
         self.state.0.lock().held = true;
+    }
+
+    /// Whether a sync waits.
+    pub(crate) fn holds(&self) -> bool {
+        self.state.0.lock().waiting
     }
 
     pub(crate) fn release(&self) {
@@ -65,8 +71,10 @@ impl Engine for FaultyEngine {
         {
             let mut state = self.faults.state.0.lock();
             while state.held {
+                state.waiting = true;
                 self.faults.state.1.wait(&mut state);
             }
+            state.waiting = false;
             state.syncs += 1;
             if state.failing {
                 let reason = "Input/output error (os error 5)".into();

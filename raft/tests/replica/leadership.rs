@@ -10,7 +10,7 @@ async fn leadership_moves_to_the_voter_that_was_asked_for() {
     let target = cluster.follower().await;
     let moved = cluster.replica(leader).transfer_leader(Some(target)).await.unwrap();
     assert_eq!(moved, target);
-    assert_eq!(cluster.leader().await, target);
+    eventually("all know it", || (1..=3).all(|id| cluster.status(id).leader == Some(target))).await;
     cluster.commit(leader).await;
     let anybody = cluster.replica(target).transfer_leader(None).await.unwrap();
     assert_ne!(anybody, target);

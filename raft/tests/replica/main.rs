@@ -7,5 +7,6 @@ mod elections;
 mod engine;
 mod failures;
 mod identity;
+mod joining;
 mod leadership;
 mod snapshots;

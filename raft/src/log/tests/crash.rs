@@ -70,7 +70,7 @@ impl Model {
             }
             Op::Purge(count) => {
                 let count = usize::try_from(*count).unwrap().min(self.ids.len());
-                if let Some(upto) = self.ids.drain(..count).last() {
+                if let Some(upto) = self.ids.drain(..count).next_back() {
                     self.purged = Some(upto);
                     log.purge(upto).await.unwrap();
                 }

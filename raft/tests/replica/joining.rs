@@ -1,0 +1,74 @@
+use crate::cluster::{Cluster, PATIENCE, eventually};
+use mux_raft::consensus::Consensus as _;
+use std::time::Duration;
+
+fn wipe(cluster: &Cluster, id: u64) {
+    std::fs::remove_dir_all(&cluster.configs[&id].data_dir).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_is_founded_when_a_majority_is_there_and_the_rest_joins_later() {
+    let mut cluster = Cluster::prepare(3);
+    cluster.start_one(1).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(cluster.status(1).members.len(), 0, "one of three founds nothing");
+    cluster.start_one(3).await;
+    cluster.leader().await;
+    cluster.commit(3).await;
+    cluster.start_one(2).await;
+    cluster.leader().await;
+    cluster.commit(2).await;
+    // The late one votes too: without it the other two would be no majority of three each.
+    let leader = cluster.leader().await;
+    eventually("all caught up", || {
+        cluster
+            .status(leader)
+            .matched
+            .get(&2)
+            .is_none_or(|matched| *matched + 2 > cluster.status(leader).committed)
+    })
+    .await;
+    cluster.stop(if leader == 1 { 1 } else { 3 }).await;
+    let next = cluster.leader().await;
+    cluster.commit(next).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_lost_its_disk_stops_and_says_why() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let lost = cluster.follower().await;
+    cluster.commit(lost).await;
+    cluster.stop(lost).await;
+    wipe(&cluster, lost);
+    cluster.start_one(lost).await;
+    let reason = tokio::time::timeout(PATIENCE, cluster.replica(lost).stopped()).await.unwrap();
+    assert!(reason.contains("must join under a new id"), "{reason}");
+    assert_eq!(cluster.status(leader).fatal, None, "the leader is not impressed");
+    cluster.commit(leader).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_lost_its_disk_does_not_vote_away_what_was_committed() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let others: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
+    let (behind, lost) = (others[0], others[1]);
+    cluster.commit(leader).await;
+    cluster.stop(behind).await;
+    let committed = cluster.commit(leader).await;
+    cluster.stop(leader).await;
+    cluster.stop(lost).await;
+    wipe(&cluster, lost);
+    cluster.start_one(behind).await;
+    cluster.start_one(lost).await;
+    // These two are a majority, but one has lost what the other never had.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(!cluster.status(behind).leads && !cluster.status(lost).leads);
+    cluster.start_one(leader).await;
+    let now = cluster.leader_among(&[leader, behind]).await;
+    assert_eq!(now, leader, "only it has everything");
+    cluster.commit(leader).await;
+    let applied = || cluster.replica(behind).state().read(|state| state.applied().index);
+    eventually("nothing is lost", || applied() >= committed.at.index).await;
+}
