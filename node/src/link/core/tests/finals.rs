@@ -1,0 +1,165 @@
+//! How ends get into the log, and what happens if they do not come.
+
+use super::*;
+use mux_proto::routerrpc::{FinalHtlcEvent, ForwardFailEvent, HtlcEvent, SettleEvent, htlc_event};
+use mux_raft::machine::command::FinalOutcome;
+use mux_raft::machine::model::{FinalState, InvoiceState};
+
+fn event(index: u64, event: htlc_event::Event) -> HtlcEvent {
+    HtlcEvent {
+        incoming_channel_id: CHANNEL,
+        incoming_htlc_id: index,
+        event: Some(event),
+        ..HtlcEvent::default()
+    }
+}
+
+pub(super) fn forward_fail(index: u64) -> HtlcEvent {
+    event(index, htlc_event::Event::ForwardFailEvent(ForwardFailEvent {}))
+}
+
+fn final_event(index: u64, settled: bool) -> HtlcEvent {
+    event(index, htlc_event::Event::FinalHtlcEvent(FinalHtlcEvent { settled, offchain: true }))
+}
+
+fn tell(rig: &mut Rig, event: &HtlcEvent) {
+    rig.tell(|core, state, now| core.htlc_event(event, state, now));
+}
+
+fn final_state(rig: &Rig, index: u64) -> FinalState {
+    rig.log.state().read(|state| state.htlc(&key(index)).unwrap().final_state)
+}
+
+fn finals(rig: &Rig) -> Vec<FinalOutcome> {
+    rig.proposed
+        .iter()
+        .filter_map(|command| match command {
+            Command::HtlcFinals { finals, .. } => Some(finals.iter().map(|end| end.outcome)),
+            _ => None,
+        })
+        .flatten()
+        .collect()
+}
+
+#[test]
+fn only_the_final_event_makes_it_settled() {
+    let mut rig = Rig::up();
+    rig.offer(request(1, 0, AMOUNT));
+    tell(&mut rig, &event(0, htlc_event::Event::SettleEvent(SettleEvent::default())));
+    assert_eq!(final_state(&rig, 0), FinalState::Open, "a settle event is no proof");
+    tell(&mut rig, &final_event(0, true));
+    let state = rig.log.state().read(|state| state.invoice(&hash(1)).map(|invoice| invoice.state));
+    assert_eq!(state, Some(InvoiceState::Settled));
+}
+
+#[test]
+fn finals_of_foreign_htlcs_are_not_proposed() {
+    let mut rig = Rig::up();
+    rig.offer(foreign(0));
+    rig.offer(request(201, 1, AMOUNT));
+    for index in 0..2 {
+        tell(&mut rig, &forward_fail(index));
+        tell(&mut rig, &final_event(index, false));
+    }
+    assert_eq!(finals(&rig), []);
+}
+
+#[test]
+fn an_undecided_htlc_that_lnd_failed_leaves_its_set() {
+    let mut rig = Rig::up();
+    rig.offer(request(1, 0, AMOUNT / 2));
+    tell(&mut rig, &forward_fail(0));
+    assert_eq!(finals(&rig), [FinalOutcome::FailedByLnd]);
+    rig.offer(request(1, 1, AMOUNT / 2));
+    assert_eq!(rig.sent, [], "the part that is gone does not count");
+    rig.offer(request(1, 2, AMOUNT / 2));
+    let answers: BTreeSet<_> = rig.sent.iter().copied().collect();
+    assert_eq!(answers, BTreeSet::from([(htlc(1), "settle"), (htlc(2), "settle")]));
+}
+
+#[test]
+fn the_forward_fail_event_of_our_own_fail_is_no_news() {
+    let mut rig = Rig::up();
+    rig.offer(request(1, 0, 3 * AMOUNT));
+    assert_eq!(rig.sent, [(htlc(0), "fail")]);
+    tell(&mut rig, &forward_fail(0));
+    assert_eq!(finals(&rig), []);
+}
+
+#[test]
+fn an_end_does_not_overtake_the_offer_that_it_ends() {
+    let mut rig = Rig::up();
+    rig.no_auto_settle();
+    rig.keep_proposals = true;
+    rig.offer(request(1, 0, AMOUNT));
+    tell(&mut rig, &final_event(0, false));
+    assert_eq!(finals(&rig), []);
+    rig.commit_kept();
+    rig.commit_kept();
+    assert_eq!(finals(&rig), [FinalOutcome::Failed]);
+    assert_eq!(final_state(&rig, 0), FinalState::Failed);
+}
+
+#[test]
+fn an_end_that_is_not_committed_is_told_again() {
+    let mut rig = Rig::up();
+    rig.offer(request(1, 0, AMOUNT));
+    rig.keep_proposals = true;
+    tell(&mut rig, &final_event(0, true));
+    rig.fail_kept(&unavailable());
+    rig.keep_proposals = false;
+    rig.pass(200);
+    assert_eq!(final_state(&rig, 0), FinalState::Settled);
+}
+
+#[test]
+fn the_end_of_a_key_that_the_log_does_not_know_yet_is_retried() {
+    let mut rig = Rig::up();
+    rig.no_auto_settle();
+    rig.keep_proposals = true;
+    rig.offer(request(1, 0, AMOUNT));
+    let offer = rig.kept.clone();
+    tell(&mut rig, &final_event(0, false));
+    // The offer's outcome is unknown; it gets into the log after the end was told once.
+    rig.fail_kept(&unknown());
+    rig.keep_proposals = false;
+    rig.commit_kept();
+    assert_eq!(finals(&rig).len(), 1);
+    for (_, command) in offer {
+        rig.log.commit(command, None);
+    }
+    rig.pass(300);
+    assert_eq!(final_state(&rig, 0), FinalState::Failed, "no ghost stays in the set");
+}
+
+#[test]
+fn look_ups_of_what_is_final_are_no_news() {
+    let mut rig = Rig::up();
+    rig.offer(request(1, 0, AMOUNT));
+    for _ in 0..3 {
+        rig.tell(|core, state, now| core.final_known(htlc(0), FinalOutcome::Settled, state, now));
+    }
+    assert_eq!(finals(&rig).len(), 1);
+}
+
+#[test]
+fn a_decided_htlc_that_is_not_final_in_time_raises_the_alarm_and_closes_its_channel_once() {
+    let mut rig = Rig::up();
+    rig.offer(request(1, 0, AMOUNT));
+    let set_height = |rig: &mut Rig, height: u32| {
+        rig.tell(|core, state, now| core.tip(Some(tip(height)), state, now));
+        rig.pass(50);
+    };
+    set_height(&mut rig, EXPIRY - 21);
+    assert_eq!(rig.alarms, 0);
+    set_height(&mut rig, EXPIRY - 20);
+    rig.pass(1_000);
+    assert_eq!((rig.alarms, rig.closed_channels.as_slice()), (1, [CHANNEL].as_slice()));
+    set_height(&mut rig, EXPIRY - 19);
+    assert_eq!((rig.alarms, rig.closed_channels.len()), (2, 1), "an alarm for each block");
+    rig.core.force_close_failed(CHANNEL);
+    rig.pass(50);
+    assert_eq!(rig.closed_channels.len(), 2, "a close that failed is tried again");
+    rig.offer(on_chain(request(1, 0, AMOUNT)));
+    assert_eq!(rig.sent.len(), 2, "and the re-offer from the chain is settled");
+}
