@@ -1,0 +1,321 @@
+//! Links over real gRPC, against a scripted LND: what only a transport shows.
+
+mod link_support;
+
+use link_support::{FakeLnd, Listener, MACAROON, NODE, until};
+use mux_proto::lnrpc::failure::FailureCode;
+use mux_proto::lnrpc::{Channel, Htlc, LookupHtlcResolutionResponse, WalletState};
+use mux_proto::routerrpc::ResolveHoldForwardAction::{Resume, Settle};
+use mux_proto::routerrpc::{CircuitKey, ForwardHtlcInterceptRequest};
+use mux_raft::consensus::Consensus as _;
+use mux_raft::local::{LocalConsensus, Weather};
+use mux_raft::machine::command::HtlcOffer;
+use mux_raft::machine::model::{FailReason, FrontNodePolicy, InvoiceKind, InvoiceState, InvoiceTerms};
+use mux_raft::types::{Msat, PaymentHash, PaymentSecret, Preimage};
+use muxd::link::{Failure, LinkPhase, LinkTiming, Links, LinksConfig, ScreenContext, Screened, Screener};
+use muxd::lnd::{EndpointConfig, FrontNodeConfig};
+use std::sync::Arc;
+use std::time::Duration;
+
+const HEIGHT: u32 = 800_000;
+const SCID: u64 = 9_000_000 << 40;
+const CHANNEL: u64 = 77;
+const AMOUNT: u64 = 10_000;
+const TIME: u64 = 1_700_000_000_000;
+
+fn hash(payment: u8) -> PaymentHash {
+    Preimage([payment; 32]).payment_hash()
+}
+
+struct TestScreener;
+
+impl Screener for TestScreener {
+    fn may_be_ours(&self, scid: u64) -> bool {
+        scid == SCID
+    }
+
+    fn screen(&self, request: &ForwardHtlcInterceptRequest, _: &ScreenContext) -> Screened {
+        let key = request.incoming_circuit_key.unwrap();
+        let payment = request.onion_blob[0];
+        Screened::Offer(Box::new(HtlcOffer {
+            chan_id: key.chan_id,
+            htlc_id: key.htlc_id,
+            hash: hash(payment),
+            secret: PaymentSecret([payment; 32]),
+            terms: InvoiceTerms {
+                kind: InvoiceKind::Stateless,
+                amount_msat: Msat(AMOUNT),
+                expires_at_ms: TIME + 3_600_000,
+                min_final_cltv: 18,
+                key_epoch: 0,
+            },
+            total_msat: Msat(AMOUNT),
+            outgoing_amount_msat: Msat(request.outgoing_amount_msat),
+            incoming_amount_msat: Msat(request.incoming_amount_msat),
+            outgoing_expiry: request.outgoing_expiry,
+            incoming_expiry: request.incoming_expiry,
+            auto_fail_height: u32::try_from(request.auto_fail_height).unwrap(),
+            on_chain: false,
+        }))
+    }
+
+    fn failure(&self, _: &ForwardHtlcInterceptRequest, _: FailReason) -> Failure {
+        Failure::Code(FailureCode::TemporaryChannelFailure)
+    }
+
+    fn preimage(&self, _: &PaymentHash, secret: &PaymentSecret) -> Option<Preimage> {
+        Some(Preimage(secret.0))
+    }
+}
+
+fn request(payment: u8, index: u64) -> ForwardHtlcInterceptRequest {
+    let expiry = HEIGHT + 200;
+    ForwardHtlcInterceptRequest {
+        incoming_circuit_key: Some(CircuitKey { chan_id: CHANNEL, htlc_id: index }),
+        payment_hash: hash(payment).0.to_vec().into(),
+        outgoing_amount_msat: AMOUNT,
+        outgoing_expiry: expiry - 80,
+        incoming_amount_msat: AMOUNT,
+        incoming_expiry: expiry,
+        outgoing_requested_chan_id: SCID,
+        onion_blob: vec![payment; 1366].into(),
+        auto_fail_height: i32::try_from(expiry).unwrap() - 19,
+        ..ForwardHtlcInterceptRequest::default()
+    }
+}
+
+fn foreign(index: u64) -> ForwardHtlcInterceptRequest {
+    ForwardHtlcInterceptRequest { outgoing_requested_chan_id: 5, ..request(9, index) }
+}
+
+struct Rig {
+    lnd: FakeLnd,
+    listener: Option<Listener>,
+    log: Arc<LocalConsensus>,
+    links: Links,
+    dir: tempfile::TempDir,
+}
+
+async fn rig() -> Rig {
+    let lnd = FakeLnd::new(HEIGHT);
+    let dir = tempfile::tempdir().unwrap();
+    let listener = lnd.listen(dir.path(), "tls.cert").await;
+    let endpoints = vec![(listener.address.to_string(), "tls.cert")];
+    start(lnd, Some(listener), dir, endpoints)
+}
+
+fn start(
+    lnd: FakeLnd,
+    listener: Option<Listener>,
+    dir: tempfile::TempDir,
+    endpoints: Vec<(String, &str)>,
+) -> Rig {
+    let macaroon = dir.path().join("macaroon");
+    if !macaroon.exists() {
+        std::fs::write(&macaroon, MACAROON).unwrap();
+    }
+    let endpoints = endpoints
+        .into_iter()
+        .map(|(address, cert)| EndpointConfig { address, tls_cert: dir.path().join(cert) })
+        .collect();
+    let config = LinksConfig {
+        front_nodes: vec![FrontNodeConfig {
+            node: NODE,
+            alias: "fake".into(),
+            endpoints,
+            macaroon,
+            zone: String::new(),
+            policy: FrontNodePolicy { scid: SCID, fee_base_msat: 0, fee_ppm: 0, cltv_delta: 80 },
+        }],
+        network: "regtest".into(),
+        timing: LinkTiming {
+            quorum_patience: Duration::from_millis(300),
+            degraded_after: Duration::from_millis(600),
+            backoff_max: Duration::from_millis(200),
+            ..LinkTiming::default()
+        },
+        ..LinksConfig::default()
+    };
+    let log = Arc::new(LocalConsensus::new(1, TIME));
+    let links = Links::start(config, Arc::clone(&log) as _, Arc::new(TestScreener));
+    Rig { lnd, listener, log, links, dir }
+}
+
+impl Rig {
+    fn phase(&self) -> LinkPhase {
+        self.links.status()[0].phase
+    }
+
+    fn error(&self) -> String {
+        self.links.status()[0].last_error.clone().unwrap_or_default()
+    }
+
+    async fn until_phase(&self, phase: LinkPhase) {
+        until(&format!("{phase:?}"), || self.phase() == phase).await;
+    }
+
+    fn state_of(&self, payment: u8) -> Option<InvoiceState> {
+        self.log.state().read(|state| state.invoice(&hash(payment)).map(|invoice| invoice.state))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_session_is_up_although_lnd_sends_no_headers_before_the_first_htlc() {
+    let rig = rig().await;
+    rig.until_phase(LinkPhase::Up).await;
+    rig.lnd.offer(request(1, 0));
+    until("settled", || rig.lnd.actions() == [(0, Settle)]).await;
+    let answer = rig.lnd.script.lock().answers[0].clone();
+    assert_eq!(&answer.preimage[..], [1; 32]);
+    rig.links.stop().await;
+    until("the slot is free", || !rig.lnd.is_held()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_slot_is_tried_again_until_it_is_free() {
+    let lnd = FakeLnd::new(HEIGHT);
+    lnd.script.lock().slot_taken = true;
+    let dir = tempfile::tempdir().unwrap();
+    let listener = lnd.listen(dir.path(), "tls.cert").await;
+    let endpoints = vec![(listener.address.to_string(), "tls.cert")];
+    let rig = start(lnd, Some(listener), dir, endpoints);
+    until("several refusals", || rig.lnd.script.lock().streams_refused >= 3).await;
+    assert_eq!(rig.phase(), LinkPhase::Opening);
+    let session =
+        rig.log.state().read(|state| state.front_node(&NODE).and_then(|front| front.session.clone()));
+    assert_eq!(session, None, "a refused stream opens no session");
+    rig.lnd.script.lock().slot_taken = false;
+    rig.until_phase(LinkPhase::Up).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_lnd_ends_is_opened_again_and_replays_are_answered_again() {
+    let rig = rig().await;
+    rig.until_phase(LinkPhase::Up).await;
+    rig.lnd.offer(request(1, 0));
+    until("settled", || rig.lnd.actions().len() == 1).await;
+    for round in 2..5 {
+        rig.lnd.kill_stream();
+        until("held again", || rig.lnd.is_held() && rig.phase() == LinkPhase::Up).await;
+        rig.lnd.offer(request(1, 0));
+        until("settled again", || rig.lnd.actions() == vec![(0, Settle); round]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_of_lnd_with_a_new_certificate_needs_no_restart() {
+    let mut rig = rig().await;
+    rig.until_phase(LinkPhase::Up).await;
+    let address = rig.listener.take().unwrap().address;
+    until("lost", || rig.phase() != LinkPhase::Up).await;
+    rig.lnd.script.lock().offers = None;
+    let (lnd, dir) = (rig.lnd.clone(), rig.dir.path().to_owned());
+    let _listener = lnd.listen_at(&dir, "tls.cert", address).await;
+    until("up again", || rig.lnd.is_held() && rig.phase() == LinkPhase::Up).await;
+    rig.lnd.offer(request(1, 0));
+    until("settled", || rig.lnd.actions() == [(0, Settle)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_must_not_be_used_is_refused_with_what_to_change() {
+    let rig = rig().await;
+    rig.until_phase(LinkPhase::Up).await;
+    rig.lnd.script.lock().info.require_htlc_interceptor = false;
+    rig.until_phase(LinkPhase::Refused).await;
+    assert!(rig.error().contains("--requireinterceptor"), "{}", rig.error());
+    until("the stream is given up", || !rig.lnd.is_held()).await;
+    rig.lnd.script.lock().info.require_htlc_interceptor = true;
+    rig.until_phase(LinkPhase::Up).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_certificate_or_macaroon_is_refused_by_name() {
+    let lnd = FakeLnd::new(HEIGHT);
+    let dir = tempfile::tempdir().unwrap();
+    let listener = lnd.listen(dir.path(), "tls.cert").await;
+    let _other = lnd.listen(dir.path(), "other.cert").await;
+    std::fs::write(dir.path().join("macaroon"), b"wrong").unwrap();
+    let endpoints = vec![(listener.address.to_string(), "other.cert")];
+    let rig = start(lnd, Some(listener), dir, endpoints);
+    rig.until_phase(LinkPhase::Refused).await;
+    assert!(rig.error().contains("other.cert"), "{}", rig.error());
+    std::fs::copy(rig.dir.path().join("tls.cert"), rig.dir.path().join("other.cert")).unwrap();
+    until("the macaroon's turn", || rig.error().contains("macaroon")).await;
+    assert!(rig.error().contains("verification failed"), "{}", rig.error());
+    std::fs::write(rig.dir.path().join("macaroon"), MACAROON).unwrap();
+    rig.until_phase(LinkPhase::Up).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_endpoints_the_active_one_is_followed() {
+    let (first, second) = (FakeLnd::new(HEIGHT), FakeLnd::new(HEIGHT));
+    second.script.lock().wallet = WalletState::WaitingToStart;
+    let dir = tempfile::tempdir().unwrap();
+    let one = first.listen(dir.path(), "one.cert").await;
+    let two = second.listen(dir.path(), "two.cert").await;
+    let endpoints = vec![(two.address.to_string(), "two.cert"), (one.address.to_string(), "one.cert")];
+    let rig = start(first.clone(), Some(one), dir, endpoints);
+    rig.until_phase(LinkPhase::Up).await;
+    assert!(first.is_held());
+    // LND fails over to its standby.
+    first.script.lock().wallet = WalletState::WaitingToStart;
+    first.kill_stream();
+    second.script.lock().wallet = WalletState::ServerActive;
+    until("the other one is held", || second.is_held()).await;
+    rig.until_phase(LinkPhase::Up).await;
+    assert!(!first.is_held());
+    drop(two);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_htlcs_are_drained_whatever_becomes_of_the_answers() {
+    const COUNT: u64 = 5_000;
+    let rig = rig().await;
+    rig.until_phase(LinkPhase::Up).await;
+    for index in 0..COUNT {
+        rig.lnd.offer(foreign(index));
+    }
+    until("all resumed", || rig.lnd.actions().len() == usize::try_from(COUNT).unwrap()).await;
+    assert!(rig.lnd.actions().iter().all(|(_, action)| *action == Resume));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_quorum_the_slot_is_freed_and_then_held_degraded() {
+    let rig = rig().await;
+    rig.until_phase(LinkPhase::Up).await;
+    rig.lnd.offer(request(1, 0));
+    until("settled", || rig.lnd.actions().len() == 1).await;
+    rig.log.set_weather(Weather::NoQuorum);
+    rig.lnd.offer(foreign(1));
+    until("resumed", || rig.lnd.actions().contains(&(1, Resume))).await;
+    rig.until_phase(LinkPhase::Yielding).await;
+    until("the slot is free", || !rig.lnd.is_held()).await;
+    rig.until_phase(LinkPhase::Degraded).await;
+    rig.lnd.offer(foreign(2));
+    rig.lnd.offer(request(2, 3));
+    rig.lnd.offer(request(1, 0));
+    until("what is safe is answered", || rig.lnd.actions().len() == 4).await;
+    assert_eq!(rig.lnd.actions()[2..], [(2, Resume), (0, Settle)]);
+    rig.log.set_weather(Weather::Fair);
+    rig.until_phase(LinkPhase::Up).await;
+    until("the held one is settled", || rig.lnd.actions().last() == Some(&(3, Settle))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_no_event_told_is_looked_up_at_the_next_connect() {
+    let rig = rig().await;
+    rig.until_phase(LinkPhase::Up).await;
+    let pending = Htlc { incoming: true, htlc_index: 0, ..Htlc::default() };
+    rig.lnd.script.lock().channels =
+        vec![Channel { active: true, chan_id: CHANNEL, pending_htlcs: vec![pending], ..Channel::default() }];
+    rig.lnd.offer(request(1, 0));
+    until("settled", || rig.lnd.actions().len() == 1).await;
+    assert_eq!(rig.state_of(1), Some(InvoiceState::Settling));
+    {
+        let mut script = rig.lnd.script.lock();
+        script.channels[0].pending_htlcs.clear();
+        script.records.insert((CHANNEL, 0), LookupHtlcResolutionResponse { settled: true, offchain: true });
+    }
+    rig.lnd.kill_stream();
+    until("final", || rig.state_of(1) == Some(InvoiceState::Settled)).await;
+}
