@@ -3,6 +3,7 @@
 //! presents a self-signed certificate that says it is a CA.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test's support may panic like a test")]
 
 use futures::Stream;
 use mux_proto::chainrpc::{BlockEpoch, chain_notifier_server as chain};
@@ -122,7 +123,8 @@ impl FakeLnd {
         let identity = Identity::from_pem(pem, key.serialize_pem());
         let listener = bind(address).await.into_std().unwrap();
         let address = listener.local_addr().unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let services = Server::builder()
             .tls_config(ServerTlsConfig::new().identity(identity))
             .unwrap()
