@@ -1,5 +1,7 @@
 //! Links over real gRPC, against a scripted LND: what only a transport shows.
 
+#![allow(clippy::unwrap_used, reason = "a test's support may panic like a test")]
+
 mod link_support;
 
 use link_support::{FakeLnd, Listener, MACAROON, NODE, until};
