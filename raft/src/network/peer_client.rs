@@ -26,6 +26,10 @@ use tonic::{Code, Status};
 /// A part of a snapshot in one message.
 const CHUNK_BYTES: usize = 256 << 10;
 
+/// Between two tries to open the append stream to a peer that cannot be reached. Short: a peer that comes back
+/// should hear from its leader within a heartbeat or two.
+const REOPEN_PAUSE: Duration = Duration::from_millis(100);
+
 type Error = RPCError<TypeConfig>;
 
 /// One peer, as openraft calls it.
@@ -151,10 +155,21 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         }
         Box::pin(async move {
             let action = RPCTypes::AppendEntries;
-            let client = self.client().map_err(|status| self.failed(action, &status))?;
             let stream = AppendStream::new(self.peers.clone(), self.target);
             let deadline = stream.stall();
-            let answers = self.call(action, deadline, stream.open(client, input)).await?;
+            let opened = match self.client() {
+                Ok(client) => self.call(action, deadline, stream.open(client, input)).await,
+                Err(status) => Err(self.failed(action, &status)),
+            };
+            let answers = match opened {
+                Ok(answers) => answers,
+                Err(error) => {
+                    // openraft backs off while it makes requests, which never happens on a stream that
+                    // does not open: without a pause a dead peer is called thousands of times a second.
+                    tokio::time::sleep(REOPEN_PAUSE).await;
+                    return Err(error);
+                }
+            };
             let this: &'s Self = self;
             let answers = answers.map(move |answer| match answer {
                 Ok(answer) => wire::appended_from_pb(answer).map_err(|error| this.malformed(&error)),
