@@ -6,19 +6,23 @@
 //! loopback; a process dies with whoever started it, and is only ever ended by its own pid.
 
 mod client;
+mod faults;
 mod lnd;
 mod options;
 mod ports;
 mod process;
+mod proxy;
 mod quiesce;
 mod reads;
 mod replica;
 mod wait;
 
 pub use client::{CallError, ReplicaClient};
+pub use faults::{FaultCounts, Faults};
 pub use lnd::Lnd;
 pub use options::ClusterOptions;
 pub use process::{Executable, Process, ProcessError, die_with_parent};
+pub use proxy::{Proxy, Way};
 pub use reads::Merchant;
 pub use replica::Replica;
 pub use wait::{WaitError, until};
@@ -72,6 +76,8 @@ pub struct Cluster {
     pub tls_cert: PathBuf,
     /// What clients send.
     pub macaroon: PathBuf,
+    /// By replica and LND: the way between them, if [`ClusterOptions::proxied`].
+    pub ways: Vec<Vec<Proxy>>,
     options: ClusterOptions,
     /// Last, so that it is removed after the processes are gone.
     dir: Directory,
@@ -91,13 +97,26 @@ impl Cluster {
         }
         let plan = plan(&options, dir.path(), &lnds)?;
         let files = write_cluster(&plan)?;
+        let mut ways = Vec::new();
+        if options.proxied {
+            for replica in &files.replicas {
+                ways.push(put_proxies(&replica.config, &lnds).await?);
+            }
+        }
         let mut replicas = Vec::new();
         for (replica, files) in plan.replicas.iter().zip(&files.replicas) {
             let client = ReplicaClient::new(replica.api_listen, &files.dir)?;
             replicas.push(Replica::start(&options.executable, replica, files, client, dir.path())?);
         }
-        let mut cluster =
-            Self { replicas, lnds, tls_cert: files.api_cert, macaroon: files.admin_macaroon, options, dir };
+        let mut cluster = Self {
+            replicas,
+            lnds,
+            tls_cert: files.api_cert,
+            macaroon: files.admin_macaroon,
+            ways,
+            options,
+            dir,
+        };
         cluster.wait_ready(START_DEADLINE).await?;
         cluster.dir.keep = cluster.options.dir.is_some();
         Ok(cluster)
@@ -158,6 +177,19 @@ fn plan(options: &ClusterOptions, dir: &Path, lnds: &[Lnd]) -> Result<ClusterPla
     plan.front_nodes = lnds.iter().map(|lnd| front_node(options, lnd)).collect();
     plan.settings.clone_from(&options.settings);
     Ok(plan)
+}
+
+/// Rewrites a replica's configuration so that it reaches every LND through a proxy of its own.
+async fn put_proxies(config: &Path, lnds: &[Lnd]) -> Result<Vec<Proxy>, ClusterError> {
+    let mut text = std::fs::read_to_string(config)?;
+    let mut proxies = Vec::new();
+    for lnd in lnds {
+        let proxy = Proxy::start(lnd.grpc).await?;
+        text = text.replace(&format!("\"{}\"", lnd.grpc), &format!("\"{}\"", proxy.address()));
+        proxies.push(proxy);
+    }
+    std::fs::write(config, text)?;
+    Ok(proxies)
 }
 
 fn front_node(options: &ClusterOptions, lnd: &Lnd) -> FrontNode {

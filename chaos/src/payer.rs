@@ -14,6 +14,8 @@ pub mod plan;
 mod run;
 
 #[cfg(test)]
+mod lnd_tests;
+#[cfg(test)]
 mod tests;
 
 pub use failure::{Action, INCORRECT_DETAILS, MPP_TIMEOUT, TEMPORARY_CHANNEL_FAILURE};

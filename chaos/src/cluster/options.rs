@@ -22,6 +22,8 @@ pub struct ClusterOptions {
     pub dir: Option<PathBuf>,
     /// Further settings of every replica, `("section.key", TOML value)`.
     pub settings: Vec<(String, String)>,
+    /// Replicas reach LND nodes through [`super::Proxy`]s that can be cut.
+    pub proxied: bool,
     /// Of everything random in the simulated LND nodes.
     pub seed: u64,
 }
@@ -39,6 +41,7 @@ impl ClusterOptions {
             fee_ppm: 10,
             dir: None,
             settings: Vec::new(),
+            proxied: false,
             seed: 1,
         }
     }

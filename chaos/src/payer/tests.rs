@@ -62,6 +62,15 @@ fn front(number: u8) -> NodePubkey {
 }
 
 fn invoice(amount_msat: Option<u64>, fronts: &[u8]) -> String {
+    signed(amount_msat, &fronts.iter().map(|number| front(*number)).collect::<Vec<_>>())
+}
+
+/// An invoice over 10,000 msat with these front nodes in its hints.
+pub(super) fn invoice_over(fronts: &[NodePubkey]) -> String {
+    signed(Some(10_000), fronts)
+}
+
+fn signed(amount_msat: Option<u64>, fronts: &[NodePubkey]) -> String {
     let hash = Preimage(PREIMAGE).payment_hash();
     let mut builder = InvoiceBuilder::new(Currency::Regtest)
         .description("tea".into())
@@ -73,10 +82,10 @@ fn invoice(amount_msat: Option<u64>, fronts: &[u8]) -> String {
     if let Some(amount_msat) = amount_msat {
         builder = builder.amount_milli_satoshis(amount_msat);
     }
-    for number in fronts {
+    for (number, front) in (1..).zip(fronts) {
         builder = builder.private_route(RouteHint(vec![RouteHintHop {
-            src_node_id: key(*number).public_key(&Secp256k1::new()),
-            short_channel_id: (9_000_000 << 40) | u64::from(*number),
+            src_node_id: secp256k1::PublicKey::from_slice(&front.0).unwrap(),
+            short_channel_id: (9_000_000 << 40) | number,
             fees: RoutingFees { base_msat: 10, proportional_millionths: 0 },
             cltv_expiry_delta: 80,
             htlc_minimum_msat: None,
