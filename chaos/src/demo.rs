@@ -123,7 +123,7 @@ async fn tell(options: &DemoOptions) -> Result<(Cluster, ExitCode), DemoError> {
     if !balanced {
         cluster.keep_files();
     }
-    report::summary(&story, &outcome, &cluster, options.keep || !balanced);
+    report::summary(&story, &outcome, &cluster, options.keep || options.dir.is_some() || !balanced);
     let endpoints = if options.keep {
         try_out::commands(&story, &cluster);
         Some(report::endpoints(&cluster))

@@ -6,6 +6,7 @@
 //! It never sends more once any part was settled, so it never pays more than it meant to.
 
 pub mod failure;
+mod foreign;
 pub mod invoice;
 pub mod lnd;
 pub mod onion;
@@ -151,6 +152,12 @@ impl Payer {
         }
     }
 
+    /// The same payer with another patience.
+    #[must_use]
+    pub fn with_patience(&self, patience: Patience) -> Self {
+        Self { patience, ..self.clone() }
+    }
+
     /// The ledger it writes.
     #[must_use]
     pub fn ledger(&self) -> &Arc<Ledger> {
@@ -178,7 +185,7 @@ impl Payer {
     /// Sends an HTLC that is not for the virtual node over a real channel of one front node, and waits for
     /// its end. The cluster must let it pass.
     pub async fn pay_foreign(&self, peer: usize, outgoing_chan_id: u64, amount_msat: u64) -> PaymentId {
-        run::pay_foreign(self, peer, outgoing_chan_id, amount_msat).await
+        foreign::pay(self, peer, outgoing_chan_id, amount_msat).await
     }
 
     fn peer_of(&self, node: NodePubkey) -> Option<&Arc<dyn FrontPeer>> {

@@ -61,7 +61,8 @@ async fn chaos_leaves_every_payment_with_one_end_and_the_books_in_agreement() {
     println!("{totals:?}\n{faults:?}");
     if !violations.is_empty() {
         cluster.keep_files();
-        let shown: Vec<_> = violations.iter().take(20).map(|v| format!("{}: {}", v.rule, v.evidence)).collect();
+        let shown: Vec<_> =
+            violations.iter().take(20).map(|v| format!("{}: {}", v.rule, v.evidence)).collect();
         panic!("seed {seed}, files in {}:\n{}", cluster.dir().display(), shown.join("\n"));
     }
     assert!(totals.settled > 0, "nothing was paid at all: {totals:?}");

@@ -11,7 +11,7 @@ use mux_proto::{
     lndsim::v1::OpenChannelRequest,
     mux::v1::{AddInvoiceRequest, AddInvoiceResponse, add_invoice_request::What},
 };
-use mux_raft::types::PaymentHash;
+use mux_raft::types::{NodePubkey, PaymentHash};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use std::{
     sync::Arc,
@@ -26,6 +26,9 @@ const SHORT_EXPIRY_SECS: u64 = 1;
 
 /// An invoice counts as expired by log time, which may lag behind the clock.
 const EXPIRY_SLACK: Duration = Duration::from_millis(1500);
+
+/// Between attempts of a payer that waits for one front node: the grain of what is measured.
+const INSIST_EVERY: Duration = Duration::from_millis(20);
 
 /// One payment of the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,6 +192,23 @@ impl Load {
         plan.stored = stored;
         plan.amount_msat = open_amount.then_some(amount);
         self.payer.pay(&plan).await?;
+        Ok(())
+    }
+
+    /// Pays one part through one front node, and tries again quickly until it is through: somebody is always
+    /// waiting there.
+    ///
+    /// # Errors
+    /// [`DemoError`], if the invoice is no use.
+    pub async fn insist(&self, invoice: AddInvoiceResponse, front: NodePubkey) -> Result<(), DemoError> {
+        let plan = PaymentPlan::new("stored, one way only", invoice.payment_request, 1).only_through(front);
+        let quick = Patience {
+            backoff: INSIST_EVERY,
+            backoff_max: INSIST_EVERY,
+            attempts_per_part: u32::MAX,
+            ..Patience::default()
+        };
+        self.payer.with_patience(quick).pay(&plan).await?;
         Ok(())
     }
 

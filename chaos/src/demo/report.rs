@@ -52,9 +52,6 @@ pub(super) fn summary(story: &Story, outcome: &Outcome, cluster: &Cluster, files
     }
     if files_stay {
         story.print(&format!("Data and logs: {}", cluster.dir().display()));
-        for replica in &cluster.replicas {
-            story.print(&format!("Metrics of {}: http://{}/metrics", replica.name, replica.metrics));
-        }
     } else {
         story.print("Data and logs are removed; `--dir DIR` keeps them, `--keep` keeps the cluster running.");
     }

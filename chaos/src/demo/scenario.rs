@@ -21,6 +21,9 @@ const CONCURRENT: usize = 8;
 /// Between two payments' beginnings: the load lasts longer than a failover.
 const SPACING: Duration = Duration::from_millis(25);
 
+/// What those pay who wait at a front node whose replica was killed.
+const WAITING_MSAT: u64 = 100_000;
+
 /// How long a restarted replica may take until the cluster is whole again.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -57,7 +60,10 @@ async fn introduce(cluster: &mut Cluster, story: &Story) {
         let owner = owner.map_or_else(|| "nobody".into(), |at| cluster.replicas[at].name.clone());
         links.push(format!("{alias}'s HTLCs go to {owner}"));
     }
-    story.say(format!("Ready in {}: {leader} leads, {}.", cluster.dir().display(), links.join(", ")));
+    story.say(format!("Ready: {leader} leads, {}.", links.join(", ")));
+    let metrics: Vec<_> =
+        cluster.replicas.iter().map(|replica| format!("http://{}/metrics", replica.metrics)).collect();
+    story.say(format!("Data and logs are in {}, metrics at {}.", cluster.dir().display(), metrics.join(" ")));
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +97,13 @@ impl Plot<'_> {
             return Err(DemoError::Missing(format!("no {victim:?} to kill")));
         };
         let mut running = JoinSet::new();
-        let before = payments / 4;
+        // Those who will wait at each front node concerned. Their invoices are made while all is well.
+        let waiting = kill.concerned.len().min(payments);
+        let mut invoices = Vec::new();
+        for front in kill.concerned.iter().take(waiting) {
+            invoices.push((*front, self.load.invoice(WAITING_MSAT, true, 0).await?));
+        }
+        let before = (payments - waiting) / 4;
         self.begin(before, &mut running).await;
         self.story.say(format!(
             "SIGKILL to {} ({}) while {} payments are under way.",
@@ -101,7 +113,11 @@ impl Plot<'_> {
         ));
         let kill = Kill { unix_ms: unix_ms(), ..kill };
         self.cluster.replicas[at].process.kill().await.map_err(crate::cluster::ClusterError::from)?;
-        self.begin(payments - before, &mut running).await;
+        for (front, invoice) in invoices {
+            let load = self.load.clone();
+            running.spawn(async move { load.insist(invoice, front).await });
+        }
+        self.begin(payments - waiting - before, &mut running).await;
         finish(&mut running).await?;
         self.tell_failover(&kill).await?;
         self.kills.push(kill);
@@ -212,6 +228,8 @@ impl Plot<'_> {
     async fn reckon(self) -> Result<Outcome, DemoError> {
         self.story.say("Counting the money: payer against LND nodes against every replica.");
         let payments = self.ledger.snapshot();
+        let file = self.cluster.dir().join("payments.json");
+        std::fs::write(file, serde_json::to_vec_pretty(&payments).map_err(std::io::Error::from)?)?;
         let view = self.cluster.take_books(&payments, REST_DEADLINE).await?;
         let mut times = Vec::new();
         for kill in &self.kills {

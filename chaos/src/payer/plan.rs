@@ -5,7 +5,7 @@ use super::{
     invoice::{Hint, InvoiceError, PayableInvoice},
 };
 use crate::ledger::{Expectation, PaymentOrder};
-use mux_raft::types::{PaymentHash, PaymentSecret};
+use mux_raft::types::{NodePubkey, PaymentHash, PaymentSecret};
 use rand::{Rng as _, RngCore};
 
 /// BOLT 4: a payer adds blocks to the payee's delta so that a block found on the way does no harm. LND adds 3.
@@ -72,6 +72,8 @@ pub struct PaymentPlan {
     pub expect: Option<Expectation>,
     /// The cluster acknowledged the invoice as stored.
     pub stored: bool,
+    /// The payer has channels to this front node only.
+    pub only_through: Option<NodePubkey>,
 }
 
 impl PaymentPlan {
@@ -86,7 +88,15 @@ impl PaymentPlan {
             deviation: Deviation::None,
             expect: None,
             stored: true,
+            only_through: None,
         }
+    }
+
+    /// The same, by a payer who has channels to this front node only.
+    #[must_use]
+    pub fn only_through(mut self, front: NodePubkey) -> Self {
+        self.only_through = Some(front);
+        self
     }
 
     /// The same, with a payer who does not do what the invoice says.
@@ -117,6 +127,10 @@ impl PaymentPlan {
         self
     }
 
+    fn reaches(&self, payer: &Payer, hint: &Hint) -> bool {
+        self.only_through.is_none_or(|front| front == hint.front) && payer.peer_of(hint.front).is_some()
+    }
+
     pub(super) fn prepare(&self, payer: &Payer) -> Result<(PaymentOrder, Route), PlanError> {
         let invoice = PayableInvoice::parse(&self.payment_request)?;
         let asked = self.amount_msat.or(invoice.amount_msat).ok_or(PlanError::NoAmount)?;
@@ -127,7 +141,7 @@ impl PaymentPlan {
             final_cltv: invoice.min_final_cltv.saturating_add(FINAL_CLTV_RESERVE),
             total_msat: asked,
             amounts: Vec::new(),
-            hints: invoice.hints.into_iter().filter(|hint| payer.peer_of(hint.front).is_some()).collect(),
+            hints: invoice.hints.into_iter().filter(|hint| self.reaches(payer, hint)).collect(),
             underfunded: false,
         };
         if route.hints.is_empty() {
@@ -179,7 +193,7 @@ pub enum PlanError {
 pub(super) struct Route {
     pub(super) hash: PaymentHash,
     pub(super) secret: PaymentSecret,
-    pub(super) payee: mux_raft::types::NodePubkey,
+    pub(super) payee: NodePubkey,
     pub(super) final_cltv: u32,
     pub(super) total_msat: u64,
     pub(super) amounts: Vec<u64>,

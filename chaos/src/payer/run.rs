@@ -1,18 +1,14 @@
 //! One payment from its first part to its end.
 
 use super::{
-    HtlcOutcome, NewHtlc, Payer,
+    Payer,
     failure::{self, Action},
     part::{self, Attempt, Piece, Shared},
     plan::Route,
 };
-use crate::ledger::{
-    Expectation, FailureSource, PartEnd, PartFailure, PartRecord, PaymentEnd, PaymentId, PaymentOrder,
-    unix_ms,
-};
+use crate::ledger::{PartFailure, PaymentEnd, PaymentId};
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use mux_raft::types::{PaymentHash, Preimage};
-use rand::{Rng as _, RngCore as _};
+use rand::Rng as _;
 use std::{
     sync::{
         Arc,
@@ -21,9 +17,6 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
-
-/// Bytes of an onion packet.
-const ONION_LEN: usize = 1366;
 
 /// The state of a payment under way.
 pub(super) struct Run<'a> {
@@ -165,93 +158,4 @@ fn attempt<'a>(
         let ended = part::send(shared, payer, id, &piece).await;
         (piece, ended)
     })
-}
-
-/// See [`Payer::pay_foreign`].
-pub(super) async fn pay_foreign(
-    payer: &Payer,
-    peer: usize,
-    outgoing_chan_id: u64,
-    amount_msat: u64,
-) -> PaymentId {
-    let mut preimage = [0; 32];
-    let mut onion = vec![0; ONION_LEN];
-    {
-        let mut rng = payer.rng.lock();
-        rng.fill_bytes(&mut preimage);
-        rng.fill_bytes(&mut onion[1..]);
-    }
-    let hash = Preimage(preimage).payment_hash();
-    let id = payer.ledger.begin(PaymentOrder {
-        label: "not for us".into(),
-        hash,
-        total_msat: amount_msat,
-        expect: Expectation::Settle,
-        stored: false,
-        foreign: true,
-    });
-    let sent =
-        send_foreign(payer, id, peer, ForeignHtlc { hash, preimage, onion, outgoing_chan_id, amount_msat });
-    let end = match tokio::time::timeout(payer.patience.give_up_after, sent).await {
-        Err(_) => PaymentEnd::Undecided,
-        Ok(Err(error)) => PaymentEnd::NotSent(error.to_string()),
-        Ok(Ok(PartEnd::Settled { .. })) => PaymentEnd::Settled,
-        Ok(Ok(PartEnd::Failed(failure))) => PaymentEnd::Failed(failure),
-    };
-    payer.ledger.end(id, end);
-    id
-}
-
-struct ForeignHtlc {
-    hash: PaymentHash,
-    preimage: [u8; 32],
-    onion: Vec<u8>,
-    outgoing_chan_id: u64,
-    amount_msat: u64,
-}
-
-async fn send_foreign(
-    payer: &Payer,
-    id: PaymentId,
-    peer: usize,
-    foreign: ForeignHtlc,
-) -> Result<PartEnd, super::PeerError> {
-    /// An ordinary forwarding hop.
-    const CLTV_DELTA: u32 = 80;
-    const FINAL_CLTV: u32 = 83;
-    let front = &payer.peers[peer];
-    let height = front.height().await?;
-    let htlc = NewHtlc {
-        hash: Some(foreign.hash),
-        incoming_amount_msat: foreign.amount_msat + foreign.amount_msat / 1000 + 1000,
-        outgoing_amount_msat: foreign.amount_msat,
-        incoming_expiry: height + FINAL_CLTV + CLTV_DELTA,
-        outgoing_expiry: height + FINAL_CLTV,
-        outgoing_scid: foreign.outgoing_chan_id,
-        onion: foreign.onion.into(),
-        downstream_preimage: foreign.preimage.to_vec().into(),
-    };
-    let key = front.add_htlc(htlc).await?;
-    let part = payer.ledger.part_sent(
-        id,
-        PartRecord {
-            front: front.node(),
-            chan_id: key.chan_id,
-            htlc_id: key.htlc_id,
-            amount_msat: foreign.amount_msat,
-            sent_unix_ms: unix_ms(),
-            ended_unix_ms: 0,
-            end: None,
-        },
-    );
-    let outcome = front.outcome(key).await;
-    // The virtual node has no part in this one: a packet of it would be a mix-up.
-    let end = match outcome {
-        HtlcOutcome::Packet(_) => {
-            PartEnd::Failed(PartFailure { source: FailureSource::Unreadable, code: 0, data: String::new() })
-        }
-        other => part::end_of(other, &foreign.hash, None),
-    };
-    payer.ledger.part_ended(id, part, end.clone());
-    Ok(end)
 }
