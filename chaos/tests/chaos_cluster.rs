@@ -4,7 +4,7 @@
 
 use mux_chaos::{
     cluster::{Cluster, ClusterOptions, Executable, Faults},
-    demo::{Load, Mix},
+    demo::{Job, Load, Mix},
     ledger::{Ledger, check::check},
     payer::Patience,
 };
@@ -73,11 +73,9 @@ async fn chaos_leaves_every_payment_with_one_end_and_the_books_in_agreement() {
 async fn pay(load: Load, next: Arc<AtomicUsize>, over: Arc<AtomicBool>) {
     while !over.load(Ordering::Relaxed) {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        if number.is_multiple_of(7) {
-            load.run(mux_chaos::demo::Job::Forward).await.unwrap();
-        }
+        let job = if number.is_multiple_of(7) { Job::Forward } else { Mix { honest: false }.job(number) };
         // An invoice that cannot be had is no payment: the cluster was without a quorum for a moment.
-        if let Err(error) = load.run(Mix { honest: false }.job(number)).await {
+        if let Err(error) = load.run(job).await {
             println!("not paid: {error}");
         }
         tokio::time::sleep(PAUSE).await;
