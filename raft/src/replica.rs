@@ -7,6 +7,7 @@
 //!
 //! * [`startup`][]: opens and recovers; [`founding`]: who founds a new cluster, and who must not vote.
 //! * [`propose`], [`read`], [`transfer`]: what [`Consensus`] promises; [`gateway`]: the leader's side of it.
+//! * [`members`]: who belongs to the cluster.
 //! * [`leader_duty`], [`time_keeper`]: log time. [`status_keeper`]: status and gauges.
 //! * [`latch`][]: why a replica stopped.
 
@@ -17,6 +18,7 @@ mod founding;
 mod gateway;
 pub(crate) mod latch;
 mod leader_duty;
+mod members;
 mod propose;
 pub(crate) mod raft;
 mod read;
@@ -90,6 +92,24 @@ impl Replica {
         self.core.latch.tripped().await
     }
 
+    /// Adds a replica to the cluster: it learns until it has caught up, then it votes. Asked of the leader; may
+    /// be repeated until it succeeds. The id must never have been used before. The new replica is started with
+    /// no initial members.
+    ///
+    /// # Errors
+    /// [`ProposeError`]; in particular [`ProposeError::Unavailable`] on a replica that does not lead.
+    pub async fn add_member(&self, id: ReplicaId, address: String) -> Result<(), ProposeError> {
+        self.core.add_member(id, address).await
+    }
+
+    /// Removes a replica from the cluster for good. Asked of the leader.
+    ///
+    /// # Errors
+    /// [`ProposeError`]; in particular [`ProposeError::Unavailable`] on a replica that does not lead.
+    pub async fn remove_member(&self, id: ReplicaId) -> Result<(), ProposeError> {
+        self.core.remove_member(id).await
+    }
+
     /// The applied state, shareable.
     #[must_use]
     pub fn cell(&self) -> Arc<StateCell> {
@@ -123,6 +143,7 @@ async fn supervise(started: Started, stop: CancellationToken, closed: watch::Sen
         status.fatal.clone_from(&reason);
     });
     stop.cancel();
+    core.proposals.close();
     stop_serving.cancel();
     close(&core, log, server, directory).await;
     while tasks.join_next().await.is_some() {}

@@ -1,3 +1,4 @@
+use crate::replica::latch::Latch;
 use crate::snapshot::{SnapshotDirectory, SnapshotFile};
 use mux_proto::mux::raft::v1 as pb;
 use std::path::PathBuf;
@@ -14,13 +15,14 @@ const CHUNK_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct IncomingSnapshot {
     path: Option<PathBuf>,
     file: File,
+    latch: Latch,
 }
 
 impl IncomingSnapshot {
-    pub(super) async fn create(directory: &SnapshotDirectory) -> Result<Self, Status> {
+    pub(super) async fn create(directory: &SnapshotDirectory, latch: Latch) -> Result<Self, Status> {
         let path = directory.unfinished_path();
-        let file = File::create(&path).await.map_err(failed)?;
-        Ok(Self { path: Some(path), file })
+        let file = File::create(&path).await.map_err(|error| failed(&latch, error))?;
+        Ok(Self { path: Some(path), file, latch })
     }
 
     /// Takes this and all further chunks and makes the file durable.
@@ -35,7 +37,7 @@ impl IncomingSnapshot {
             if found != chunk.crc {
                 return Err(Status::data_loss("a snapshot chunk arrived damaged"));
             }
-            self.file.write_all(&chunk.data).await.map_err(failed)?;
+            self.file.write_all(&chunk.data).await.map_err(|error| failed(&self.latch, error))?;
             if chunk.last {
                 break;
             }
@@ -44,10 +46,10 @@ impl IncomingSnapshot {
                 .map_err(|_| Status::deadline_exceeded("the next snapshot chunk did not come"))??
                 .ok_or_else(|| Status::aborted("the snapshot ended before its last chunk"))?;
         }
-        self.file.flush().await.map_err(failed)?;
-        self.file.sync_all().await.map_err(failed)?;
+        self.file.flush().await.map_err(|error| failed(&self.latch, error))?;
+        self.file.sync_all().await.map_err(|error| failed(&self.latch, error))?;
         let path = self.path.take().unwrap_or_default();
-        SnapshotFile::open(&path).map_err(failed)
+        SnapshotFile::open(&path).map_err(|error| failed(&self.latch, error))
     }
 }
 
@@ -60,6 +62,9 @@ impl Drop for IncomingSnapshot {
     }
 }
 
-fn failed(error: impl std::fmt::Display) -> Status {
-    Status::internal(format!("storing the snapshot: {error}"))
+/// The disk failed: that stops the replica.
+fn failed(latch: &Latch, error: impl std::fmt::Display) -> Status {
+    let reason = format!("storing a received snapshot: {error}");
+    latch.trip(reason.clone());
+    Status::internal(reason)
 }

@@ -2,9 +2,12 @@ use crate::replica::TlsPaths;
 use crate::types::ReplicaId;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// This replica's certificate and key, and the CA it trusts, read once at start.
 pub(crate) struct TlsMaterial {
@@ -53,6 +56,7 @@ impl TlsMaterial {
         ServerTlsConfig::new()
             .identity(Identity::from_pem(&self.cert, &self.key))
             .client_ca_root(Certificate::from_pem(&self.ca))
+            .timeout(HANDSHAKE_TIMEOUT)
     }
 
     /// To talk to one replica: only a certificate with its name is taken.
@@ -61,6 +65,7 @@ impl TlsMaterial {
             .identity(Identity::from_pem(&self.cert, &self.key))
             .ca_certificate(Certificate::from_pem(&self.ca))
             .domain_name(self.paths.name_of(target))
+            .timeout(HANDSHAKE_TIMEOUT)
     }
 
     /// Whether a certificate (DER, already verified against the CA) names this replica.

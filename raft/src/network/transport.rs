@@ -2,6 +2,7 @@ use super::clearance::Clearance;
 use super::guard::{Certificates, Guard};
 use super::incoming_snapshot::IncomingSnapshot;
 use crate::codec::{CodecError, wire};
+use crate::replica::latch::Latch;
 use crate::replica::raft::{Raft, Snapshot, TypeConfig};
 use crate::snapshot::SnapshotDirectory;
 use crate::types::ReplicaId;
@@ -40,6 +41,7 @@ pub(crate) struct Transport {
     pub(crate) snapshots: SnapshotDirectory,
     pub(crate) heard: Arc<Heard>,
     pub(crate) clearance: Clearance,
+    pub(crate) latch: Latch,
 }
 
 /// The receiving end of a replication stream: hands requests to openraft, and keeps why it ended.
@@ -178,7 +180,10 @@ impl RaftTransport for Transport {
             chunks.message().await?.ok_or_else(|| Status::invalid_argument("the snapshot is empty"))?;
         let source = self.check_append(first.header.as_ref(), &certificate)?;
         let vote = wire::vote_from_pb(first.vote).map_err(malformed)?;
-        let snapshot = IncomingSnapshot::create(&self.snapshots).await?.receive(first, &mut chunks).await?;
+        let snapshot = IncomingSnapshot::create(&self.snapshots, self.latch.clone())
+            .await?
+            .receive(first, &mut chunks)
+            .await?;
         let (file, cluster_id) = (snapshot.clone(), *self.snapshots.cluster_id());
         let meta = tokio::task::spawn_blocking(move || file.verify(&cluster_id))
             .await

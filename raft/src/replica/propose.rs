@@ -93,7 +93,7 @@ impl Core {
         let _place = timeout_at(deadline, self.proposals.acquire())
             .await
             .map_err(|_| unavailable("too many proposals are under way"))?
-            .map_err(|_| unavailable("shutting down"))?;
+            .map_err(|_| ProposeError::Fatal(self.latch.reason().unwrap_or_else(|| "shut down".into())))?;
         let request =
             encode_request(&command, request_id).map_err(|error| unavailable(&error.to_string()))?;
         let mut hint = None;

@@ -85,6 +85,7 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
         snapshots,
         heard: Arc::clone(&core.heard),
         clearance: clearance.clone(),
+        latch: core.latch.clone(),
     };
     let stop_serving = CancellationToken::new();
     let gateway = Gateway { core: Arc::clone(&core), guard };

@@ -1,1 +1,163 @@
+use super::directory::SnapshotDirectory;
+use super::file::{SnapshotError, SnapshotFile};
+use super::machine::Machine;
+use crate::codec::LoggedCommand;
+use crate::consensus::StateCell;
+use crate::machine::command::COMMAND_FORMAT;
+use crate::machine::{Command, Envelope};
+use crate::replica::latch::Latch;
+use crate::replica::raft::{Entry, SnapshotMeta, StoredMembership, TypeConfig, log_id};
+use openraft::storage::{EntryResponder, RaftStateMachine as _};
+use openraft::{BasicNode, EntryPayload, Membership, RaftSnapshotBuilder as _};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use tempfile::TempDir;
 
+const CLUSTER_ID: [u8; 32] = [7; 32];
+
+struct Bench {
+    dir: TempDir,
+    cell: Arc<StateCell>,
+    directory: SnapshotDirectory,
+    latch: Latch,
+    machine: Machine,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let directory = SnapshotDirectory::open(&dir.path().join("snapshots"), CLUSTER_ID).unwrap();
+        let (cell, latch) = (Arc::new(StateCell::default()), Latch::new());
+        let machine = Machine::new(Arc::clone(&cell), directory.clone(), latch.clone());
+        Self { dir, cell, directory, latch, machine }
+    }
+
+    async fn apply(&mut self, entries: Vec<Entry>) -> io::Result<()> {
+        let items: Vec<io::Result<EntryResponder<TypeConfig>>> =
+            entries.into_iter().map(|entry| Ok((entry, None))).collect();
+        self.machine.apply(futures::stream::iter(items)).await
+    }
+
+    fn applied(&self) -> u64 {
+        self.cell.read(|state| state.applied().index)
+    }
+}
+
+fn tick(index: u64, format: u16) -> Entry {
+    let envelope = Envelope { format, time_ms: 1_000 + index, request_id: None, command: Command::Tick };
+    let bytes = LoggedCommand::new(envelope).unwrap().bytes().clone();
+    // As it comes from the log: encoded.
+    Entry { log_id: log_id(1, index), payload: EntryPayload::Normal(LoggedCommand::from_bytes(bytes)) }
+}
+
+fn membership() -> Membership<u64, BasicNode> {
+    let nodes: BTreeMap<u64, BasicNode> = [(1, BasicNode::new("one:1")), (2, BasicNode::new("two:2"))].into();
+    Membership::new(vec![BTreeSet::from([1])], nodes).unwrap()
+}
+
+#[tokio::test]
+async fn entries_are_applied_in_order_and_memberships_kept() {
+    let mut bench = Bench::new();
+    let members = Entry { log_id: log_id(1, 1), payload: EntryPayload::Membership(membership()) };
+    let mut entries = vec![members];
+    entries.extend((2..300).map(|index| tick(index, COMMAND_FORMAT)));
+    bench.apply(entries).await.unwrap();
+    assert_eq!(bench.applied(), 299);
+    let (applied, stored) = bench.machine.applied_state().await.unwrap();
+    assert_eq!(applied, Some(log_id(1, 299)));
+    assert_eq!(stored, StoredMembership::new(Some(log_id(1, 1)), membership()));
+}
+
+#[tokio::test]
+async fn a_committed_command_of_a_later_version_stops_the_replica_after_what_precedes_it() {
+    let mut bench = Bench::new();
+    let entries = vec![
+        tick(1, COMMAND_FORMAT),
+        tick(2, COMMAND_FORMAT),
+        tick(3, COMMAND_FORMAT + 1),
+        tick(4, COMMAND_FORMAT),
+    ];
+    assert!(bench.apply(entries).await.is_err());
+    assert_eq!(bench.applied(), 2, "nothing is skipped");
+    let reason = bench.latch.reason().unwrap();
+    assert!(reason.contains("unknown format"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_snapshot_brings_another_replica_to_the_same_state() {
+    let mut bench = Bench::new();
+    bench.apply((1..50).map(|index| tick(index, COMMAND_FORMAT)).collect()).await.unwrap();
+    let built = bench.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    // Apply goes on; the snapshot stays what it was.
+    bench.apply(vec![tick(50, COMMAND_FORMAT)]).await.unwrap();
+    let mut other = Bench::new();
+    let path = other.dir.path().join("received");
+    std::fs::write(&path, built.snapshot.read_all().unwrap()).unwrap();
+    let received = SnapshotFile::open(&path).unwrap();
+    other.machine.install_snapshot(&built.meta, received).await.unwrap();
+    assert_eq!(other.applied(), 49);
+    other.apply(vec![tick(50, COMMAND_FORMAT)]).await.unwrap();
+    let hash = |bench: &Bench| bench.cell.read(crate::machine::State::chain_hash);
+    assert_eq!(hash(&bench), hash(&other));
+    // A restart finds it and may install it again.
+    let current = other.machine.get_current_snapshot().await.unwrap().unwrap();
+    assert_eq!(current.meta, built.meta);
+    other.machine.install_snapshot(&current.meta, current.snapshot).await.unwrap();
+    assert_eq!(other.applied(), 49);
+}
+
+fn written(bench: &Bench, index: u64) -> SnapshotFile {
+    let meta = SnapshotMeta {
+        last_log_id: Some(log_id(1, index)),
+        last_membership: StoredMembership::new(Some(log_id(1, 0)), membership()),
+    };
+    let body = bench.cell.read(crate::machine::State::encode_snapshot);
+    let file = SnapshotFile::write(&bench.directory.unfinished_path(), CLUSTER_ID, &meta, &body).unwrap();
+    bench.directory.keep(&file, &meta).unwrap()
+}
+
+#[test]
+fn every_changed_byte_and_every_cut_of_a_snapshot_is_noticed() {
+    let bench = Bench::new();
+    let bytes = written(&bench, 9).read_all().unwrap();
+    let path = bench.dir.path().join("damaged");
+    let verify = |content: &[u8]| {
+        std::fs::write(&path, content).unwrap();
+        SnapshotFile::open(&path).unwrap().verify(&CLUSTER_ID)
+    };
+    assert!(verify(&bytes).is_ok());
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x10;
+        assert!(verify(&damaged).is_err(), "byte {at}");
+        assert!(verify(&bytes[..at]).is_err(), "cut at {at}");
+    }
+    std::fs::write(&path, &bytes).unwrap();
+    let foreign = SnapshotFile::open(&path).unwrap().verify(&[8; 32]);
+    assert!(matches!(foreign, Err(SnapshotError::Foreign(_))));
+}
+
+#[test]
+fn the_last_snapshot_is_kept_whatever_a_crash_or_a_late_older_one_leaves() {
+    let bench = Bench::new();
+    let last = |directory: &SnapshotDirectory| {
+        directory.current().unwrap().unwrap().meta(&CLUSTER_ID).unwrap().last_log_id.unwrap().index
+    };
+    written(&bench, 9);
+    written(&bench, 10);
+    assert_eq!(last(&bench.directory), 10);
+    let count = || std::fs::read_dir(bench.dir.path().join("snapshots")).unwrap().count();
+    assert_eq!(count(), 1, "older ones go");
+    written(&bench, 7);
+    assert_eq!(
+        last(&bench.directory),
+        10,
+        "one that was being made when a later one came does not replace it"
+    );
+    std::fs::write(bench.directory.unfinished_path(), b"half").unwrap();
+    let reopened = SnapshotDirectory::open(&bench.dir.path().join("snapshots"), CLUSTER_ID).unwrap();
+    assert_eq!(last(&reopened), 10);
+    written(&bench, 11);
+    assert_eq!(count(), 1);
+}

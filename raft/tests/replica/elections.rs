@@ -78,3 +78,28 @@ async fn a_partitioned_replica_does_not_depose_the_leader_when_it_returns() {
     assert_eq!(cluster.leader().await, leader);
     assert_eq!(cluster.status(leader).term, term);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_barrier_at_a_follower_waits_for_what_was_committed_before() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let follower = cluster.follower().await;
+    for _ in 0..50 {
+        let committed = cluster.commit(leader).await;
+        let index = cluster.replica(follower).read_barrier().await.unwrap();
+        assert!(index >= committed.at.index);
+        let applied = cluster.replica(follower).state().read(|state| state.applied().index);
+        assert!(applied >= committed.at.index);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retried_request_is_applied_once() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let first = cluster.replica(leader).propose(command(), request_id(1)).await.unwrap();
+    let follower = cluster.follower().await;
+    let again = cluster.replica(follower).propose(command(), request_id(1)).await.unwrap();
+    assert_eq!(first.reply, again.reply);
+    assert!(again.at > first.at);
+}

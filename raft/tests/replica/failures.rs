@@ -121,3 +121,20 @@ async fn an_isolated_leader_acknowledges_nothing_and_follows_when_it_returns() {
     cluster.commit(old).await;
     cluster.converged().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proposals_to_a_replica_that_was_shut_down_end_at_once() {
+    let mut cluster = Cluster::start(1).await;
+    cluster.commit(1).await;
+    let replica = cluster.running.remove(&1).unwrap();
+    let under_way = (0..50).map(|_| replica.propose(command(), None));
+    let (results, ()) = tokio::join!(join_all(under_way), replica.shutdown());
+    for result in results {
+        assert!(!matches!(result, Err(ProposeError::Unavailable(_))), "{result:?}");
+    }
+    let started = Instant::now();
+    let refused = replica.propose(command(), None).await;
+    assert!(matches!(refused, Err(ProposeError::Fatal(_))), "{refused:?}");
+    assert!(started.elapsed() < Duration::from_secs(1));
+    replica.shutdown().await;
+}

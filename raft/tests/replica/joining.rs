@@ -72,3 +72,39 @@ async fn a_replica_that_lost_its_disk_does_not_vote_away_what_was_committed() {
     let applied = || cluster.replica(behind).state().read(|state| state.applied().index);
     eventually("nothing is lost", || applied() >= committed.at.index).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_replica_is_replaced_by_one_with_a_new_id() {
+    let mut cluster = Cluster::prepare(4);
+    // The fourth is not among the founders: it is started later, and joins.
+    let founders: Vec<u64> = vec![1, 2, 3];
+    for config in cluster.configs.values_mut() {
+        config.initial_members.remove(&4);
+    }
+    cluster.configs.get_mut(&4).unwrap().initial_members.clear();
+    for id in founders {
+        cluster.start_one(id).await;
+    }
+    let leader = cluster.leader().await;
+    cluster.commit(leader).await;
+    let lost = cluster.follower().await;
+    cluster.stop(lost).await;
+    cluster.start_one(4).await;
+    let address = cluster.configs[&4].listen.to_string();
+    let follower = (1..=3).find(|id| ![leader, lost].contains(id)).unwrap();
+    assert!(cluster.replica(follower).add_member(4, address.clone()).await.is_err(), "only the leader can");
+    cluster.replica(leader).add_member(4, address.clone()).await.unwrap();
+    cluster.replica(leader).add_member(4, address).await.unwrap();
+    assert!(cluster.replica(leader).add_member(4, "elsewhere:1".into()).await.is_err());
+    cluster.replica(leader).remove_member(lost).await.unwrap();
+    cluster.commit(4).await;
+    eventually("members", || {
+        cluster.status(4).members.keys().copied().eq((1..=4).filter(|id| *id != lost))
+            && cluster.status(4).members.values().all(|member| member.voter)
+    })
+    .await;
+    // The new one carries the cluster when another goes.
+    cluster.stop(follower).await;
+    cluster.commit(4).await;
+    cluster.converged().await;
+}
