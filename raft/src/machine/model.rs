@@ -1,8 +1,14 @@
 //! The records that make up the state. Readers (links, API) see these; only `apply` changes them.
 
+mod event;
+mod front_node;
+
+pub use event::{Event, EventKind};
+pub use front_node::{FrontNode, Session, Tip};
+
 use crate::types::{
-    BlockHeight, CircuitKey, LogIndex, LogTimeMs, Msat, NodePubkey, PaymentHash, PaymentSecret, Preimage,
-    ReplicaId, SessionId, SetId,
+    BlockHeight, CircuitKey, LogIndex, LogTimeMs, Msat, PaymentHash, PaymentSecret, Preimage, SessionId,
+    SetId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -329,138 +335,4 @@ impl Htlc {
     pub fn settle_deadline(&self, margin_blocks: BlockHeight) -> BlockHeight {
         self.incoming_expiry.saturating_sub(LND_INTERCEPT_DELTA).saturating_sub(margin_blocks)
     }
-}
-
-/// A front node and its link.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FrontNode {
-    /// The LND node.
-    pub node: NodePubkey,
-    /// For people.
-    pub alias: String,
-    /// What new invoices announce.
-    pub policy: FrontNodePolicy,
-    /// What older invoices announced; honoured all the same.
-    pub former_policies: Vec<FrontNodePolicy>,
-    /// Who shall hold its stream.
-    pub assigned: Option<ReplicaId>,
-    /// Log time of the last assignment.
-    pub assigned_at_ms: LogTimeMs,
-    /// Last session number given.
-    pub last_session: SessionId,
-    /// The session, unless the stream is down.
-    pub session: Option<Session>,
-    /// Last tip reported, and when.
-    pub tip: Option<Tip>,
-    /// Further than [`HEIGHT_DEVIATION_MAX`] from the median.
-    pub height_flagged: bool,
-}
-
-impl FrontNode {
-    /// The policy that an HTLC over this virtual scid is judged by.
-    #[must_use]
-    pub fn policy_of(&self, scid: u64) -> Option<&FrontNodePolicy> {
-        std::iter::once(&self.policy).chain(&self.former_policies).find(|policy| policy.scid == scid)
-    }
-}
-
-/// A front node's stream as the log knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Session {
-    /// Its number.
-    pub id: SessionId,
-    /// Who holds the stream.
-    pub owner: ReplicaId,
-    /// See [`super::Command::LinkUp`].
-    pub stream: super::command::RequestId,
-    /// Term in which the owner last confirmed it.
-    pub confirmed_term: u64,
-    /// Log time at which the owner was last heard from.
-    pub heard_at_ms: LogTimeMs,
-    /// Channels with held HTLCs that are not active.
-    pub inactive_channels: BTreeSet<u64>,
-}
-
-/// A reported chain tip.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tip {
-    /// Height.
-    pub height: BlockHeight,
-    /// Block hash.
-    pub hash: [u8; 32],
-    /// LND's `synced_to_chain`.
-    pub synced: bool,
-    /// Log time of the last report of it.
-    pub confirmed_at_ms: LogTimeMs,
-}
-
-/// One change, in the order of the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    /// Gap-free, from 1.
-    pub sequence: u64,
-    /// Log time.
-    pub time_ms: LogTimeMs,
-    /// The invoice.
-    pub hash: PaymentHash,
-    /// Its state after the change.
-    pub state: InvoiceState,
-    /// What happened.
-    pub kind: EventKind,
-}
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum EventKind {
-    /// The invoice exists from now on.
-    Added,
-    /// An HTLC joined the set under way.
-    HtlcJoined {
-        /// Which.
-        key: CircuitKey,
-        /// What it counts for.
-        amount_msat: Msat,
-    },
-    /// The set is complete.
-    Accepted {
-        /// Its name.
-        set_id: SetId,
-        /// Its sum.
-        amount_msat: Msat,
-    },
-    /// The set was failed; its invoice is open again, cancelled or expired.
-    SetFailed {
-        /// Why.
-        reason: FailReason,
-        /// Its sum.
-        amount_msat: Msat,
-    },
-    /// The decision to settle.
-    Settling {
-        /// The winning set.
-        set_id: SetId,
-        /// Its sum.
-        amount_msat: Msat,
-    },
-    /// Every HTLC is final and settled.
-    Settled {
-        /// What arrived.
-        received_msat: Msat,
-    },
-    /// Every HTLC is final, not all settled.
-    Partial {
-        /// What arrived.
-        received_msat: Msat,
-    },
-    /// Cancelled.
-    Canceled,
-    /// Expired.
-    Expired,
-    /// LND (or an operator) said how an HTLC ended.
-    HtlcFinal {
-        /// Which.
-        key: CircuitKey,
-        /// How.
-        state: FinalState,
-    },
 }

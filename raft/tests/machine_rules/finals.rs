@@ -213,3 +213,20 @@ fn long_past_its_expiry_a_decided_htlc_is_unconfirmed() {
     world.run(Command::ResolveHtlc { key: key(2, 0), settled: true });
     assert_eq!((world.state_of(1), world.invoice(1).received_msat), (InvoiceState::Partial, Msat(600)));
 }
+
+#[test]
+fn ends_told_before_the_confirming_report_keep_dead_parts_out_of_a_decision() {
+    let mut world = World::auto(2);
+    world.hold(1, part(1, 0, 400, 1000));
+    world.silence(4000);
+    world.hold(2, part(1, 0, 600, 1000));
+    assert_eq!(world.state_of(1), InvoiceState::Accepted);
+    // No quorum for 60 blocks; the stream survived, but LND failed the part when its peer reconnected.
+    world.time_ms += 36_000;
+    world.next_term();
+    world.end(1, 0, FinalOutcome::FailedByLnd);
+    world.blocks(HEIGHT + 60);
+    assert_eq!((world.state_of(1), world.verdict(1, 0)), (InvoiceState::Open, FAILED_BY_LND));
+    world.pass(60_000);
+    assert_eq!(world.verdict(2, 0), Some(Verdict::Fail(FailReason::MppTimeout)));
+}
