@@ -43,6 +43,9 @@ pub(crate) async fn run(
         let now = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         if !status.leads {
             planner.reset();
+            if let Some(leader) = status.leader.filter(|leader| *leader != status.id) {
+                planner.led_by(leader);
+            }
             continue;
         }
         planner.observe(&status, now);

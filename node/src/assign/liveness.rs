@@ -2,6 +2,10 @@ use mux_raft::consensus::RaftStatus;
 use mux_raft::types::{LogIndex, ReplicaId};
 use std::collections::BTreeMap;
 
+/// A leader that was voted out had been silent for an election timeout already; if it lives, it
+/// acknowledges its successor within a round trip. (One that handed over does so at once.)
+const FORMER_LEADER_GONE_AFTER_MS: u64 = 100;
+
 /// Which replicas acknowledge this leader. Pure; milliseconds of a monotonic clock.
 #[derive(Debug)]
 pub(super) struct Liveness {
@@ -9,6 +13,7 @@ pub(super) struct Liveness {
     never_heard_after_ms: u64,
     lagging_after_ms: u64,
     term: Option<u64>,
+    former_leader: Option<ReplicaId>,
     followers: BTreeMap<ReplicaId, Follower>,
 }
 
@@ -24,12 +29,24 @@ struct Follower {
 
 impl Liveness {
     pub(super) fn new(gone_after_ms: u64, never_heard_after_ms: u64, lagging_after_ms: u64) -> Self {
-        Self { gone_after_ms, never_heard_after_ms, lagging_after_ms, term: None, followers: BTreeMap::new() }
+        Self {
+            gone_after_ms,
+            never_heard_after_ms,
+            lagging_after_ms,
+            term: None,
+            former_leader: None,
+            followers: BTreeMap::new(),
+        }
     }
 
     pub(super) fn reset(&mut self) {
         self.term = None;
         self.followers.clear();
+    }
+
+    /// Who led before this replica does.
+    pub(super) fn led_before(&mut self, leader: ReplicaId) {
+        self.former_leader = Some(leader);
     }
 
     pub(super) fn observe(&mut self, raft: &RaftStatus, now: u64) {
@@ -66,7 +83,11 @@ impl Liveness {
     /// It does not answer.
     pub(super) fn is_gone(&self, id: ReplicaId, now: u64) -> bool {
         let Some(follower) = self.followers.get(&id) else { return false };
-        let patience = if follower.heard { self.gone_after_ms } else { self.never_heard_after_ms };
+        let patience = match follower.heard {
+            true => self.gone_after_ms,
+            false if self.former_leader == Some(id) => FORMER_LEADER_GONE_AFTER_MS,
+            false => self.never_heard_after_ms,
+        };
         follower.awaited.is_some() && now.saturating_sub(follower.progressed_at) > patience
     }
 
@@ -114,6 +135,17 @@ mod tests {
         live.observe(&raft(10, 0), 0);
         assert!(!live.is_gone(2, 300));
         assert!(live.is_gone(2, 301));
+    }
+
+    #[test]
+    fn a_former_leader_that_does_not_acknowledge_its_successor_is_gone_at_once() {
+        let mut live = Liveness::new(600, 300, 3_000);
+        live.led_before(2);
+        live.observe(&raft(10, 0), 0);
+        assert!(!live.is_gone(2, 100));
+        assert!(live.is_gone(2, 101));
+        live.observe(&raft(10, 10), 150);
+        assert!(!live.is_gone(2, 5_000), "it had only handed over");
     }
 
     #[test]

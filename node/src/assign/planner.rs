@@ -62,6 +62,11 @@ impl Planner {
         self.unbalanced_since = None;
     }
 
+    /// Who leads instead.
+    pub(super) fn led_by(&mut self, leader: ReplicaId) {
+        self.live.led_before(leader);
+    }
+
     pub(super) fn observe(&mut self, raft: &RaftStatus, now: u64) {
         self.live.observe(raft, now);
     }

@@ -155,7 +155,7 @@ impl Default for AssignConfig {
     fn default() -> Self {
         Self {
             zones: BTreeMap::new(),
-            interval: Duration::from_millis(100),
+            interval: Duration::from_millis(50),
             gone_after: Duration::from_millis(600),
             never_heard_after: Duration::from_millis(300),
             probe_interval: Duration::from_millis(200),

@@ -212,10 +212,12 @@ impl LinkCore {
 
     pub(super) fn pump_offers(&mut self, state: &State, now: MonoMs) {
         while self.offer_batches() < OFFER_BATCHES_MAX {
+            if !self.may_offer(state) {
+                return;
+            }
             let id = self.fresh_id();
             let Some(stream) = &mut self.stream else { return };
-            let up = stream.up.filter(|up| up.reported && state.applied().index >= up.index);
-            let Some(up) = up else { return };
+            let Some(up) = stream.up else { return };
             let mut batch = Vec::new();
             let mut later = Vec::new();
             while batch.len() < OFFERS_PER_ENTRY_MAX {

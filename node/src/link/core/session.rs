@@ -3,9 +3,13 @@
 use super::stream::{Stage, Up};
 use super::{LinkCore, MonoMs, Output, Pending, REJECTED_RETRY_MS};
 use mux_raft::consensus::Committed;
-use mux_raft::machine::model::FrontNode;
+use mux_raft::machine::model::{FrontNode, HEIGHT_FRESH_MS};
 use mux_raft::machine::{Command, Rejection, Reply, State};
+use mux_raft::types::LogTimeMs;
 use std::collections::BTreeSet;
+
+/// Well below what the gate asks of a height ([`HEIGHT_FRESH_MS`]).
+const RECORDED_TIP_FRESH_MS: LogTimeMs = HEIGHT_FRESH_MS / 2;
 
 impl LinkCore {
     /// Whether the session that this stream believes in is still the log's. If not, the stream's HTLCs are
@@ -124,6 +128,23 @@ impl LinkCore {
         let channels: BTreeSet<u64> = recorded.chain(outstanding).collect();
         let is_active = |channel: &u64| self.active_channels.as_ref().is_some_and(|a| a.contains(channel));
         channels.into_iter().filter(|channel| !is_active(channel)).collect()
+    }
+
+    /// Whether offers can be judged: the session is applied, and the log knows under it what the first
+    /// report says. Waiting for a report that says nothing new would cost a take-over one commit.
+    pub(super) fn may_offer(&self, state: &State) -> bool {
+        let up = self.stream.as_ref().and_then(|stream| stream.up);
+        let Some(up) = up.filter(|up| state.applied().index >= up.index) else { return false };
+        up.reported || self.report_is_no_news(state)
+    }
+
+    fn report_is_no_news(&self, state: &State) -> bool {
+        let recorded = state.front_node(&self.config.node).and_then(|front| front.tip);
+        let (Some(tip), Some(recorded)) = (self.tip, recorded) else { return false };
+        let age_ms = state.time_ms().saturating_sub(recorded.confirmed_at_ms);
+        let same = (recorded.height, recorded.hash, recorded.synced) == (tip.height, tip.hash, tip.synced);
+        // A new session starts without inactive channels.
+        same && age_ms < RECORDED_TIP_FRESH_MS && self.inactive_channels(state).is_empty()
     }
 
     pub(super) fn report_done(&mut self, number: u64, reply: &Reply) {

@@ -36,6 +36,35 @@ fn offers_wait_for_the_session_and_its_first_report() {
 }
 
 #[test]
+fn a_take_over_does_not_wait_for_a_report_that_says_nothing_new() {
+    let mut rig = Rig::up();
+    rig.close();
+    rig.keep_proposals = true;
+    rig.proposed.clear();
+    rig.open();
+    rig.offer(request(1, 0, AMOUNT));
+    rig.commit_kept();
+    assert_eq!(rig.offers_proposed(), 1, "at the same time as the report");
+    // Another tip, or a channel that is not active, is news that offers must not overtake.
+    for news in [0, 1] {
+        let mut rig = Rig::up();
+        rig.close();
+        rig.keep_proposals = true;
+        rig.proposed.clear();
+        match news {
+            0 => rig.tell(|core, state, now| core.tip(Some(tip(HEIGHT + 1)), state, now)),
+            _ => rig.tell(|core, state, now| core.channels(BTreeSet::new(), state, now)),
+        }
+        rig.open();
+        rig.offer(request(1, 0, AMOUNT));
+        rig.commit_kept();
+        assert_eq!(rig.offers_proposed(), 0);
+        rig.commit_kept();
+        assert_eq!(rig.offers_proposed(), 1);
+    }
+}
+
+#[test]
 fn a_stale_offer_is_offered_again_under_the_current_session() {
     let mut rig = Rig::up();
     let first = rig.core.session();
