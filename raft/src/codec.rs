@@ -5,10 +5,10 @@
 //! receipt. Entries carry no leader's id: with one leader per term (textbook Raft, `leader_id_std`) the term
 //! names it.
 //!
-//! * [`command`][]: a command as openraft carries it: encoded once, decoded when applied.
-//! * [`entry`][]: entries.
-//! * [`marks`][]: votes and log ids.
-//! * [`wire`][]: protobuf messages.
+//! * `command`: a command as openraft carries it: encoded once, decoded when applied.
+//! * `entry`: entries.
+//! * `marks`: votes and log ids.
+//! * `wire`: protobuf messages.
 
 pub(crate) mod command;
 pub(crate) mod entry;

@@ -6,9 +6,9 @@
 //! anything: a vote is durable before any entry of its term, a truncation before the entries that replace
 //! what it cut. Any error stops the replica: the thread never calls the engine again.
 //!
-//! * [`memory`][]: the un-purged tail that serves all reads.
-//! * [`writer`][]: the thread.
-//! * [`log_store`][]: both behind openraft's traits.
+//! * `memory`: the un-purged tail that serves all reads.
+//! * `writer`: the thread.
+//! * `log_store`: both behind openraft's traits.
 
 mod log_store;
 mod memory;

@@ -5,14 +5,14 @@
 //! snapshots and one for everything else; they stay open. All deadlines are this module's own: openraft sets
 //! none.
 //!
-//! * [`tls`][]: certificates and names.
-//! * [`peers`][]: connections.
-//! * [`peer_client`][]: openraft's view of a peer.
-//! * [`append_stream`][]: pipelined replication, the sending end.
-//! * [`guard`][]: who may call; [`clearance`]: what this replica may answer.
-//! * [`transport`][]: Raft's service.
-//! * [`incoming_snapshot`][]: receives a snapshot into a file.
-//! * [`links`][]: a switch for the traffic between two replicas, for tests and fault injection.
+//! * `tls`: certificates and names.
+//! * `peers`: connections.
+//! * `peer_client`: openraft's view of a peer.
+//! * `append_stream`: pipelined replication, the sending end.
+//! * `guard`: who may call; `clearance`: what this replica may answer.
+//! * `transport`: Raft's service.
+//! * `incoming_snapshot`: receives a snapshot into a file.
+//! * `links`: a switch for the traffic between two replicas, for tests and fault injection.
 
 mod append_stream;
 mod clearance;

@@ -5,11 +5,11 @@
 //! not know, stops the replica for good ([`Replica::stopped`]): there is no retry, since what the disk holds
 //! is then unknown. The process is expected to exit (70) and be restarted.
 //!
-//! * [`startup`][]: opens and recovers; [`founding`]: who founds a new cluster, and who must not vote.
-//! * [`propose`], [`read`], [`transfer`]: what [`Consensus`] promises; [`gateway`]: the leader's side of it.
-//! * [`members`]: who belongs to the cluster.
-//! * [`leader_duty`], [`time_keeper`]: log time. [`status_keeper`]: status and gauges.
-//! * [`latch`][]: why a replica stopped.
+//! * `startup`: opens and recovers; `founding`: who founds a new cluster, and who must not vote.
+//! * `propose`, `read`, `transfer`: what [`Consensus`] promises; `gateway`: the leader's side of it.
+//! * `members`: who belongs to the cluster.
+//! * `leader_duty`, `time_keeper`: log time. `status_keeper`: status and gauges.
+//! * `latch`: why a replica stopped.
 
 mod config;
 mod core;

@@ -6,9 +6,9 @@
 //! A snapshot file appears under its name only when it is complete: written under a temporary name, synced,
 //! renamed, the directory synced, and only then the others deleted. Header and body carry checksums.
 //!
-//! * [`file`][]: the format.
-//! * [`directory`][]: which files there are.
-//! * [`machine`][]: apply, build, install.
+//! * `file`: the format.
+//! * `directory`: which files there are.
+//! * `machine`: apply, build, install.
 
 mod directory;
 mod file;

@@ -1,7 +1,7 @@
 //! The engine below the log: where entries, votes and marks are durable.
 //!
-//! * [`engine`][]: what the log asks of an engine.
-//! * [`sled`][]: the engine in use.
+//! * `engine`: what the log asks of an engine.
+//! * `sled`: the engine in use.
 
 mod engine;
 mod sled;
