@@ -145,14 +145,17 @@ impl Load {
             Job::Pay { stored, open_amount, parts } => self.pay(stored, open_amount, parts).await,
             Job::Cheat(deviation) => self.cheat(deviation).await,
             Job::Forward => {
-                let (peer, amount) = {
-                    let mut rng = self.rng.lock();
-                    (rng.random_range(0..self.forward_channels.len()), rng.random_range(10_000..1_000_000))
-                };
-                self.payer.pay_foreign(peer, self.forward_channels[peer], amount).await;
+                let peer = self.rng.lock().random_range(0..self.forward_channels.len());
+                self.forward_through(peer).await;
                 Ok(())
             }
         }
+    }
+
+    /// Sends a forward through this LND, and waits until it passed (or failed for good).
+    pub async fn forward_through(&self, lnd: usize) {
+        let amount = self.rng.lock().random_range(10_000..1_000_000);
+        self.payer.pay_foreign(lnd, self.forward_channels[lnd], amount).await;
     }
 
     /// Makes an invoice.

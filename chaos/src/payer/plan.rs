@@ -1,12 +1,13 @@
 //! What is to be paid, in how many parts, and how honestly.
 
 use super::{
-    INCORRECT_DETAILS, Payer,
+    INCORRECT_DETAILS, MPP_TIMEOUT, Payer,
     invoice::{Hint, InvoiceError, PayableInvoice},
 };
 use crate::ledger::{Expectation, PaymentOrder};
 use mux_raft::types::{NodePubkey, PaymentHash, PaymentSecret};
 use rand::{Rng as _, RngCore};
+use std::time::Duration;
 
 /// BOLT 4: a payer adds blocks to the payee's delta so that a block found on the way does no harm. LND adds 3.
 const FINAL_CLTV_RESERVE: u32 = 3;
@@ -34,6 +35,8 @@ pub enum Deviation {
     Underfunded,
     /// An expiry that leaves too few blocks.
     TooSoon,
+    /// The last part is never sent.
+    Incomplete,
 }
 
 impl Deviation {
@@ -50,6 +53,7 @@ impl Deviation {
             | Self::AlreadyPaid
             | Self::Canceled
             | Self::TooSoon => Expectation::FailWith(INCORRECT_DETAILS),
+            Self::Incomplete => Expectation::FailWith(MPP_TIMEOUT),
             Self::Underfunded => Expectation::Fail,
         }
     }
@@ -74,6 +78,8 @@ pub struct PaymentPlan {
     pub stored: bool,
     /// The payer has channels to this front node only.
     pub only_through: Option<NodePubkey>,
+    /// Between the first parts: the set stays incomplete for that long.
+    pub between_parts: Duration,
 }
 
 impl PaymentPlan {
@@ -89,7 +95,15 @@ impl PaymentPlan {
             expect: None,
             stored: true,
             only_through: None,
+            between_parts: Duration::ZERO,
         }
+    }
+
+    /// The same, with this pause between the first parts.
+    #[must_use]
+    pub fn slowly(mut self, between_parts: Duration) -> Self {
+        self.between_parts = between_parts;
+        self
     }
 
     /// The same, by a payer who has channels to this front node only.
@@ -143,6 +157,7 @@ impl PaymentPlan {
             amounts: Vec::new(),
             hints: invoice.hints.into_iter().filter(|hint| self.reaches(payer, hint)).collect(),
             underfunded: false,
+            between_parts: self.between_parts,
         };
         if route.hints.is_empty() {
             return Err(PlanError::NoChannel);
@@ -155,13 +170,20 @@ impl PaymentPlan {
             Deviation::TooMuch => route.total_msat = asked.saturating_mul(2).saturating_add(1),
             Deviation::TooSoon => route.final_cltv = 1,
             Deviation::Underfunded => route.underfunded = true,
-            Deviation::None | Deviation::Expired | Deviation::AlreadyPaid | Deviation::Canceled => {}
+            Deviation::None
+            | Deviation::Expired
+            | Deviation::AlreadyPaid
+            | Deviation::Canceled
+            | Deviation::Incomplete => {}
         }
         if route.total_msat == 0 {
             return Err(PlanError::NoAmount);
         }
         let parts = if invoice.multi_part { self.parts.max(1) } else { 1 };
         route.amounts = split(route.total_msat, parts, &mut *rng);
+        if self.deviation == Deviation::Incomplete {
+            route.amounts.pop();
+        }
         let order = PaymentOrder {
             label: self.label.clone(),
             hash: route.hash,
@@ -199,6 +221,7 @@ pub(super) struct Route {
     pub(super) amounts: Vec<u64>,
     pub(super) hints: Vec<Hint>,
     pub(super) underfunded: bool,
+    pub(super) between_parts: Duration,
 }
 
 /// Cuts an amount into at most `parts` random pieces, none of them empty.

@@ -9,12 +9,9 @@ use super::{
 use crate::ledger::{PartFailure, PaymentEnd, PaymentId};
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use rand::Rng as _;
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 use tokio::time::Instant;
 
@@ -70,6 +67,7 @@ impl<'a> Run<'a> {
     fn first_pieces(&self) -> Vec<Piece> {
         let first = self.payer.rng.lock().random_range(0..self.shared.route.hints.len());
         let hints = self.shared.route.hints.len();
+        let between = self.shared.route.between_parts;
         self.shared
             .route
             .amounts
@@ -79,7 +77,7 @@ impl<'a> Run<'a> {
                 amount_msat: *amount,
                 attempt: 1,
                 hint: (first + at) % hints,
-                wait: Duration::ZERO,
+                wait: between * u32::try_from(at).unwrap_or(u32::MAX),
             })
             .collect()
     }

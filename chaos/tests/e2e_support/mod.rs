@@ -1,0 +1,148 @@
+//! A running cluster with a payer and a ledger, for the end-to-end tests.
+
+#![allow(dead_code, unreachable_pub)] // each test binary uses a part of it
+#![allow(clippy::unwrap_used, clippy::panic)] // test code, outside of test functions
+
+use mux_chaos::{
+    cluster::{Cluster, ClusterOptions, Executable, until},
+    demo::Load,
+    ledger::{Expectation, Ledger, LndView, PaymentEnd, PaymentRecord, check::check},
+    payer::{Patience, PaymentPlan},
+};
+use mux_proto::{
+    lndsim::v1::{HtlcEntry, MineBlocksRequest, SetStageLimitRequest, Stage},
+    mux::v1::{Invoice, InvoiceState},
+};
+use mux_raft::types::PaymentHash;
+use std::{sync::Arc, time::Duration};
+use tokio::task::JoinHandle;
+
+/// What must happen soon.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// The first and the second LND node.
+pub const ALICE: usize = 0;
+/// See [`ALICE`].
+pub const BOB: usize = 1;
+
+/// See the [module](self).
+pub struct World {
+    pub cluster: Cluster,
+    pub load: Load,
+    pub ledger: Arc<Ledger>,
+    began: std::time::Instant,
+}
+
+impl World {
+    pub async fn start(change: impl FnOnce(&mut ClusterOptions)) -> Self {
+        let began = std::time::Instant::now();
+        let mut options = ClusterOptions::new(Executable::at(env!("CARGO_BIN_EXE_demo")));
+        change(&mut options);
+        let cluster = Cluster::start(options).await.unwrap();
+        let ledger = Arc::new(Ledger::default());
+        let load = Load::new(&cluster, ledger.clone(), Patience::default(), 1).await.unwrap();
+        Self { cluster, load, ledger, began }
+    }
+
+    /// Tells where the test is, so that a failure has a name.
+    pub fn step(&self, rule: &str) {
+        println!("{:6.1} s  {rule}", self.began.elapsed().as_secs_f64());
+    }
+
+    /// A stored invoice: its text and its hash.
+    pub async fn invoice(&self, amount_msat: u64) -> (String, PaymentHash) {
+        let invoice = self.load.invoice(amount_msat, true, 0).await.unwrap();
+        (invoice.payment_request, PaymentHash::try_from(invoice.hash.as_ref()).unwrap())
+    }
+
+    pub async fn pay(&self, plan: PaymentPlan) -> PaymentRecord {
+        let id = self.load.payer().pay(&plan).await.unwrap();
+        self.ledger.payment(id)
+    }
+
+    /// Pays, and it must settle.
+    pub async fn pay_well(&self, plan: PaymentPlan) -> PaymentRecord {
+        let record = self.pay(plan).await;
+        assert_eq!(record.ends, [PaymentEnd::Settled], "{record:?}");
+        record
+    }
+
+    /// Pays in the background.
+    pub fn begin(&self, plan: PaymentPlan) -> JoinHandle<PaymentRecord> {
+        let (payer, ledger) = (self.load.payer().clone(), self.ledger.clone());
+        tokio::spawn(async move {
+            let id = payer.pay(&plan).await.unwrap();
+            ledger.payment(id)
+        })
+    }
+
+    /// Waits until a replica that is up says so.
+    pub async fn wait_state(&mut self, hash: PaymentHash, state: InvoiceState) -> Invoice {
+        let up = self
+            .cluster
+            .replicas
+            .iter_mut()
+            .filter_map(|replica| replica.is_up().then(|| replica.client.clone()));
+        let up: Vec<_> = up.collect();
+        until(&format!("{hash} is {state:?}"), SOON, || async {
+            for client in &up {
+                if let Ok(Some(invoice)) = client.invoice(hash).await
+                    && invoice.state() == state
+                {
+                    return Some(invoice);
+                }
+            }
+            None
+        })
+        .await
+        .unwrap()
+    }
+
+    /// The HTLCs of a hash in one LND's books.
+    pub async fn htlcs(&self, lnd: usize, hash: PaymentHash) -> Vec<HtlcEntry> {
+        let LndView { htlcs, .. } = self.cluster.lnds[lnd].books().await.unwrap();
+        htlcs.into_iter().filter(|htlc| htlc.payment_hash.as_ref() == hash.0).collect()
+    }
+
+    /// Waits until an LND has an HTLC of this hash that fits.
+    pub async fn wait_htlc(
+        &self,
+        lnd: usize,
+        hash: PaymentHash,
+        fits: impl Fn(&HtlcEntry) -> bool,
+    ) -> HtlcEntry {
+        until("the HTLC is as it should be", SOON, || async {
+            self.htlcs(lnd, hash).await.into_iter().find(|htlc| fits(htlc))
+        })
+        .await
+        .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Answers at this LND get no further than this.
+    pub async fn limit(&self, lnd: usize, limit: Stage) {
+        let request = SetStageLimitRequest { chan_id: 0, limit: limit.into(), release_after_ms: 0 };
+        self.cluster.lnds[lnd].control().set_stage_limit(request).await.unwrap();
+    }
+
+    /// Blocks are found: every node sees them.
+    pub async fn mine(&self, blocks: u32) {
+        for lnd in &self.cluster.lnds {
+            lnd.control().mine_blocks(MineBlocksRequest { blocks }).await.unwrap();
+        }
+    }
+
+    /// Everything comes to rest, and everybody's books agree.
+    pub async fn reckon(mut self) {
+        let payments = self.ledger.snapshot();
+        let books = self.cluster.take_books(&payments, Duration::from_secs(60)).await.unwrap();
+        let violations = check(&payments, &books);
+        if !violations.is_empty() {
+            self.cluster.keep_files();
+            panic!("files in {}: {violations:#?}", self.cluster.dir().display());
+        }
+        for payment in &payments {
+            let settled = payment.ends == [PaymentEnd::Settled];
+            assert!(payment.order.expect != Expectation::Settle || settled, "{payment:?}");
+        }
+    }
+}
