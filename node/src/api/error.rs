@@ -86,6 +86,8 @@ impl From<ApiError> for Status {
                     "outcome unknown: it may or may not have happened; repeat the call to find out ({why})"
                 )
             }
+            // The code says "unavailable" already.
+            ApiError::Propose(ProposeError::Unavailable(why)) => why.clone(),
             other => other.to_string(),
         };
         Self::new(error.code(), text)
