@@ -54,7 +54,16 @@ async fn compare_clocks(core: &Core) {
     let mut compared: Option<(u64, Instant)> = None;
     loop {
         tokio::time::sleep(STEP).await;
-        let Some(term) = leads(core) else { continue };
+        let Some(term) = leads(core) else {
+            if compared.take().is_some() {
+                // Somebody else judges now.
+                for (id, _) in core.other_voters() {
+                    show_difference(id, false);
+                }
+                metrics::gauge!("mux_raft_clock_outvoted").set(0.0);
+            }
+            continue;
+        };
         let due = compared.is_none_or(|(of, when)| of != term || when.elapsed() >= CLOCKS_EVERY);
         if due {
             compared = Some((term, Instant::now()));
@@ -69,12 +78,7 @@ async fn compare_once(core: &Core, term: u64) {
     let walls: BTreeMap<ReplicaId, Option<u64>> = join_all(answers).await.into_iter().collect();
     let (judgement, outvoted) = core.time.judge(term, core.cell.read(State::time_ms), &walls);
     for id in walls.keys() {
-        let differs = judgement.differ.contains(id);
-        metrics::gauge!("mux_raft_clock_differs", "peer" => id.to_string()).set(if differs {
-            1.0
-        } else {
-            0.0
-        });
+        show_difference(*id, judgement.differ.contains(id));
     }
     metrics::gauge!("mux_raft_clock_outvoted").set(f64::from(outvoted));
     if let Some(stepped_ms) = judgement.stepped_ms {
@@ -101,6 +105,11 @@ async fn compare_once(core: &Core, term: u64) {
             }
         }
     }
+}
+
+fn show_difference(id: ReplicaId, differs: bool) {
+    let value = if differs { 1.0 } else { 0.0 };
+    metrics::gauge!("mux_raft_clock_differs", "peer" => id.to_string()).set(value);
 }
 
 /// A peer's wall clock at this moment, half of the round trip added.

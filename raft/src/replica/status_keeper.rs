@@ -110,8 +110,10 @@ fn export(status: &RaftStatus, core: &Core) {
     metrics::gauge!("mux_raft_commit_index").set(status.committed as f64);
     metrics::gauge!("mux_raft_applied_index").set(status.applied as f64);
     metrics::gauge!("mux_raft_last_log_index").set(status.last_log_index as f64);
-    for (peer, matched) in &status.matched {
-        let lag = status.last_log_index.saturating_sub(*matched);
+    // Only the leader knows; a former leader must not keep showing what it knew.
+    for peer in status.members.keys().filter(|peer| **peer != status.id) {
+        let matched = status.matched.get(peer).copied();
+        let lag = matched.map_or(0, |matched| status.last_log_index.saturating_sub(matched));
         metrics::gauge!("mux_raft_replication_lag_entries", "peer" => peer.to_string()).set(lag as f64);
     }
     // Replicas at the same applied index must show the same value. 48 bits fit a float exactly.
