@@ -64,6 +64,22 @@ impl LeaderGateway for Gateway {
         Ok(Response::new(pb::ReadIndexResponse { outcome: Some(outcome) }))
     }
 
+    async fn hand_over(
+        &self,
+        request: Request<pb::HandOverRequest>,
+    ) -> Result<Response<pb::HandOverResponse>, Status> {
+        use pb::hand_over_response::Outcome;
+        let certificate = Guard::certificate(&request);
+        let message = request.into_inner();
+        self.guard.check(message.header.as_ref(), &certificate)?;
+        let target = Some(message.target).filter(|target| *target != 0);
+        let outcome = match self.core.hand_over_here(target).await {
+            Ok(leader) => Outcome::Leader(leader),
+            Err(error) => Outcome::Unavailable(error.to_string()),
+        };
+        Ok(Response::new(pb::HandOverResponse { outcome: Some(outcome) }))
+    }
+
     async fn clock(&self, request: Request<pb::ClockRequest>) -> Result<Response<pb::ClockResponse>, Status> {
         let certificate = Guard::certificate(&request);
         self.guard.check(request.into_inner().header.as_ref(), &certificate)?;

@@ -99,7 +99,7 @@ async fn compare_once(core: &Core, term: u64) {
                 "this leader's wall clock is wrong: a majority of replicas agree without it"
             );
             if outvoted >= OUTVOTED_MAX
-                && let Err(error) = core.transfer_leader(None).await
+                && let Err(error) = core.hand_over_here(None).await
             {
                 tracing::error!(%error, "cannot hand leadership over");
             }

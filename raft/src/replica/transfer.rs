@@ -1,10 +1,11 @@
 use super::core::Core;
 use crate::consensus::ProposeError;
 use crate::types::ReplicaId;
+use mux_proto::mux::raft::v1 as pb;
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// How long the target may take to catch up while no new proposals are taken.
 const CATCH_UP: Duration = Duration::from_secs(1);
@@ -13,9 +14,38 @@ const TAKE_OVER: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(10);
 
 impl Core {
+    /// Hands leadership over, or asks the leader to.
+    pub(crate) async fn transfer_leader(&self, target: Option<ReplicaId>) -> Result<ReplicaId, ProposeError> {
+        match self.metrics().current_leader {
+            Some(leader) if leader != self.id => self.ask_to_hand_over(leader, target).await,
+            _ => self.hand_over_here(target).await,
+        }
+    }
+
+    async fn ask_to_hand_over(
+        &self,
+        leader: ReplicaId,
+        target: Option<ReplicaId>,
+    ) -> Result<ReplicaId, ProposeError> {
+        use pb::hand_over_response::Outcome;
+        let unavailable = |reason: &str| ProposeError::Unavailable(format!("leader {leader}: {reason}"));
+        let mut client = self.gateway_of(leader).map_err(|status| unavailable(status.message()))?;
+        let header = Some(self.peers.header(leader));
+        let message = pb::HandOverRequest { header, target: target.unwrap_or(0) };
+        match timeout(CATCH_UP + TAKE_OVER * 2, client.hand_over(message)).await {
+            Err(_) => Err(unavailable("no answer in time; leadership may still move")),
+            Ok(Err(status)) => Err(unavailable(status.message())),
+            Ok(Ok(answer)) => match answer.into_inner().outcome {
+                Some(Outcome::Leader(now)) => Ok(now),
+                Some(Outcome::Unavailable(reason)) => Err(unavailable(&reason)),
+                None => Err(unavailable("its answer is empty")),
+            },
+        }
+    }
+
     /// Hands leadership to a voter whose log is at the tip and waits until somebody else leads. Once openraft
     /// is triggered there is no way back: it refuses writes until another replica leads.
-    pub(crate) async fn transfer_leader(&self, target: Option<ReplicaId>) -> Result<ReplicaId, ProposeError> {
+    pub(crate) async fn hand_over_here(&self, target: Option<ReplicaId>) -> Result<ReplicaId, ProposeError> {
         let unavailable = |reason: String| ProposeError::Unavailable(reason);
         let metrics = self.metrics();
         if metrics.current_leader != Some(self.id) {
