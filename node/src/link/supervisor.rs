@@ -53,6 +53,9 @@ const STREAM_GOOD_AFTER: Duration = Duration::from_secs(2);
 /// How often a replica that is not assigned tries a taken slot, without a quorum.
 const DEGRADED_RETRY: Duration = Duration::from_secs(2);
 
+/// How soon a replica asks again whether it has caught up.
+const CATCH_UP_RETRY: Duration = Duration::from_millis(50);
+
 /// How soon handing over is tried again.
 const HANDOVER_RETRY: Duration = Duration::from_millis(500);
 
@@ -63,6 +66,15 @@ enum Event {
     Screened { number: u64, htlc: HtlcId, result: Screened },
     ForceCloseFailed { chan_id: u64 },
     HandoverTried,
+    CaughtUp(bool),
+}
+
+/// Whether everything committed when the quorum was regained is applied here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CatchUp {
+    Needed,
+    Asked,
+    Done,
 }
 
 /// HTLCs on their way through the screener.
@@ -96,6 +108,7 @@ pub(super) struct Supervisor {
     scanned_at: Instant,
     scan_due: bool,
     handover_at: Option<Instant>,
+    catch_up: CatchUp,
     raft: RaftStatus,
     started: Instant,
 }
@@ -130,6 +143,7 @@ impl Supervisor {
             scanned_at: now,
             scan_due: false,
             handover_at: None,
+            catch_up: CatchUp::Needed,
             raft,
             started: now,
         };
@@ -205,6 +219,10 @@ impl Supervisor {
             }
             Event::ForceCloseFailed { chan_id } => self.core.force_close_failed(chan_id),
             Event::HandoverTried => {}
+            Event::CaughtUp(passed) if self.catch_up == CatchUp::Asked => {
+                self.catch_up = if passed { CatchUp::Done } else { CatchUp::Needed };
+            }
+            Event::CaughtUp(_) => {}
         }
     }
 
@@ -272,6 +290,9 @@ impl Supervisor {
     fn raft_changed(&mut self, status: RaftStatus) {
         let leader_changed = status.leader != self.raft.leader || status.term != self.raft.term;
         let quorum = status.quorum;
+        if !quorum {
+            self.catch_up = CatchUp::Needed;
+        }
         self.raft = status;
         if leader_changed && self.raft.leader.is_some() {
             self.tell(LinkCore::leader_changed);
@@ -364,7 +385,13 @@ impl Supervisor {
             .state()
             .read(|state| state.front_node(&node).and_then(|front| front.assigned) == Some(self.raft.id));
         let now = self.now();
-        let desired = self.ownership.desired(assigned, self.raft.quorum, now);
+        let mut desired = self.ownership.desired(assigned, self.raft.quorum, now);
+        if self.raft.quorum {
+            self.ask_caught_up();
+            if desired == Desired::Normal && self.catch_up != CatchUp::Done {
+                desired = Desired::Keep;
+            }
+        }
         match (desired, self.stream.is_some()) {
             (Desired::Closed, true) => {
                 tracing::info!(node = %self.parts.front.alias, assigned, "closing the stream");
@@ -384,6 +411,24 @@ impl Supervisor {
         }
     }
 
+    /// A replica that comes back may have a stale idea of whose the link is. It finds out before it opens a
+    /// stream, and long before an assignment that follows an election reaches it.
+    fn ask_caught_up(&mut self) {
+        if self.catch_up != CatchUp::Needed {
+            return;
+        }
+        self.catch_up = CatchUp::Asked;
+        let consensus = Arc::clone(&self.parts.consensus);
+        let events = self.events_to.clone();
+        tokio::spawn(async move {
+            let passed = matches!(timeout(PROPOSAL_DEADLINE, consensus.read_barrier()).await, Ok(Ok(_)));
+            if !passed {
+                tokio::time::sleep(CATCH_UP_RETRY).await;
+            }
+            let _ = events.send(Event::CaughtUp(passed)).await;
+        });
+    }
+
     fn phase(&self, desired: Desired) -> LinkPhase {
         let held = self.stream.as_ref().map(|stream| stream.held);
         match (desired, held, self.client.is_some()) {
@@ -392,7 +437,7 @@ impl Supervisor {
             (Desired::Degraded, Some(true), true) => LinkPhase::Degraded,
             (_, Some(true), true) if self.core.session().is_some() => LinkPhase::Up,
             (_, Some(true), true) => LinkPhase::Joining,
-            (Desired::Closed, None, true) if self.raft.quorum => LinkPhase::Standby,
+            (Desired::Closed | Desired::Keep, None, true) if self.raft.quorum => LinkPhase::Standby,
             (Desired::Closed | Desired::Keep, None, true) => LinkPhase::Yielding,
             (_, Some(false), true) | (_, None, true) => LinkPhase::Opening,
         }
