@@ -12,6 +12,7 @@ mod answers;
 mod config;
 mod core;
 mod finals;
+mod jobs;
 mod links;
 mod measure;
 mod ownership;

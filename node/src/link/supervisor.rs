@@ -3,26 +3,28 @@
 //! One task owns the core. Everything that can wait (LND, consensus, elliptic curves) runs beside it and
 //! comes back as an [`Event`], so that reading, answering and foreign HTLCs never wait for each other.
 
+mod steer;
+
+use super::LinksConfig;
 use super::answers;
-use super::core::{Action, Answer, CoreConfig, HtlcId, LinkCore, MonoMs, Output};
+use super::core::{Action, Answer, CoreConfig, LinkCore, MonoMs, Output};
 use super::finals::{self, Finding};
+use super::jobs::{Event, Jobs, ScreenJob};
 use super::measure::Measure;
-use super::ownership::{Desired, Ownership};
-use super::screener::{ScreenContext, Screened, Screener};
+use super::ownership::Ownership;
+use super::screener::Screener;
 use super::status::{LinkPhase, LinkStatus};
 use super::stream::{Stream, StreamItem};
 use super::watch::{self, Sight, jitter};
-use super::{LinksConfig, rescue};
 use crate::lnd::{FrontNodeConfig, LndClient, LndError};
-use mux_proto::routerrpc::ForwardHtlcInterceptRequest;
-use mux_raft::consensus::{Committed, Consensus, ProposeError, RaftStatus};
+use mux_raft::consensus::{Consensus, RaftStatus};
+use mux_raft::machine::RequestId;
 use mux_raft::machine::command::ChainTip;
-use mux_raft::machine::{Command, RequestId};
 use parking_lot::RwLock;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch as state_watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -41,9 +43,6 @@ const SCAN_ALWAYS_MAX: usize = 256;
 /// Requests taken from the stream's queue at a time.
 const REQUESTS_PER_TURN: usize = 64;
 
-/// Longer than consensus lets any proposal take.
-const PROPOSAL_DEADLINE: Duration = Duration::from_secs(15);
-
 /// A tip that the node did not repeat for this long is not reported any more.
 const TIP_FRESH: Duration = Duration::from_secs(15);
 
@@ -53,22 +52,6 @@ const STREAM_GOOD_AFTER: Duration = Duration::from_secs(2);
 /// How often a replica that is not assigned tries a taken slot, without a quorum.
 const DEGRADED_RETRY: Duration = Duration::from_secs(2);
 
-/// How soon a replica asks again whether it has caught up.
-const CATCH_UP_RETRY: Duration = Duration::from_millis(50);
-
-/// How soon handing over is tried again.
-const HANDOVER_RETRY: Duration = Duration::from_millis(500);
-
-/// What comes back to the task.
-enum Event {
-    Proposed { id: u64, result: Result<Committed, ProposeError> },
-    Barrier { stream: u64, passed: bool },
-    Screened { number: u64, htlc: HtlcId, result: Screened },
-    ForceCloseFailed { chan_id: u64 },
-    HandoverTried,
-    CaughtUp(bool),
-}
-
 /// Whether everything committed when the quorum was regained is applied here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CatchUp {
@@ -76,9 +59,6 @@ enum CatchUp {
     Asked,
     Done,
 }
-
-/// HTLCs on their way through the screener.
-type ScreenJob = (u64, HtlcId, Arc<ForwardHtlcInterceptRequest>, ScreenContext);
 
 /// What the task is given.
 pub(super) struct Parts {
@@ -97,7 +77,7 @@ pub(super) struct Supervisor {
     core: LinkCore,
     ownership: Ownership,
     measure: Measure,
-    events_to: mpsc::Sender<Event>,
+    jobs: Jobs,
     client: Option<LndClient>,
     stream: Option<Stream>,
     held_since: Option<Instant>,
@@ -127,12 +107,17 @@ impl Supervisor {
             force_close: parts.config.rescue.force_close,
         };
         let now = Instant::now();
+        let jobs = Jobs {
+            consensus: Arc::clone(&parts.consensus),
+            screener: Arc::clone(&parts.screener),
+            events: events_to,
+        };
         let mut supervisor = Self {
             core: LinkCore::new(core_config, Arc::clone(&parts.screener)),
             ownership: Ownership::new(&timing),
             measure: Measure::new(&parts.front.alias),
             parts,
-            events_to,
+            jobs,
             client: None,
             stream: None,
             held_since: None,
@@ -218,7 +203,6 @@ impl Supervisor {
                 self.tell(|core, state, now| core.screened(number, htlc, result, state, now));
             }
             Event::ForceCloseFailed { chan_id } => self.core.force_close_failed(chan_id),
-            Event::HandoverTried => {}
             Event::CaughtUp(passed) if self.catch_up == CatchUp::Asked => {
                 self.catch_up = if passed { CatchUp::Done } else { CatchUp::Needed };
             }
@@ -376,109 +360,13 @@ impl Supervisor {
         }
     }
 
-    /// Opens or closes the stream as the assignment and the quorum demand.
-    fn steer(&mut self) {
-        let node = self.parts.front.node;
-        let assigned = self
-            .parts
-            .consensus
-            .state()
-            .read(|state| state.front_node(&node).and_then(|front| front.assigned) == Some(self.raft.id));
-        let now = self.now();
-        let mut desired = self.ownership.desired(assigned, self.raft.quorum, now);
-        if self.raft.quorum {
-            self.ask_caught_up();
-            if desired == Desired::Normal && self.catch_up != CatchUp::Done {
-                desired = Desired::Keep;
-            }
-        }
-        match (desired, self.stream.is_some()) {
-            (Desired::Closed, true) => {
-                tracing::info!(node = %self.parts.front.alias, assigned, "closing the stream");
-                self.close_stream();
-            }
-            (Desired::Normal | Desired::Degraded, false) if Instant::now() >= self.open_at => {
-                if let Some(client) = self.client.clone() {
-                    self.measure.opening();
-                    self.stream = Some(Stream::open(client));
-                }
-            }
-            (Desired::Closed | Desired::Keep | Desired::Normal | Desired::Degraded, _) => {}
-        }
-        self.set_status(self.phase(desired));
-        if assigned && self.raft.quorum && *self.parts.draining.borrow() {
-            self.hand_over();
-        }
-    }
-
-    /// A replica that comes back may have a stale idea of whose the link is. It finds out before it opens a
-    /// stream, and long before an assignment that follows an election reaches it.
-    fn ask_caught_up(&mut self) {
-        if self.catch_up != CatchUp::Needed {
-            return;
-        }
-        self.catch_up = CatchUp::Asked;
-        let consensus = Arc::clone(&self.parts.consensus);
-        let events = self.events_to.clone();
-        tokio::spawn(async move {
-            let passed = matches!(timeout(PROPOSAL_DEADLINE, consensus.read_barrier()).await, Ok(Ok(_)));
-            if !passed {
-                tokio::time::sleep(CATCH_UP_RETRY).await;
-            }
-            let _ = events.send(Event::CaughtUp(passed)).await;
-        });
-    }
-
-    fn phase(&self, desired: Desired) -> LinkPhase {
-        let held = self.stream.as_ref().map(|stream| stream.held);
-        match (desired, held, self.client.is_some()) {
-            (_, _, false) if self.parts.status.read().phase == LinkPhase::Refused => LinkPhase::Refused,
-            (_, _, false) => LinkPhase::Disconnected,
-            (Desired::Degraded, Some(true), true) => LinkPhase::Degraded,
-            (_, Some(true), true) if self.core.session().is_some() => LinkPhase::Up,
-            (_, Some(true), true) => LinkPhase::Joining,
-            (Desired::Closed | Desired::Keep, None, true) if self.raft.quorum => LinkPhase::Standby,
-            (Desired::Closed | Desired::Keep, None, true) => LinkPhase::Yielding,
-            (_, Some(false), true) | (_, None, true) => LinkPhase::Opening,
-        }
-    }
-
-    fn set_status(&self, phase: LinkPhase) {
-        let mut status = self.parts.status.write();
-        status.phase = phase;
-        status.session = self.core.session();
-        status.held = self.core.held();
-    }
-
-    /// Gives the link to the next voter.
-    fn hand_over(&mut self) {
-        if self.handover_at.is_some_and(|at| at.elapsed() < HANDOVER_RETRY) {
-            return;
-        }
-        let me = self.raft.id;
-        let voters = || self.raft.members.iter().filter(|(_, member)| member.voter).map(|(id, _)| *id);
-        let Some(next) = voters().find(|id| *id > me).or_else(|| voters().find(|id| *id != me)) else {
-            return;
-        };
-        self.handover_at = Some(Instant::now());
-        let consensus = Arc::clone(&self.parts.consensus);
-        let events = self.events_to.clone();
-        let command = Command::AssignLink { node: self.parts.front.node, replica: Some(next) };
-        tracing::info!(node = %self.parts.front.alias, to = next, "handing the link over");
-        tokio::spawn(async move {
-            // Tried again from the state, whatever comes of it.
-            let _ = timeout(PROPOSAL_DEADLINE, consensus.propose(command, None)).await;
-            let _ = events.send(Event::HandoverTried).await;
-        });
-    }
-
     fn do_outputs(&mut self) {
         let mut screen: Vec<ScreenJob> = Vec::new();
         while let Some(output) = self.core.next_output() {
             match output {
                 Output::Send(answer) => self.send(answer),
-                Output::Propose { id, command } => self.propose(id, command),
-                Output::Barrier { stream } => self.barrier(stream),
+                Output::Propose { id, command } => self.jobs.propose(id, command),
+                Output::Barrier { stream } => self.jobs.barrier(stream),
                 Output::Screen { number, htlc, request, context } => {
                     screen.push((number, htlc, request, context));
                 }
@@ -489,11 +377,16 @@ impl Supervisor {
                         "CRITICAL: a settled HTLC is not final and about to expire; force-close its channel"
                     );
                 }
-                Output::ForceClose { chan_id } => self.force_close(chan_id),
+                Output::ForceClose { chan_id } => match self.client.clone() {
+                    Some(client) => {
+                        self.jobs.force_close(client, self.parts.front.alias.clone(), chan_id);
+                    }
+                    None => self.core.force_close_failed(chan_id),
+                },
             }
         }
         if !screen.is_empty() {
-            self.screen(screen);
+            self.jobs.screen(screen);
         }
     }
 
@@ -528,50 +421,6 @@ impl Supervisor {
                 tracing::error!(node = %self.parts.front.alias, %hash, %error, "CRITICAL: cannot settle");
             }
         }
-    }
-
-    fn propose(&self, id: u64, command: Command) {
-        let consensus = Arc::clone(&self.parts.consensus);
-        let events = self.events_to.clone();
-        tokio::spawn(async move {
-            let result = timeout(PROPOSAL_DEADLINE, consensus.propose(command, None)).await;
-            let result = result.unwrap_or_else(|_| Err(ProposeError::Unknown("no answer in time".into())));
-            let _ = events.send(Event::Proposed { id, result }).await;
-        });
-    }
-
-    fn barrier(&self, stream: u64) {
-        let consensus = Arc::clone(&self.parts.consensus);
-        let events = self.events_to.clone();
-        tokio::spawn(async move {
-            let passed = matches!(timeout(PROPOSAL_DEADLINE, consensus.read_barrier()).await, Ok(Ok(_)));
-            let _ = events.send(Event::Barrier { stream, passed }).await;
-        });
-    }
-
-    fn screen(&self, jobs: Vec<ScreenJob>) {
-        let screener = Arc::clone(&self.parts.screener);
-        let events = self.events_to.clone();
-        tokio::task::spawn_blocking(move || {
-            for (number, htlc, request, context) in jobs {
-                let result = screener.screen(&request, &context);
-                if events.blocking_send(Event::Screened { number, htlc, result }).is_err() {
-                    return;
-                }
-            }
-        });
-    }
-
-    fn force_close(&self, chan_id: u64) {
-        let (Some(client), alias) = (self.client.clone(), self.parts.front.alias.clone()) else { return };
-        let events = self.events_to.clone();
-        tokio::spawn(async move {
-            tracing::error!(node = %alias, chan_id, "force-closing a channel to save settled HTLCs");
-            if let Err(error) = rescue::force_close(&client, chan_id).await {
-                tracing::error!(node = %alias, chan_id, %error, "CRITICAL: the force-close failed");
-                let _ = events.send(Event::ForceCloseFailed { chan_id }).await;
-            }
-        });
     }
 }
 

@@ -1,0 +1,111 @@
+//! What a link waits for beside its task: consensus, LND's slow calls, elliptic curves. Results come back
+//! as [`Event`]s.
+
+use super::core::HtlcId;
+use super::rescue;
+use super::screener::{ScreenContext, Screened, Screener};
+use crate::lnd::LndClient;
+use mux_proto::routerrpc::ForwardHtlcInterceptRequest;
+use mux_raft::consensus::{Committed, Consensus, ProposeError};
+use mux_raft::machine::Command;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+/// Longer than consensus lets any proposal take.
+const PROPOSAL_DEADLINE: Duration = Duration::from_secs(15);
+
+/// How soon a replica asks again whether it has caught up.
+const CATCH_UP_RETRY: Duration = Duration::from_millis(50);
+
+/// What comes back.
+pub(super) enum Event {
+    /// A proposal ended.
+    Proposed { id: u64, result: Result<Committed, ProposeError> },
+    /// A stream's read barrier passed, or did not.
+    Barrier { stream: u64, passed: bool },
+    /// The stateless checks are done.
+    Screened { number: u64, htlc: HtlcId, result: Screened },
+    /// LND did not take a force-close on.
+    ForceCloseFailed { chan_id: u64 },
+    /// Everything committed when it was asked is applied here, or that could not be found out.
+    CaughtUp(bool),
+}
+
+/// HTLCs on their way through the screener.
+pub(super) type ScreenJob = (u64, HtlcId, Arc<ForwardHtlcInterceptRequest>, ScreenContext);
+
+/// Starts them. Each ends within a deadline, and is dropped with its result once the link is gone.
+pub(super) struct Jobs {
+    pub(super) consensus: Arc<dyn Consensus>,
+    pub(super) screener: Arc<dyn Screener>,
+    pub(super) events: mpsc::Sender<Event>,
+}
+
+impl Jobs {
+    pub(super) fn propose(&self, id: u64, command: Command) {
+        let (consensus, events) = (Arc::clone(&self.consensus), self.events.clone());
+        tokio::spawn(async move {
+            let result = timeout(PROPOSAL_DEADLINE, consensus.propose(command, None)).await;
+            let result = result.unwrap_or_else(|_| Err(ProposeError::Unknown("no answer in time".into())));
+            let _ = events.send(Event::Proposed { id, result }).await;
+        });
+    }
+
+    /// Proposes something that is derived from the state again if nothing comes of it.
+    pub(super) fn try_propose(&self, command: Command) {
+        let consensus = Arc::clone(&self.consensus);
+        tokio::spawn(async move {
+            if let Ok(Err(error)) = timeout(PROPOSAL_DEADLINE, consensus.propose(command, None)).await {
+                tracing::debug!(%error, "not proposed");
+            }
+        });
+    }
+
+    pub(super) fn barrier(&self, stream: u64) {
+        let (consensus, events) = (Arc::clone(&self.consensus), self.events.clone());
+        tokio::spawn(async move {
+            let passed = passes(&*consensus).await;
+            let _ = events.send(Event::Barrier { stream, passed }).await;
+        });
+    }
+
+    pub(super) fn catch_up(&self) {
+        let (consensus, events) = (Arc::clone(&self.consensus), self.events.clone());
+        tokio::spawn(async move {
+            let passed = passes(&*consensus).await;
+            if !passed {
+                sleep(CATCH_UP_RETRY).await;
+            }
+            let _ = events.send(Event::CaughtUp(passed)).await;
+        });
+    }
+
+    pub(super) fn screen(&self, jobs: Vec<ScreenJob>) {
+        let (screener, events) = (Arc::clone(&self.screener), self.events.clone());
+        tokio::task::spawn_blocking(move || {
+            for (number, htlc, request, context) in jobs {
+                let result = screener.screen(&request, &context);
+                if events.blocking_send(Event::Screened { number, htlc, result }).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    pub(super) fn force_close(&self, client: LndClient, alias: String, chan_id: u64) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            tracing::error!(node = %alias, chan_id, "force-closing a channel to save settled HTLCs");
+            if let Err(error) = rescue::force_close(&client, chan_id).await {
+                tracing::error!(node = %alias, chan_id, %error, "CRITICAL: the force-close failed");
+                let _ = events.send(Event::ForceCloseFailed { chan_id }).await;
+            }
+        });
+    }
+}
+
+async fn passes(consensus: &dyn Consensus) -> bool {
+    matches!(timeout(PROPOSAL_DEADLINE, consensus.read_barrier()).await, Ok(Ok(_)))
+}
