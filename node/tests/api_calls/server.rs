@@ -1,5 +1,7 @@
 //! A replica's API with everything real but consensus and LND.
 
+#![allow(dead_code)] // Not every test program needs all of it.
+
 use mux_proto::lnmux::service_client::ServiceClient;
 use mux_proto::mux::v1::cluster_service_client::ClusterServiceClient;
 use mux_proto::mux::v1::invoice_service_client::InvoiceServiceClient;

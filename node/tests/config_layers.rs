@@ -1,0 +1,101 @@
+//! File, environment and flags as `muxd check` sees them, and what `muxd` does with mistakes.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn muxd(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_muxd"));
+    command.args(arguments).env_remove("MUXD_CONFIG").env_remove("RUST_LOG");
+    command.envs(environment.iter().copied()).output().unwrap()
+}
+
+fn cluster(dir: &Path) -> PathBuf {
+    let target = dir.join("cluster");
+    let output = muxd(&["init", "--dir", target.to_str().unwrap(), "--network", "signet"], &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("Back up") && said.contains("muxd run --config"), "it says what is next: {said}");
+    target
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn check(config: &Path, environment: &[(&str, &str)], flags: &[&str]) -> Output {
+    let mut arguments = vec!["check", "--config", config.to_str().unwrap()];
+    arguments.extend(flags);
+    muxd(&arguments, environment)
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = cluster(dir.path()).join("replica-1/muxd.toml");
+    assert!(check(&config, &[], &[]).status.success());
+    let by_file = String::from_utf8(check(&config, &[], &[]).stdout).unwrap();
+    assert!(by_file.contains("replica 1 of \"mux\""), "{by_file}");
+    let environment = [("MUX__CLUSTER__NAME", "shop"), ("MUX__CLUSTER__REPLICA_ID", "2")];
+    let by_environment = String::from_utf8(check(&config, &environment, &[]).stdout).unwrap();
+    assert!(by_environment.contains("replica 2 of \"shop\""), "{by_environment}");
+    let output = check(&config, &environment, &["--set", "cluster.name=bank"]);
+    let by_flag = String::from_utf8(output.stdout).unwrap();
+    assert!(by_flag.contains("replica 2 of \"bank\""), "{by_flag}");
+}
+
+#[test]
+fn a_mistake_in_the_environment_is_named_and_ends_with_64() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = cluster(dir.path()).join("replica-1/muxd.toml");
+    let output = check(&config, &[("MUX__API__LISTNE", "127.0.0.1:1")], &[]);
+    assert_eq!(output.status.code(), Some(64));
+    let said = stderr(&output);
+    assert!(said.contains("api.listne") && said.contains("environment"), "{said}");
+    assert!(said.contains("listen"), "it says what would be right: {said}");
+    let output = check(&config, &[("MUX__RAFT__HEARTBEAT_MS", "soon")], &[]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("raft.heartbeat_ms"), "{}", stderr(&output));
+}
+
+#[test]
+fn run_refuses_what_check_refuses() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = cluster(dir.path()).join("replica-1/muxd.toml");
+    let arguments = ["run", "--config", config.to_str().unwrap(), "--set", "api.auth=maybe"];
+    let output = muxd(&arguments, &[]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("api.auth"), "{}", stderr(&output));
+    let output = muxd(&["run", "--config", "/nowhere/muxd.toml"], &[]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("muxd init"), "{}", stderr(&output));
+}
+
+#[test]
+fn init_does_not_touch_what_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = cluster(dir.path());
+    let seed = std::fs::read(target.join("seed")).unwrap();
+    let output = muxd(&["init", "--dir", target.to_str().unwrap()], &[]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("never overwrites"), "{}", stderr(&output));
+    assert_eq!(std::fs::read(target.join("seed")).unwrap(), seed);
+}
+
+#[test]
+fn init_takes_addresses_for_every_replica_or_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("far");
+    let target = target.to_str().unwrap();
+    let output = muxd(&["init", "--dir", target, "--raft-address", "a.example:7401"], &[]);
+    assert_eq!(output.status.code(), Some(64));
+    let addresses = ["a", "b", "c"].map(|name| format!("{name}.example:7401"));
+    let mut arguments = vec!["init", "--dir", target];
+    addresses.iter().for_each(|address| arguments.extend(["--raft-address", address]));
+    let output = muxd(&arguments, &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = std::fs::read_to_string(Path::new(target).join("replica-2/muxd.toml")).unwrap();
+    assert!(text.contains("listen = \"0.0.0.0:7401\""), "reachable from the others");
+    assert!(text.contains("3 = \"c.example:7401\""));
+}
