@@ -5,7 +5,7 @@
 use mux_chaos::{
     cluster::{Cluster, ClusterOptions, Executable, Faults},
     demo::{Job, Load, Mix},
-    ledger::{Ledger, check::check},
+    ledger::{Expectation, Ledger, PaymentRecord, check::check},
     payer::Patience,
 };
 use std::{
@@ -37,6 +37,7 @@ async fn chaos_leaves_every_payment_with_one_end_and_the_books_in_agreement() {
     println!("MUX_CHAOS_SEED={seed} MUX_CHAOS_SECS={seconds}");
     let mut options = ClusterOptions::new(Executable::at(env!("CARGO_BIN_EXE_demo")));
     options.seed = seed;
+    options.proxied = true;
     let mut cluster = Cluster::start(options).await.unwrap();
     cluster.replicas[0].client.set_mpp_timeout(20_000).await.unwrap();
     let ledger = Arc::new(Ledger::default());
@@ -59,6 +60,7 @@ async fn chaos_leaves_every_payment_with_one_end_and_the_books_in_agreement() {
     let violations = check(&payments, &books);
     let totals = ledger.totals();
     println!("{totals:?}\n{faults:?}");
+    tell_durations(&payments);
     if !violations.is_empty() {
         cluster.keep_files();
         let shown: Vec<_> =
@@ -67,6 +69,25 @@ async fn chaos_leaves_every_payment_with_one_end_and_the_books_in_agreement() {
     }
     assert!(totals.settled > 0, "nothing was paid at all: {totals:?}");
     assert!(!faults.is_empty(), "nothing was broken");
+}
+
+/// How long honest payments took: a long tail is worth a look even if nothing is wrong.
+fn tell_durations(payments: &[PaymentRecord]) {
+    let mut honest: Vec<_> =
+        payments.iter().filter(|payment| payment.order.expect == Expectation::Settle).collect();
+    honest.sort_by_key(|payment| std::cmp::Reverse(payment.ended_unix_ms - payment.started_unix_ms));
+    for payment in honest.iter().take(3) {
+        let took_ms = payment.ended_unix_ms - payment.started_unix_ms;
+        println!(
+            "{took_ms} ms, {} HTLCs: {} {}",
+            payment.parts.len(),
+            payment.order.label,
+            payment.order.hash
+        );
+    }
+    if let Some(middle) = honest.get(honest.len() / 2) {
+        println!("median {} ms", middle.ended_unix_ms - middle.started_unix_ms);
+    }
 }
 
 /// One payer after the other, until it is over.

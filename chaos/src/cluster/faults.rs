@@ -1,7 +1,7 @@
 //! Random faults, never more than the promises allow: a minority of the replicas at a time, and LND nodes as
 //! they please.
 
-use super::{Cluster, ClusterError};
+use super::{Cluster, ClusterError, Way};
 use crate::payer::PeerError;
 use mux_proto::lndsim::v1::{
     ChannelRef, CutStreamsRequest, MineBlocksRequest, Power, RestartRequest, SetStageLimitRequest, Stage,
@@ -21,13 +21,15 @@ pub struct Faults {
     counts: FaultCounts,
     /// A replica that is down or paused, and until when.
     victim: Option<(usize, Instant, bool)>,
+    /// A way between a replica and an LND that is not open, and until when.
+    way: Option<(usize, usize, Instant)>,
 }
 
 impl Faults {
     /// Nothing is broken yet.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { rng: StdRng::seed_from_u64(seed), counts: FaultCounts::new(), victim: None }
+        Self { rng: StdRng::seed_from_u64(seed), counts: FaultCounts::new(), victim: None, way: None }
     }
 
     /// Breaks things until the time is over, then mends everything.
@@ -44,6 +46,7 @@ impl Faults {
             let pause = self.rng.random_range(100..900);
             tokio::time::sleep(Duration::from_millis(pause)).await;
             self.mend_replica(cluster, false)?;
+            self.mend_way(cluster, false);
             if self.victim.is_none() && self.rng.random_bool(0.6) {
                 self.break_replica(cluster).await?;
             } else {
@@ -51,6 +54,7 @@ impl Faults {
             }
         }
         self.mend_replica(cluster, true)?;
+        self.mend_way(cluster, true);
         Ok(self.counts)
     }
 
@@ -92,10 +96,38 @@ impl Faults {
         Ok(())
     }
 
+    /// Only in a cluster with proxies.
+    fn break_way(&mut self, cluster: &Cluster) {
+        if self.way.is_some() || cluster.ways.is_empty() {
+            return;
+        }
+        let replica = self.rng.random_range(0..cluster.ways.len());
+        let lnd = self.rng.random_range(0..cluster.ways[replica].len());
+        let (way, what) =
+            if self.rng.random_bool(0.5) { (Way::Cut, "way cut") } else { (Way::Stalled, "way stalled") };
+        cluster.ways[replica][lnd].set(way);
+        self.count(what);
+        let down = Duration::from_millis(self.rng.random_range(200..6_000));
+        self.way = Some((replica, lnd, Instant::now() + down));
+    }
+
+    fn mend_way(&mut self, cluster: &Cluster, at_once: bool) {
+        if let Some((replica, lnd, until)) = self.way
+            && (at_once || Instant::now() >= until)
+        {
+            cluster.ways[replica][lnd].set(Way::Open);
+            self.way = None;
+        }
+    }
+
     async fn break_lnd(&mut self, cluster: &mut Cluster) -> Result<(), ClusterError> {
         let at = self.rng.random_range(0..cluster.lnds.len());
         let mut control = cluster.lnds[at].control();
-        match self.rng.random_range(0..10) {
+        match self.rng.random_range(0..12) {
+            10 | 11 => {
+                self.break_way(cluster);
+                Ok(())
+            }
             0 | 1 => {
                 self.count("lnd restarted");
                 let down = Phase { power: Power::Down.into(), duration_ms: self.rng.random_range(10..1_500) };

@@ -12,16 +12,14 @@ use std::{process::ExitCode, sync::Arc};
 /// Prints commands that work as they stand.
 pub(super) fn commands(story: &Story, cluster: &Cluster) {
     let Some(replica) = cluster.replicas.first() else { return };
-    let muxcli = format!(
-        "cargo run --release --bin muxcli -- --rpc {} --tls-cert {} --macaroon {}",
-        replica.grpc,
-        cluster.tls_cert.display(),
-        cluster.macaroon.display()
-    );
+    let all: Vec<_> = cluster.replicas.iter().map(|replica| replica.grpc.to_string()).collect();
     let lnds: Vec<_> = cluster.lnds.iter().map(|lnd| format!("--lnd {}", lnd.control_address)).collect();
     story.print("\nTry:");
-    story.print(&format!("  {muxcli} status"));
-    story.print(&format!("  {muxcli} invoice add --amount-msat 50000 --description tea"));
+    story.print(&format!("  export MUXCLI_RPC={}", all.join(",")));
+    story.print(&format!("  export MUXCLI_TLS_CERT={}", cluster.tls_cert.display()));
+    story.print(&format!("  export MUXCLI_MACAROON={}", cluster.macaroon.display()));
+    story.print("  cargo run --release --bin muxcli -- status");
+    story.print("  cargo run --release --bin muxcli -- invoice add 2500sat --description tea");
     story.print(&format!("  cargo run --release --bin demo -- pay {} --parts 2 INVOICE", lnds.join(" ")));
     story.print(&format!("  curl http://{}/metrics", replica.metrics));
     story.print(&format!("  kill -9 {}    # {}", replica.process.pid(), replica.name));
