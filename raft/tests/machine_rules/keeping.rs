@@ -50,7 +50,7 @@ fn a_settle_is_kept_for_ever() {
     world.end(1, 0, FinalOutcome::Settled);
     world.up(1, 1, 50);
     world.blocks(EXPIRY + 100_000);
-    world.pass(200_000_000);
+    world.pass(20_000_000);
     assert_eq!(world.verdict(1, 0), Some(Verdict::Settle));
 }
 

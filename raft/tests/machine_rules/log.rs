@@ -163,3 +163,32 @@ fn changed_settings_apply_to_sets_under_way() {
     world.pass(5000);
     assert_eq!(world.verdict(1, 0), Some(Verdict::Fail(FailReason::MppTimeout)));
 }
+
+#[test]
+fn only_a_gap_of_more_than_five_seconds_gives_grace() {
+    for (gap_ms, grace_until_ms) in [(GAP_MS, 0), (GAP_MS + 1, NOW + GAP_MS + 1 + GAP_GRACE_MS)] {
+        let mut world = World::new(1);
+        world.time_ms += gap_ms;
+        world.run(Command::Tick);
+        assert_eq!(world.state.grace_until_ms(), grace_until_ms);
+    }
+}
+
+#[test]
+fn apply_says_whom_to_wake() {
+    let mut world = World::new(2);
+    world.hold(1, part(1, 0, 400, 1000));
+    world.hold(2, part(1, 0, 600, 1000));
+    let time_ms = world.time_ms;
+    let mut apply = |command| {
+        let entry = Envelope { format: COMMAND_FORMAT, time_ms, request_id: None, command };
+        let applied = world.try_apply(Some(entry)).unwrap();
+        (applied.nodes, applied.events)
+    };
+    assert_eq!(apply(Command::Tick), (vec![], false));
+    let settle = Command::SettleInvoice { hash: hash(1), set_id: None, preimage: None, keep_intent: false };
+    assert_eq!(apply(settle.clone()), (vec![node(1), node(2)], true));
+    assert_eq!(apply(settle), (vec![], false));
+    world.term += 1;
+    assert_eq!(world.try_apply(None).unwrap().nodes, [node(1), node(2)], "sessions must be confirmed");
+}

@@ -146,3 +146,12 @@ fn decision_numbers_have_no_gap() {
     let order: Vec<_> = world.state.settled_after(0).map(|invoice| invoice.hash).collect();
     assert_eq!(order, [hash(1), hash(3)]);
 }
+
+#[test]
+fn a_preimage_without_an_intent_is_not_kept() {
+    let mut world = hold_accepted();
+    world.silence(4000);
+    assert_eq!(world.settle_with(1, None, Some(preimage(1)), false), GATE_CLOSED);
+    let bytes = world.state.encode_snapshot();
+    assert!(!bytes.windows(32).any(|window| *window == preimage(1).0));
+}

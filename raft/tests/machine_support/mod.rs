@@ -155,11 +155,12 @@ impl World {
         }
     }
 
-    /// Time passes second by second, with reports of all sessions at their last heights.
+    /// Time passes in steps that leave no gap, with reports of all sessions at their last heights.
     pub fn pass(&mut self, ms: LogTimeMs) {
         let end_ms = self.time_ms + ms;
+        let step_ms = if ms > 100_000 { GAP_MS } else { 1000 };
         while self.time_ms < end_ms {
-            self.time_ms = end_ms.min(self.time_ms + 1000);
+            self.time_ms = end_ms.min(self.time_ms + step_ms);
             self.report_all();
             self.run(Command::Tick);
         }
