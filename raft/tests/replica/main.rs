@@ -8,5 +8,6 @@ mod engine;
 mod failures;
 mod identity;
 mod joining;
+mod keeping;
 mod leadership;
 mod snapshots;
