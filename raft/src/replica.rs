@@ -31,10 +31,10 @@ use crate::consensus::{Committed, Consensus, ProposeError, RaftStatus, StateCell
 use crate::log::LogStore;
 use crate::machine::{Command, RequestId};
 use crate::network::May;
+use crate::snapshot::SnapshotDirectory;
 use crate::types::{LogIndex, ReplicaId};
 pub use config::{ReplicaConfig, SnapshotConfig, StartError, Timing, TlsPaths, Wiring};
 use core::Core;
-use directory::DataDirectory;
 use startup::Started;
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,7 +126,7 @@ impl Drop for Replica {
 /// Runs the replica's tasks until it is stopped or cannot go on, then closes everything in order: first the
 /// listener, so that nobody is promised anything any more; then consensus; then the log; then the lock.
 async fn supervise(started: Started, stop: CancellationToken, closed: watch::Sender<bool>) {
-    let Started { core, log, directory, clearance, server, stop_serving } = started;
+    let Started { core, log, directory, snapshots, clearance, server, stop_serving } = started;
     let mut tasks = JoinSet::new();
     tasks.spawn(status_keeper::keep_status(Arc::clone(&core), stop.clone()));
     tasks.spawn(leader_duty::lead(Arc::clone(&core), stop.clone()));
@@ -145,12 +145,23 @@ async fn supervise(started: Started, stop: CancellationToken, closed: watch::Sen
     stop.cancel();
     core.proposals.close();
     stop_serving.cancel();
-    close(&core, log, server, directory).await;
+    close(&core, log, server).await;
+    if timeout(SHUTDOWN_TIMEOUT, idle(&snapshots)).await.is_err() {
+        tracing::error!("a snapshot is still being written");
+    }
+    drop(directory);
     while tasks.join_next().await.is_some() {}
     closed.send_replace(true);
 }
 
-async fn close(core: &Core, log: LogStore, server: JoinHandle<()>, directory: DataDirectory) {
+/// Waits until no snapshot is being written.
+async fn idle(snapshots: &SnapshotDirectory) {
+    while snapshots.is_busy() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn close(core: &Core, log: LogStore, server: JoinHandle<()>) {
     match timeout(SHUTDOWN_TIMEOUT, core.raft.shutdown()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::error!(%error, "consensus ended badly"),
@@ -161,7 +172,6 @@ async fn close(core: &Core, log: LogStore, server: JoinHandle<()>, directory: Da
         server_handle.abort();
     }
     log.close().await;
-    drop(directory);
 }
 
 #[async_trait::async_trait]

@@ -29,6 +29,7 @@ pub(super) struct Started {
     pub(super) core: Arc<Core>,
     pub(super) log: LogStore,
     pub(super) directory: DataDirectory,
+    pub(super) snapshots: SnapshotDirectory,
     pub(super) clearance: Clearance,
     pub(super) server: JoinHandle<()>,
     /// Ends the server: no new calls, and connections close when their calls have ended.
@@ -82,7 +83,7 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
     let transport = Transport {
         raft: core.raft.clone(),
         guard: guard.clone(),
-        snapshots,
+        snapshots: snapshots.clone(),
         heard: Arc::clone(&core.heard),
         clearance: clearance.clone(),
         latch: core.latch.clone(),
@@ -90,7 +91,7 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
     let stop_serving = CancellationToken::new();
     let gateway = Gateway { core: Arc::clone(&core), guard };
     let server = serve(server, listener, transport, gateway, stop_serving.clone());
-    Ok(Started { core, log, directory, clearance, server, stop_serving })
+    Ok(Started { core, log, directory, snapshots, clearance, server, stop_serving })
 }
 
 /// What this replica may do at first. A store that is not empty is its own; where nobody can be asked, the

@@ -15,12 +15,28 @@ pub(crate) struct SnapshotDirectory {
     path: PathBuf,
     cluster_id: [u8; 32],
     unfinished: Arc<AtomicU64>,
+    working: Arc<AtomicU64>,
+}
+
+/// Work on the directory that a shutdown has to wait for: nobody else may use the directory meanwhile.
+#[derive(Debug)]
+pub(crate) struct Work(Arc<AtomicU64>);
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
 }
 
 impl SnapshotDirectory {
     /// Opens (or creates) the directory, removes what was not finished. Blocks.
     pub(crate) fn open(path: &Path, cluster_id: [u8; 32]) -> Result<Self, SnapshotError> {
-        let this = Self { path: path.to_path_buf(), cluster_id, unfinished: Arc::default() };
+        let this = Self {
+            path: path.to_path_buf(),
+            cluster_id,
+            unfinished: Arc::default(),
+            working: Arc::default(),
+        };
         let prepare = || -> io::Result<()> {
             if !path.exists() {
                 fs::create_dir_all(path)?;
@@ -33,6 +49,16 @@ impl SnapshotDirectory {
         };
         prepare().map_err(|source| SnapshotError::Io { path: path.to_path_buf(), source })?;
         Ok(this)
+    }
+
+    /// Work begins; it ends when the value is dropped.
+    pub(crate) fn work(&self) -> Work {
+        self.working.fetch_add(1, Ordering::Acquire);
+        Work(Arc::clone(&self.working))
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.working.load(Ordering::Acquire) > 0
     }
 
     pub(crate) fn cluster_id(&self) -> &[u8; 32] {

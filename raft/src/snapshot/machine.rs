@@ -174,7 +174,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let started = Instant::now();
         let directory = self.directory.clone();
         // The file's own header counts: it is what a restart will read.
+        let work = directory.work();
         let (meta, state) = Self::blocking(&self.latch, move || {
+            let _work = work;
             let (meta, state) = snapshot.load(directory.cluster_id())?;
             directory.keep(&snapshot, &meta)?;
             Ok((meta, state))
@@ -204,7 +206,9 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let (state, meta, directory) = (Arc::clone(&self.state), self.meta.clone(), self.directory.clone());
+        let work = directory.work();
         tokio::task::spawn_blocking(move || {
+            let _work = work;
             let started = Instant::now();
             let body = state.encode_snapshot();
             let written =
