@@ -6,7 +6,7 @@
 //! Exit codes: 0 done, 64 the configuration or the command line is wrong, 70 the replica cannot go on.
 
 use crate::config::Config;
-use crate::init::{ClusterPlan, next_steps, write_cluster};
+use crate::init::{API_PORT, ClusterPlan, METRICS_PORT, next_steps, write_cluster};
 use crate::keys::Network;
 use crate::server::RunError;
 use crate::telemetry;
@@ -195,6 +195,11 @@ fn plan(args: &InitArgs) -> Result<ClusterPlan, String> {
             let port = port.ok_or_else(|| format!("--raft-address {address:?} is no host:port"))?;
             replica.raft_address.clone_from(address);
             replica.raft_listen = SocketAddr::from(([0, 0, 0, 0], port));
+            // Each on a machine of its own, unless they are all here.
+            if !address.starts_with("127.") && !address.starts_with("localhost:") {
+                replica.api_listen = SocketAddr::from(([0, 0, 0, 0], API_PORT));
+                replica.metrics_listen = SocketAddr::from(([0, 0, 0, 0], METRICS_PORT));
+            }
         }
         replica.raft_listen = args.raft_listen.get(at).copied().unwrap_or(replica.raft_listen);
         replica.api_listen = args.api_listen.get(at).copied().unwrap_or(replica.api_listen);

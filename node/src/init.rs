@@ -9,7 +9,7 @@ mod pki;
 mod plan;
 mod render;
 
-pub use plan::{ClusterPlan, ReplicaPlan};
+pub use plan::{API_PORT, ClusterPlan, METRICS_PORT, ReplicaPlan};
 
 use crate::api::AdminToken;
 use crate::keys::{ClusterKeys, ClusterSeed, SeedError};

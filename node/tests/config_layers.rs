@@ -98,4 +98,5 @@ fn init_takes_addresses_for_every_replica_or_none() {
     let text = std::fs::read_to_string(Path::new(target).join("replica-2/muxd.toml")).unwrap();
     assert!(text.contains("listen = \"0.0.0.0:7401\""), "reachable from the others");
     assert!(text.contains("3 = \"c.example:7401\""));
+    assert!(text.contains("listen = \"0.0.0.0:10009\""), "one port for all, reachable for clients");
 }

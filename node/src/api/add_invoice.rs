@@ -16,6 +16,9 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
+/// Log time further than this from the wall clock is not taken for the time.
+const LOG_TIME_LAG_MAX_MS: u64 = 30_000;
+
 /// Longest idempotency key.
 const KEY_BYTES_MAX: usize = 64;
 
@@ -80,12 +83,8 @@ impl Context {
     /// Makes an invoice, and stores it unless it is stateless.
     pub(super) async fn make(&self, wanted: &Wanted, deadline: Instant) -> Result<Made, ApiError> {
         check_key(wanted)?;
-        if !wanted.stateless {
-            // Fresh log time, and front nodes as everybody sees them.
-            self.consensus.read_barrier().await?;
-        }
         let spec = self.spec(wanted)?;
-        let now_secs = self.now_secs(wanted.stateless);
+        let now_secs = self.now_secs();
         let issued = invoice::create(&self.keys, self.config.network, &spec, now_secs, &mut rand::rng())
             .map_err(|error| ApiError::Invalid(error.to_string()))?;
         if wanted.stateless {
@@ -120,10 +119,12 @@ impl Context {
         })
     }
 
-    /// Stored invoices live by log time; stateless ones are made without asking anybody.
-    fn now_secs(&self, stateless: bool) -> u64 {
-        let now_ms = if stateless { self.clock.wall_ms() } else { self.read(|state| state.time_ms()) };
-        now_ms / 1_000
+    /// Expiry goes by log time, which a replica knows as of its last applied entry. Beyond the lag of a
+    /// healthy one (or without a quorum) its own clock is the better guess.
+    fn now_secs(&self) -> u64 {
+        let (log_ms, wall_ms) = (self.read(mux_raft::machine::State::time_ms), self.clock.wall_ms());
+        let fresh = log_ms.abs_diff(wall_ms) <= LOG_TIME_LAG_MAX_MS;
+        (if fresh { log_ms } else { wall_ms }) / 1_000
     }
 
     async fn store(

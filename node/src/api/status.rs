@@ -55,11 +55,6 @@ pub(super) async fn transfer_leader(
         }
         _ => {}
     }
-    if !status.leads {
-        let leader = status.leader.map_or_else(|| "nobody".to_owned(), |leader| format!("replica {leader}"));
-        let why = format!("this replica does not lead ({leader} does): ask the leader");
-        return Err(ApiError::Precondition(why).into());
-    }
     let leader = context.consensus.transfer_leader(target).await.map_err(ApiError::from)?;
     Ok(Response::new(proto::TransferLeaderResponse { leader }))
 }

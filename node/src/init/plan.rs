@@ -7,10 +7,14 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-/// First ports on a machine that runs the whole cluster; replica *n* adds *n* − 1.
+/// Raft listener; on a machine that runs the whole cluster replica *n* adds *n* − 1, here and below.
 const RAFT_PORT: u16 = 7_401;
-const API_PORT: u16 = 10_009;
-const METRICS_PORT: u16 = 9_101;
+
+/// API listener, as LND's.
+pub const API_PORT: u16 = 10_009;
+
+/// HTTP listener.
+pub const METRICS_PORT: u16 = 9_101;
 
 /// A cluster to make.
 #[derive(Clone, Debug, PartialEq, Eq)]

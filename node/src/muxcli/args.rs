@@ -2,7 +2,7 @@
 
 use super::amount::parse_amount;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use mux_raft::types::{Msat, NodePubkey, PaymentHash, SetId};
+use mux_raft::types::{Msat, PaymentHash, SetId};
 use std::path::PathBuf;
 
 /// Talks to a cluster of the replicated Lightning multiplexer.
@@ -54,7 +54,7 @@ pub enum Command {
     /// HTLCs: look at, resolve by hand.
     #[command(subcommand)]
     Htlc(HtlcCommand),
-    /// Hands leadership to another replica. Asks the leader: use its --rpc.
+    /// Hands leadership to another replica.
     TransferLeader {
         /// The replica; left out: any that is up to date.
         target: Option<u64>,
@@ -194,9 +194,9 @@ pub enum HtlcCommand {
     },
     /// An operator's word on an HTLC whose end LND can no longer tell. Final, and kept.
     Resolve {
-        /// The front node's public key.
-        #[arg(long, value_name = "PUBKEY")]
-        node: NodePubkey,
+        /// The front node: its alias or public key.
+        #[arg(long, value_name = "NODE")]
+        node: String,
         /// The incoming channel.
         #[arg(long)]
         chan_id: u64,

@@ -5,7 +5,8 @@ use super::args::{HtlcCommand, Outcome};
 use super::connect::Client;
 use super::failure::Failure;
 use super::output::{json, short, table, yes};
-use mux_proto::mux::v1::{HtlcInfo, HtlcResolution, ListHtlcsRequest, ResolveHtlcRequest};
+use mux_proto::mux::v1::{GetStatusRequest, HtlcInfo, HtlcResolution, ListHtlcsRequest, ResolveHtlcRequest};
+use mux_raft::types::NodePubkey;
 use serde_json::{Value, json as value};
 
 pub(super) async fn run(client: &mut Client, command: HtlcCommand, as_json: bool) -> Result<String, Failure> {
@@ -25,13 +26,26 @@ pub(super) async fn run(client: &mut Client, command: HtlcCommand, as_json: bool
                 Outcome::Settled => HtlcResolution::Settled,
                 Outcome::Lost => HtlcResolution::Lost,
             };
-            let front_node = node.0.to_vec().into();
+            let front_node = pubkey(client, &node).await?.0.to_vec().into();
             let message = ResolveHtlcRequest { front_node, chan_id, htlc_id, resolution: resolution.into() };
             let request = client.request(message);
             client.cluster().resolve_htlc(request).await.map_err(Failure::of_write)?;
             Ok(if as_json { json(&value!({ "resolved": true })) } else { "resolved\n".to_owned() })
         }
     }
+}
+
+/// By key, or by alias if the cluster has one of that name.
+async fn pubkey(client: &Client, node: &str) -> Result<NodePubkey, Failure> {
+    if let Ok(pubkey) = node.parse() {
+        return Ok(pubkey);
+    }
+    let request = client.request(GetStatusRequest {});
+    let status = client.cluster().get_status(request).await.map_err(Failure::of_read)?.into_inner();
+    let found = status.front_nodes.iter().find(|front| front.alias == node);
+    found
+        .and_then(|front| NodePubkey::try_from(front.pub_key.as_ref()).ok())
+        .ok_or_else(|| Failure::Usage(format!("--node {node}: no front node has this alias or public key")))
 }
 
 /// Also shown with an invoice.

@@ -8,6 +8,7 @@ use crate::api::{AdminToken, ApiConfig, Context, LinkView, RequireToken};
 use crate::config::{ApiAuth, Config};
 use crate::keys::{ClusterKeys, ClusterSeed};
 use crate::link::{ClusterScreener, Links};
+use crate::lnd::FrontNodeConfig;
 use crate::shutdown::{self, SHUTDOWN_MAX, step};
 use crate::telemetry::{self, EXIT_FATAL, Sampler};
 use mux_raft::clock::{Clock, SystemClock};
@@ -26,14 +27,15 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Shares of [`SHUTDOWN_MAX`]; together less than it.
-const HANDOVER_MAX: Duration = Duration::from_secs(2);
+const HANDOVER_MAX: Duration = Duration::from_secs(3);
 const TRANSFER_MAX: Duration = Duration::from_secs(3);
 const API_STOP_MAX: Duration = Duration::from_secs(1);
 const LINKS_STOP_MAX: Duration = Duration::from_secs(1);
-const REPLICA_STOP_MAX: Duration = Duration::from_secs(2);
+const REPLICA_STOP_MAX: Duration = Duration::from_secs(1);
+const HTTP_STOP_MAX: Duration = Duration::from_millis(300);
 
 /// Kept back of [`SHUTDOWN_MAX`] for the process's own end.
-const LIMIT_RESERVE: Duration = Duration::from_millis(500);
+const LIMIT_RESERVE: Duration = Duration::from_millis(300);
 
 /// Why a replica did not run, or does not any more.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +55,19 @@ pub enum RunError {
 pub async fn run(config: Config) -> Result<(), RunError> {
     // First of all: from here on a signal ends the replica in order.
     let signal = shutdown::on_signal().map_err(|error| RunError::Fatal(error.to_string()))?;
+    let mut signal = Box::pin(signal);
+    let running = tokio::select! {
+        biased;
+        name = &mut signal => {
+            tracing::info!(signal = name, "stopped while starting");
+            return Ok(());
+        }
+        running = Box::pin(start(config)) => running?,
+    };
+    running.until(signal).await
+}
+
+async fn start(config: Config) -> Result<Running, RunError> {
     let metrics = telemetry::install_metrics().map_err(RunError::Fatal)?;
     let seed =
         ClusterSeed::load(&config.cluster.seed_file).map_err(|error| RunError::Config(error.to_string()))?;
@@ -70,7 +85,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let consensus: Arc<dyn Consensus> = Arc::clone(&replica) as Arc<dyn Consensus>;
 
     let screener = Arc::new(ClusterScreener::new(Arc::clone(&keys)));
-    let links = Links::start(settings::links(&config, &keys), Arc::clone(&consensus), screener);
+    let links_config = settings::links(&config, &keys);
+    let front_nodes = links_config.front_nodes.clone();
+    let links = Links::start(links_config, Arc::clone(&consensus), screener);
     let api = start_api(&config, &keys, (&consensus, &links), (api_listener, &tls)).await?;
     readiness.set_serving();
     tracing::info!(
@@ -83,8 +100,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         raft = %config.raft.listen,
         "replica runs"
     );
-    let running = Running { config, replica, links, api, readiness, http, metrics };
-    running.until(signal).await
+    Ok(Running { config, front_nodes, replica, links, api, readiness, http, metrics })
 }
 
 struct Api {
@@ -123,6 +139,7 @@ async fn start_api(
 /// Everything that runs.
 struct Running {
     config: Config,
+    front_nodes: Vec<FrontNodeConfig>,
     replica: Arc<Replica>,
     links: Links,
     api: Api,
@@ -133,13 +150,12 @@ struct Running {
 
 impl Running {
     /// Watches until a signal or a fatal end.
-    async fn until(mut self, signal: impl Future<Output = &'static str>) -> Result<(), RunError> {
+    async fn until(mut self, mut signal: impl Future<Output = &'static str> + Unpin) -> Result<(), RunError> {
         let mut sampler = Sampler::default();
         let clock = SystemClock::new();
         let certificates = settings::certificates(&self.config);
         let mut sampled = tokio::time::interval(SAMPLE_INTERVAL);
         let mut checked = tokio::time::interval(CERTIFICATE_INTERVAL);
-        tokio::pin!(signal);
         let stopped = self.replica.clone();
         let stopped = stopped.stopped();
         tokio::pin!(stopped);
@@ -151,14 +167,16 @@ impl Running {
                 name = &mut signal => break name,
                 _ = sampled.tick() => {
                     let cell = self.replica.cell();
-                    let links = self.links.status();
-                    sampler.sample(|reader| cell.read(|state| reader(state)), &links, clock.wall_ms());
+                    sampler.sample(|reader| cell.read(|state| reader(state)), clock.wall_ms());
                     let ready = self.readiness.is_ready();
                     metrics::gauge!("mux_ready").set(f64::from(u8::from(ready)));
                     self.api.server.set_ready(ready).await;
                     self.metrics.run_upkeep();
                 }
-                _ = checked.tick() => telemetry::record_expiries(&certificates),
+                _ = checked.tick() => {
+                    telemetry::record_expiries(&certificates);
+                    self.replica.cell().read(|state| settings::warn_of_drift(&self.front_nodes, state));
+                }
             }
         };
         tracing::info!(signal = why, "stopping");
@@ -177,7 +195,7 @@ impl Running {
         step("API", API_STOP_MAX, self.api.server.stop()).await;
         step("links", LINKS_STOP_MAX, self.links.stop()).await;
         step("consensus", REPLICA_STOP_MAX, self.replica.shutdown()).await;
-        step("HTTP", API_STOP_MAX, self.http.stop()).await;
+        step("HTTP", HTTP_STOP_MAX, self.http.stop()).await;
         tracing::info!("stopped");
     }
 

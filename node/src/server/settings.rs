@@ -5,6 +5,7 @@ use crate::keys::ClusterKeys;
 use crate::link::{AssignConfig, LinkTiming, LinksConfig, RescueConfig};
 use crate::lnd::{EndpointConfig, FrontNodeConfig};
 use crate::telemetry::CertificateFile;
+use mux_raft::machine::State;
 use mux_raft::machine::model::FrontNodePolicy;
 use mux_raft::replica::{ReplicaConfig, SnapshotConfig, Timing, TlsPaths};
 use std::collections::BTreeSet;
@@ -78,6 +79,25 @@ fn front_node(node: &FrontNode, scid: u64) -> FrontNodeConfig {
             fee_ppm: node.fee_ppm,
             cltv_delta: node.cltv_delta,
         },
+    }
+}
+
+/// The log knows a front node by the policy it was registered with. A configuration that says otherwise has
+/// no effect, and its author should know.
+pub(super) fn warn_of_drift(configured: &[FrontNodeConfig], state: &State) {
+    for front in configured {
+        let Some(known) = state.front_node(&front.node) else { continue };
+        let (ours, theirs) = (front.policy, known.policy);
+        let same = (ours.fee_base_msat, ours.fee_ppm, ours.cltv_delta)
+            == (theirs.fee_base_msat, theirs.fee_ppm, theirs.cltv_delta);
+        if !same {
+            tracing::warn!(
+                node = front.alias,
+                configured = ?ours,
+                in_force = ?theirs,
+                "front_nodes: fee or delta differ from those the cluster registered, which stay in force"
+            );
+        }
     }
 }
 

@@ -28,17 +28,16 @@ pub fn describe() {
     describe_gauge!("mux_sets", "Undecided HTLC sets: collecting, or accepted and waiting for a decision");
     describe_gauge!("mux_event_sequence", "Number of the last event");
     describe_gauge!("mux_log_time_lag_seconds", Unit::Seconds, "This replica's clock minus log time");
-    describe_gauge!("mux_htlc_held", "Undecided HTLCs at a front node");
+    describe_gauge!("mux_htlc_undecided", "Undecided HTLCs at a front node, by the log");
     describe_gauge!("mux_htlc_unresolved", "HTLCs at a front node whose end is not known yet");
     describe_gauge!("mux_htlc_unconfirmed", "HTLCs at a front node whose end needs an operator");
     describe_gauge!(
-        "mux_htlc_min_blocks_to_deadline",
-        "Blocks left to decide the most urgent set; absent: none"
+        "mux_set_min_blocks_to_deadline",
+        "Blocks left to decide the most urgent set; Inf: none waits"
     );
     describe_gauge!("mux_htlc_unexpected_settles", "HTLCs that LND settled without a decision: incidents");
     describe_gauge!("mux_front_node_healthy", "1: new invoices name the front node");
     describe_gauge!("mux_front_node_block_height", "Height that the front node last reported");
-    describe_gauge!("mux_lnd_stream_up", "1: this replica holds the front node's interceptor stream");
     describe_gauge!("mux_ready", "1: /readyz says ready");
     describe_gauge!(
         "mux_certificate_expiry_timestamp_seconds",
@@ -51,7 +50,23 @@ pub fn describe() {
         Unit::Seconds,
         "Time until a call was answered (streams: until their first answer)"
     );
+    describe_links();
     describe_raft();
+}
+
+/// Recorded by the links, for each front node.
+fn describe_links() {
+    describe_gauge!("mux_lnd_stream_up", "1: this replica holds the front node's interceptor stream");
+    describe_counter!("mux_lnd_stream_reconnects_total", "Interceptor streams opened again");
+    describe_counter!("mux_htlc_intercepted_total", "HTLCs that LND offered to this replica");
+    describe_counter!("mux_htlc_verdicts_total", "Answers given to LND, by action and reason");
+    describe_histogram!("mux_htlc_answer_duration_seconds", Unit::Seconds, "From offer to answer");
+    describe_counter!("mux_htlc_rescue_alarms_total", "Decided HTLCs that came close to being lost");
+    describe_gauge!("mux_htlc_held", "HTLCs offered on this replica's stream and not answered");
+    describe_gauge!(
+        "mux_htlc_min_blocks_to_deadline",
+        "Blocks until LND acts by itself on the most urgent HTLC of this link"
+    );
 }
 
 /// Recorded by the consensus crate, which has no recorder of its own.
@@ -73,6 +88,13 @@ fn describe_raft() {
     describe_histogram!("mux_log_fsync_duration_seconds", Unit::Seconds, "Making a batch of entries durable");
     describe_histogram!("mux_apply_duration_seconds", Unit::Seconds, "Applying a batch of entries");
     describe_histogram!("mux_snapshot_duration_seconds", Unit::Seconds, "Building or installing a snapshot");
+    describe_counter!("mux_log_entries_written_total", "Entries made durable");
+    describe_counter!("mux_alarms_total", "What an operator must hear of, by kind");
+    describe_gauge!(
+        "mux_raft_clock_differs",
+        "1: a replica's clock differs from the others'; on the leader only"
+    );
+    describe_gauge!("mux_raft_clock_outvoted", "1: this leader's clock is outvoted");
     describe_gauge!("mux_snapshot_bytes", Unit::Bytes, "Size of the last snapshot");
     describe_gauge!(
         "mux_state_hash",

@@ -1,7 +1,6 @@
-//! Gauges that follow from the applied state and the links: read once a second rather than kept.
+//! Gauges that follow from the applied state: read once a second rather than kept.
 
 use crate::api::invoices_by_state;
-use crate::link::{LinkPhase, LinkStatus};
 use mux_raft::machine::State;
 use mux_raft::machine::model::{FinalState, InvoiceState};
 use std::collections::BTreeSet;
@@ -41,15 +40,11 @@ struct SeenNode {
 
 impl Sampler {
     /// Reads and sets everything once. `now_ms` is this replica's wall clock.
-    pub fn sample(&mut self, read: impl FnOnce(&mut dyn FnMut(&State)), links: &[LinkStatus], now_ms: u64) {
+    pub fn sample(&mut self, read: impl FnOnce(&mut dyn FnMut(&State)), now_ms: u64) {
         let mut seen = None;
         read(&mut |state| seen = Some(Seen::of(state)));
         if let Some(seen) = seen {
             self.record(seen, now_ms);
-        }
-        for link in links {
-            let up = matches!(link.phase, LinkPhase::Joining | LinkPhase::Up | LinkPhase::Degraded);
-            metrics::gauge!("mux_lnd_stream_up", "node" => link.alias.clone()).set(flag(up));
         }
     }
 
@@ -64,7 +59,7 @@ impl Sampler {
         metrics::gauge!("mux_htlc_unexpected_settles").set(seen.unexpected as f64);
         // Infinity: nothing is urgent. An alert on "less than" then stays silent.
         let blocks = seen.min_blocks.map_or(f64::INFINITY, |blocks| blocks as f64);
-        metrics::gauge!("mux_htlc_min_blocks_to_deadline").set(blocks);
+        metrics::gauge!("mux_set_min_blocks_to_deadline").set(blocks);
         if seen.time_ms > 0 {
             let lag_ms = now_ms as f64 - seen.time_ms as f64;
             metrics::gauge!("mux_log_time_lag_seconds").set(lag_ms / 1_000.0);
@@ -91,7 +86,7 @@ impl Sampler {
 fn record_node(node: &SeenNode) {
     let gauge =
         |name: &'static str, value: f64| metrics::gauge!(name, "node" => node.alias.clone()).set(value);
-    gauge("mux_htlc_held", node.held as f64);
+    gauge("mux_htlc_undecided", node.held as f64);
     gauge("mux_htlc_unresolved", node.unresolved as f64);
     gauge("mux_htlc_unconfirmed", node.unconfirmed as f64);
     gauge("mux_front_node_healthy", flag(node.healthy));

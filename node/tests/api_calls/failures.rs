@@ -1,7 +1,7 @@
 use crate::server::{Server, Setup};
 use mux_proto::mux::v1::{
-    AddInvoiceRequest, Consistency, GetInvoiceRequest, HtlcResolution, ListHtlcsRequest, ResolveHtlcRequest,
-    Settings, SettleInvoiceRequest, TransferLeaderRequest, UpdateSettingsRequest,
+    AddInvoiceRequest, Consistency, GetInvoiceRequest, HtlcResolution, ListHtlcsRequest, ListInvoicesRequest,
+    ResolveHtlcRequest, Settings, SettleInvoiceRequest, TransferLeaderRequest, UpdateSettingsRequest,
 };
 use mux_raft::local::Weather;
 use std::time::Duration;
@@ -38,22 +38,35 @@ async fn a_stateless_invoice_needs_no_quorum() {
 #[tokio::test]
 async fn a_lost_answer_is_reported_as_unknown_and_the_same_key_finds_out() {
     let server = Server::start(Setup::default()).await;
-    let request =
+    let asked =
         AddInvoiceRequest { amount_msat: 1_000, idempotency_key: "order 7".into(), ..Default::default() };
-    // AnswerLost also refuses read barriers, which come first here; so only the write is lost.
     let mut client = server.invoices().await;
-    let first = client.add_invoice(request.clone()).await.unwrap().into_inner();
-    server.offer(1, 1, &first.payment_request, 1_000, 1_000);
     server.consensus.set_weather(Weather::AnswerLost);
-    let mut settle = Request::new(SettleInvoiceRequest { hash: first.hash.clone(), ..Default::default() });
-    settle.set_timeout(Duration::from_millis(800));
-    let error = client.settle_invoice(settle).await.unwrap_err();
+    let mut request = Request::new(asked.clone());
+    request.set_timeout(Duration::from_millis(800));
+    let error = client.add_invoice(request).await.unwrap_err();
     assert_eq!(error.code(), Code::Aborted, "{error}");
     assert!(error.message().starts_with("outcome unknown"), "{error}");
     server.consensus.set_weather(Weather::Fair);
-    let settle = SettleInvoiceRequest { hash: first.hash.clone(), ..Default::default() };
-    assert_eq!(client.settle_invoice(settle).await.unwrap().into_inner().decision_index, 1);
-    assert_eq!(client.add_invoice(request).await.unwrap().into_inner(), first);
+    let found = client.add_invoice(asked).await.unwrap().into_inner();
+    assert_eq!(found.add_index, 1, "it was the first call that made it");
+    let list = client.list_invoices(ListInvoicesRequest::default()).await.unwrap().into_inner();
+    assert_eq!(list.invoices.len(), 1, "repeating made no second one");
+}
+
+#[tokio::test]
+async fn a_settle_whose_answer_was_lost_may_be_repeated() {
+    let server = Server::start(Setup::default()).await;
+    let made = server.add(1_000).await;
+    server.offer(1, 1, &made.payment_request, 1_000, 1_000);
+    server.consensus.set_weather(Weather::AnswerLost);
+    let mut client = server.invoices().await;
+    let asked = SettleInvoiceRequest { hash: made.hash.clone(), ..Default::default() };
+    let mut request = Request::new(asked.clone());
+    request.set_timeout(Duration::from_millis(800));
+    assert_eq!(client.settle_invoice(request).await.unwrap_err().code(), Code::Aborted);
+    server.consensus.set_weather(Weather::Fair);
+    assert_eq!(client.settle_invoice(asked).await.unwrap().into_inner().decision_index, 1);
 }
 
 #[tokio::test]
