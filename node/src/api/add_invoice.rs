@@ -1,15 +1,16 @@
 //! Making invoices: stored ones (in the log before they are handed out) and stateless ones (no quorum
 //! needed; the log hears of them with their first HTLC).
 
-use super::context::{Context, deadline, fresh_request};
+use super::context::{Context, deadline};
 use super::error::ApiError;
 use super::hints;
 use super::view::bytes;
 use crate::invoice::{self, InvoiceDescription, InvoiceHash, InvoiceSpec, IssuedInvoice};
 use mux_proto::mux::v1 as proto;
+use mux_raft::consensus::Committed;
 use mux_raft::machine::command::NewInvoice;
 use mux_raft::machine::model::Invoice;
-use mux_raft::machine::{Command, Reply, RequestId};
+use mux_raft::machine::{Command, Rejection, Reply, RequestId, State};
 use mux_raft::types::{LogTimeMs, Msat, PaymentHash, PaymentSecret};
 use sha2::{Digest as _, Sha256};
 use std::sync::atomic::Ordering;
@@ -122,7 +123,7 @@ impl Context {
     /// Expiry goes by log time, which a replica knows as of its last applied entry. Beyond the lag of a
     /// healthy one (or without a quorum) its own clock is the better guess.
     fn now_secs(&self) -> u64 {
-        let (log_ms, wall_ms) = (self.read(mux_raft::machine::State::time_ms), self.clock.wall_ms());
+        let (log_ms, wall_ms) = (self.read(State::time_ms), self.clock.wall_ms());
         let fresh = log_ms.abs_diff(wall_ms) <= LOG_TIME_LAG_MAX_MS;
         (if fresh { log_ms } else { wall_ms }) / 1_000
     }
@@ -146,17 +147,19 @@ impl Context {
             description,
             description_hash,
         }));
-        let committed = self.submit(command, request_id(&wanted.idempotency_key), deadline).await?;
-        let Reply::InvoiceAdded { add_index } = committed.reply else {
-            return Err(ApiError::Internal(format!("unexpected reply {:?}", committed.reply)));
+        let stored = match self.submit(command, request_id(&wanted.idempotency_key), deadline).await {
+            Ok(Committed { reply: Reply::InvoiceAdded { add_index }, .. }) => {
+                self.read(|state| numbered(state, add_index))
+            }
+            Ok(other) => return Err(ApiError::Internal(format!("unexpected reply {:?}", other.reply))),
+            // Nobody else knows the hash: an earlier attempt of this very call was committed after all.
+            Err(ApiError::Rejected(Rejection::InvoiceExists(existing))) if existing == hash => {
+                self.read(|state| state.invoice(&hash).cloned())
+            }
+            Err(error) => return Err(error),
         };
-        // A repeated key gets the first call's number, and so its invoice.
-        let stored = self.read(|state| {
-            let next = state.invoices_after(add_index.saturating_sub(1)).next();
-            next.filter(|invoice| invoice.add_index == add_index).cloned()
-        });
         let Some(stored) = stored else {
-            return Err(ApiError::NotFound(format!("invoice {add_index} of this key is no longer kept")));
+            return Err(ApiError::NotFound("the invoice of this key is no longer kept".into()));
         };
         if stored.hash != hash {
             same(wanted, &stored)?;
@@ -166,9 +169,15 @@ impl Context {
             secret: stored.secret,
             payment_request: stored.payment_request,
             expires_at_ms: stored.terms.expires_at_ms,
-            add_index,
+            add_index: stored.add_index,
         })
     }
+}
+
+/// A repeated key gets the first call's number, and so its invoice.
+fn numbered(state: &State, add_index: u64) -> Option<Invoice> {
+    let next = state.invoices_after(add_index.saturating_sub(1)).next();
+    next.filter(|invoice| invoice.add_index == add_index).cloned()
 }
 
 /// Whether the invoice that a key stands for is the one that is asked for.
@@ -194,15 +203,15 @@ fn check_key(wanted: &Wanted) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// The same key gives the same id at every replica; no key, a fresh one.
-fn request_id(key: &str) -> RequestId {
+/// The same key gives the same id at every replica; without a key the invoice's hash is name enough.
+fn request_id(key: &str) -> Option<RequestId> {
     if key.is_empty() {
-        return fresh_request();
+        return None;
     }
     let digest = Sha256::new().chain_update(b"idempotency key v1").chain_update(key).finalize();
     let mut id = [0; 16];
     id.copy_from_slice(&digest[..16]);
-    RequestId(id)
+    Some(RequestId(id))
 }
 
 fn hash_32(bytes: &[u8]) -> Result<[u8; 32], ApiError> {

@@ -90,20 +90,20 @@ impl Context {
     }
 
     /// Commits a command, once, whatever it takes until the deadline: an unknown outcome is found out by
-    /// proposing the same request again, which the state machine recognises.
+    /// proposing the same again, which the state machine recognises by the request's id, or (without one)
+    /// answers the same anyway. Ids are remembered for long: commands that can do without spare the memory.
     ///
     /// # Errors
     /// [`ProposeError::Unknown`] only if the deadline came first.
     pub(super) async fn submit(
         &self,
         command: Command,
-        request: RequestId,
+        request: Option<RequestId>,
         deadline: Instant,
     ) -> Result<Committed, ApiError> {
         let mut unknown = None;
         loop {
-            let outcome =
-                tokio::time::timeout_at(deadline, self.consensus.propose(command.clone(), Some(request)));
+            let outcome = tokio::time::timeout_at(deadline, self.consensus.propose(command.clone(), request));
             let why = match outcome.await {
                 Ok(Ok(committed)) => return accepted(committed),
                 Ok(Err(ProposeError::Unknown(why))) => why,
@@ -130,8 +130,8 @@ fn accepted(committed: Committed) -> Result<Committed, ApiError> {
 }
 
 /// A request id of its own for a call that brings none.
-pub(super) fn fresh_request() -> RequestId {
-    RequestId(rand::random())
+pub(super) fn fresh_request() -> Option<RequestId> {
+    Some(RequestId(rand::random()))
 }
 
 /// When the caller stops waiting (`grpc-timeout`), less a reserve; a default otherwise.

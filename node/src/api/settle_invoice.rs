@@ -2,7 +2,7 @@
 //! kept in the log and the call waits.
 
 use super::cancel_invoice::{optional_set_id, payment_hash};
-use super::context::{Context, deadline, fresh_request};
+use super::context::{Context, deadline};
 use super::error::ApiError;
 use mux_proto::mux::v1 as proto;
 use mux_raft::machine::State;
@@ -55,8 +55,9 @@ impl Context {
         deadline: Instant,
     ) -> Result<u64, ApiError> {
         let mut applied = self.consensus.state().watch();
+        // Needs no request id: a second settle of the same set gets the same answer.
         let command = Command::SettleInvoice { hash, set_id, preimage, keep_intent: true };
-        let committed = self.submit(command, fresh_request(), deadline).await?;
+        let committed = self.submit(command, None, deadline).await?;
         match committed.reply {
             Reply::Settle(SettleReply::Decided { decision_index }) => return Ok(decision_index),
             Reply::Settle(SettleReply::GateClosed) => {}

@@ -1,8 +1,9 @@
-use crate::server::{Server, Setup};
+use crate::server::{Server, Setup, soon};
 use mux_proto::mux::v1::{
     AddInvoiceRequest, Consistency, GetInvoiceRequest, HtlcResolution, ListHtlcsRequest, ListInvoicesRequest,
     ResolveHtlcRequest, Settings, SettleInvoiceRequest, TransferLeaderRequest, UpdateSettingsRequest,
 };
+use mux_raft::consensus::Consensus as _;
 use mux_raft::local::Weather;
 use std::time::Duration;
 use tonic::{Code, Request};
@@ -52,6 +53,25 @@ async fn a_lost_answer_is_reported_as_unknown_and_the_same_key_finds_out() {
     assert_eq!(found.add_index, 1, "it was the first call that made it");
     let list = client.list_invoices(ListInvoicesRequest::default()).await.unwrap().into_inner();
     assert_eq!(list.invoices.len(), 1, "repeating made no second one");
+}
+
+#[tokio::test]
+async fn an_add_without_a_key_finds_out_by_itself_once_answers_arrive_again() {
+    let server = Server::start(Setup::default()).await;
+    server.consensus.set_weather(Weather::AnswerLost);
+    let mut client = server.invoices().await;
+    let waiting = tokio::spawn(async move { client.add_invoice(AddInvoiceRequest::default()).await });
+    let mut applied = server.consensus.state().watch();
+    let added = || server.consensus.state().read(|state| state.invoices_after(0).count());
+    soon(async {
+        while added() == 0 {
+            applied.changed().await.unwrap();
+        }
+    })
+    .await;
+    server.consensus.set_weather(Weather::Fair);
+    let made = soon(waiting).await.unwrap().unwrap().into_inner();
+    assert_eq!((made.add_index, added()), (1, 1), "once, although proposed more than once");
 }
 
 #[tokio::test]
