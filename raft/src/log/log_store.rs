@@ -1,5 +1,5 @@
 use super::memory::LogMemory;
-use super::writer::{CommittedMark, Job, Writer};
+use super::writer::{Job, Writer};
 use crate::codec::{entry, marks};
 use crate::replica::latch::Latch;
 use crate::replica::raft::{Entry, LogId, TypeConfig, Vote};
@@ -24,7 +24,6 @@ const READ_BYTES_MAX: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct LogStore {
     memory: Arc<RwLock<LogMemory>>,
-    committed: CommittedMark,
     jobs: mpsc::Sender<Job>,
 }
 
@@ -42,12 +41,11 @@ impl LogStore {
             LogMemory::load(loaded).map_err(|error| EngineError::Damaged(error.to_string()))?;
         tracing::info!(%store_id, last = ?memory.last(), purged = ?memory.purged, "opened the log");
         let (jobs, receiver) = mpsc::channel(QUEUE_CAPACITY);
-        let committed = CommittedMark::default();
-        let writer = Writer::new(engine, receiver, Arc::clone(&committed), garbage, latch);
+        let writer = Writer::new(engine, receiver, garbage, latch);
         std::thread::Builder::new().name("mux-log".into()).spawn(move || writer.run()).map_err(|error| {
             EngineError::Io { doing: "starting the log's thread", reason: error.to_string() }
         })?;
-        Ok(Self { memory: Arc::new(RwLock::new(memory)), committed, jobs })
+        Ok(Self { memory: Arc::new(RwLock::new(memory)), jobs })
     }
 
     /// Whether nothing was ever written.
@@ -125,8 +123,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         // Written with the next batch: it only saves re-applying less at a restart.
         self.memory.write().committed = committed;
-        *self.committed.lock() = committed;
-        Ok(())
+        self.send(Job::Committed(committed)).await
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {

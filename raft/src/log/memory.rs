@@ -63,9 +63,17 @@ impl LogMemory {
             memory.slots.push_back(Slot { entry, bytes: record.bytes.len() });
             expected = expected.saturating_add(1);
         }
-        // The mark is written with whatever batch comes next and may be ahead of the entries.
-        memory.committed = memory.committed.min(memory.last());
+        memory.committed = memory.committed.filter(|committed| memory.has(*committed));
         Ok((memory, leftovers))
+    }
+
+    /// Whether this very entry is here, or was purged. A mark that names another is worthless: what stands at
+    /// its index may be a tail that was never committed, and must not be applied. A leader tells again.
+    fn has(&self, id: LogId) -> bool {
+        if self.purged.is_some_and(|purged| id.index <= purged.index) {
+            return self.purged >= Some(id);
+        }
+        self.slots_in(id.index..=id.index).any(|slot| slot.entry.log_id == id)
     }
 
     /// The last entry, or the last that was purged.

@@ -4,11 +4,9 @@ use crate::replica::latch::Latch;
 use crate::replica::raft::{LogId, TypeConfig};
 use crate::store::{Change, Engine, EngineError, Mark, Record};
 use openraft::storage::IOFlushed;
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,21 +17,34 @@ const BATCH_BYTES_MAX: usize = 384 << 10;
 
 /// What the log asks the writing thread to do, in this order.
 pub(super) enum Job {
-    Append { records: Vec<Record>, done: IOFlushed<TypeConfig> },
-    Mark { mark: Mark, bytes: Vec<u8>, done: oneshot::Sender<io::Result<()>> },
+    Append {
+        records: Vec<Record>,
+        done: IOFlushed<TypeConfig>,
+    },
+    Mark {
+        mark: Mark,
+        bytes: Vec<u8>,
+        done: oneshot::Sender<io::Result<()>>,
+    },
     Truncate(Vec<Removed>),
-    Purge { upto: LogId, removed: Vec<Removed> },
-    Stop { done: oneshot::Sender<()> },
+    Purge {
+        upto: LogId,
+        removed: Vec<Removed>,
+    },
+    /// The last committed entry. Written with whatever batch comes next, never with one before it in the queue:
+    /// the disk must not call entries committed while it still holds those that they replaced.
+    Committed(Option<LogId>),
+    Stop {
+        done: oneshot::Sender<()>,
+    },
 }
-
-/// The last committed entry, waiting to be written with whatever batch comes next.
-pub(super) type CommittedMark = Arc<Mutex<Option<LogId>>>;
 
 /// The only user of the engine. See the module above.
 pub(super) struct Writer {
     engine: Option<Box<dyn Engine>>,
     jobs: mpsc::Receiver<Job>,
-    committed: CommittedMark,
+    /// See [`Job::Committed`].
+    committed: Option<LogId>,
     latch: Latch,
     batch: Batch,
     /// Purged entries that are still on disk. They no longer count, so there is no hurry.
@@ -73,12 +84,11 @@ impl Writer {
     pub(super) fn new(
         engine: Box<dyn Engine>,
         jobs: mpsc::Receiver<Job>,
-        committed: CommittedMark,
         garbage: Vec<Removed>,
         latch: Latch,
     ) -> Self {
         let (engine, batch, garbage) = (Some(engine), Batch::default(), garbage.into());
-        Self { engine, jobs, committed, latch, batch, garbage }
+        Self { engine, jobs, committed: None, latch, batch, garbage }
     }
 
     /// Works until it is told to stop, nobody is left to ask, or something fails; then fails whatever else is
@@ -104,7 +114,7 @@ impl Writer {
                 Job::Append { done, .. } => done.io_completed(Err(io::Error::other(reason.clone()))),
                 Job::Mark { done, .. } => drop(done.send(Err(io::Error::other(reason.clone())))),
                 Job::Stop { done } => drop(done.send(())),
-                Job::Truncate(_) | Job::Purge { .. } => {}
+                Job::Truncate(_) | Job::Purge { .. } | Job::Committed(_) => {}
             }
         }
     }
@@ -143,7 +153,10 @@ impl Writer {
                     Err(_) => break,
                 }
             }
-            self.commit()?;
+            // A mark alone is not worth a sync: it waits for the next entries, or for the end.
+            if stopped.is_some() || !self.batch.changes.is_empty() {
+                self.commit()?;
+            }
             if stopped.is_some() {
                 return Ok(stopped);
             }
@@ -180,6 +193,7 @@ impl Writer {
                 self.batch.changes.push(Change::Mark(Mark::Purged, marks::encode_log_id(Some(upto))));
                 self.garbage.extend(removed);
             }
+            Job::Committed(committed) => self.committed = committed,
             Job::Stop { done } => return Ok(Some(done)),
         }
         Ok(None)
@@ -187,7 +201,7 @@ impl Writer {
 
     /// Makes the batch durable, then tells those who wait for it, in order.
     fn commit(&mut self) -> Result<(), EngineError> {
-        if let Some(committed) = self.committed.lock().take() {
+        if let Some(committed) = self.committed.take() {
             let mark = Change::Mark(Mark::Committed, marks::encode_log_id(Some(committed)));
             self.batch.changes.push(mark);
         }

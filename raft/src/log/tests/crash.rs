@@ -130,6 +130,50 @@ proptest! {
     }
 }
 
+/// A new leader replaces a long tail that was never committed, and says at once that the new entries are
+/// committed, while the disk still lags behind.
+#[tokio::test]
+async fn a_crash_never_makes_a_replaced_tail_look_committed() {
+    let engine = FakeEngine::new();
+    let (mut log, _) = engine.open();
+    append(&mut log, 1, 0..1_000).await.await.unwrap().unwrap();
+    engine.hold();
+    let under_way = append(&mut log, 1, [1_000]).await;
+    log.truncate_after(Some(log_id(1, 3))).await.unwrap();
+    let replacing = append(&mut log, 2, 4..8).await;
+    log.save_committed(Some(log_id(2, 7))).await.unwrap();
+    engine.release();
+    under_way.await.unwrap().unwrap();
+    replacing.await.unwrap().unwrap();
+    log.close().await;
+    let steps = engine.steps();
+    for cut in 0..=steps.len() {
+        let (memory, _) = LogMemory::load(content(&steps[..cut])).unwrap();
+        let committed = memory.committed.map_or(0, |committed| committed.index);
+        let stale = ids(&memory).into_iter().find(|id| id.index > 3 && id.leader_id.term == 1);
+        assert!(committed <= 3 || stale.is_none(), "{stale:?} looks committed after a crash at {cut}");
+    }
+    let (mut reopened, _) = engine.open();
+    assert_eq!(reopened.read_committed().await.unwrap(), Some(log_id(2, 7)));
+}
+
+#[test]
+fn a_mark_that_names_an_entry_that_is_not_here_counts_for_nothing() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let engine = FakeEngine::new();
+    runtime.block_on(async {
+        let (mut log, _) = engine.open();
+        append(&mut log, 1, 0..10).await.await.unwrap().unwrap();
+        log.close().await;
+    });
+    for (mark, counts) in [(log_id(1, 9), true), (log_id(2, 7), false), (log_id(1, 10), false)] {
+        let mut loaded = content(&engine.steps());
+        loaded.marks = vec![(Mark::Committed, marks::encode_log_id(Some(mark)))];
+        let (memory, _) = LogMemory::load(loaded).unwrap();
+        assert_eq!(memory.committed, counts.then_some(mark), "{mark}");
+    }
+}
+
 #[test]
 fn a_hole_or_a_damaged_entry_is_noticed_at_the_start() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
