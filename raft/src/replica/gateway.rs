@@ -43,8 +43,7 @@ impl LeaderGateway for Gateway {
                 Outcome::NotLeader(NotLeader { leader: leader.unwrap_or(0), reason })
             }
             Attempt::Refused(reason) => return Err(Status::out_of_range(reason)),
-            // The entry may have been appended before this replica stopped.
-            Attempt::Unknown(reason) | Attempt::Fatal(reason) => Outcome::Unknown(Unknown { reason }),
+            Attempt::Unknown(reason) => Outcome::Unknown(Unknown { reason }),
         };
         Ok(Response::new(pb::ProposeResponse { outcome: Some(outcome) }))
     }

@@ -38,8 +38,6 @@ pub(crate) enum Attempt {
     Refused(String),
     /// May or may not be in the log.
     Unknown(String),
-    /// This replica has stopped.
-    Fatal(String),
 }
 
 /// A command on its way from a follower to the leader.
@@ -110,7 +108,6 @@ impl Core {
                 Attempt::Committed(committed) => return self.applied_here(committed, deadline).await,
                 Attempt::Refused(reason) => return Err(ProposeError::Unavailable(reason)),
                 Attempt::Unknown(reason) => return Err(ProposeError::Unknown(reason)),
-                Attempt::Fatal(reason) => return Err(ProposeError::Fatal(reason)),
                 Attempt::NotLeader { leader, reason } => {
                     hint = leader;
                     reason
@@ -132,7 +129,8 @@ impl Core {
             applied = self.applied(index, deadline) => if applied { Ok(committed) } else {
                 Err(ProposeError::Unknown(format!("committed as entry {index}, but not applied here yet")))
             },
-            reason = stopped => Err(ProposeError::Fatal(reason)),
+            // Not Fatal, which callers may take for "nothing happened": it is in the log for good.
+            reason = stopped => Err(ProposeError::Unknown(format!("committed as entry {index}; {reason}"))),
         }
     }
 
@@ -239,7 +237,8 @@ fn write_failed(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> A
             Attempt::Unknown("the leader changed before the entry was committed".into())
         }
         RaftError::APIError(error) => Attempt::Refused(error.to_string()),
-        RaftError::Fatal(error) => Attempt::Fatal(error.to_string()),
+        // It may have been appended, and may have been sent to the others, before this replica stopped.
+        RaftError::Fatal(error) => Attempt::Unknown(error.to_string()),
     }
 }
 
@@ -282,6 +281,12 @@ fn not_processed(status: &Status) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use openraft::errors::Fatal;
+
+    #[test]
+    fn a_write_that_this_replica_stopped_on_may_have_happened() {
+        assert!(matches!(write_failed(RaftError::Fatal(Fatal::Stopped)), Attempt::Unknown(_)));
+    }
 
     #[test]
     fn a_forwarded_command_round_trips_and_later_formats_are_refused() {
