@@ -26,6 +26,10 @@ use tonic::{Request, Response, Status, Streaming};
 /// What LND sends on an interceptor stream.
 pub type InterceptorStream = Streaming<ForwardHtlcInterceptRequest>;
 
+/// LND's own limit. The lists of channels, open and ever closed, of a busy node are longer than the 4 MiB that
+/// gRPC allows by default; without them no end of an HTLC would be found out.
+const ANSWER_BYTES_MAX: usize = 200 << 20;
+
 /// How long a call that answers once may take.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -89,7 +93,7 @@ impl LndClient {
             node,
             network: network.to_owned(),
             endpoint: endpoint.to_owned(),
-            lightning: LightningClient::new(service.clone()),
+            lightning: LightningClient::new(service.clone()).max_decoding_message_size(ANSWER_BYTES_MAX),
             router: RouterClient::new(service.clone()),
             chain: ChainNotifierClient::new(service),
         })
