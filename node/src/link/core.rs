@@ -200,7 +200,7 @@ impl LinkCore {
     /// Time passed.
     pub(crate) fn tick(&mut self, state: &State, now: MonoMs) {
         self.state_changed(state, now);
-        self.check_rescue(state);
+        self.check_rescue(state, now);
     }
 
     /// The session that is up on the stream.

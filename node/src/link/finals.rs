@@ -96,8 +96,7 @@ async fn look_up_all(
     findings: &mpsc::Sender<Finding>,
 ) -> Result<(), LndError> {
     let (open, height) = consensus.state().read(|state| {
-        let open: Vec<Open> =
-            state.htlcs_of(&node).filter(|htlc| !htlc.final_state.is_final()).map(Open::from).collect();
+        let open: Vec<Open> = state.unresolved_htlcs(&node).map(Open::from).collect();
         (open, state.height_for(&node))
     });
     if open.is_empty() {

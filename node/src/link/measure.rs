@@ -61,7 +61,7 @@ impl Measure {
         gauge!("mux_htlc_held", "node" => self.node.clone())
             .set(f64::from(u32::try_from(held).unwrap_or(u32::MAX)));
         let height = state.height_for(node);
-        let open = state.htlcs_of(node).filter(|htlc| !htlc.gone && !htlc.final_state.is_final());
+        let open = state.unresolved_htlcs(node).filter(|htlc| !htlc.gone);
         let deadline = open.map(|htlc| htlc.incoming_expiry.saturating_sub(LND_INTERCEPT_DELTA)).min();
         let blocks = match (height, deadline) {
             (Some(height), Some(deadline)) => f64::from(deadline) - f64::from(height),

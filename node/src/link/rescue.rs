@@ -4,13 +4,14 @@ use crate::lnd::{LndClient, LndError};
 use mux_proto::lnrpc::{ChannelPoint, channel_point::FundingTxid};
 use tonic::Code;
 
-/// Force-closes the channel with this short id.
+/// Force-closes the channel with this short id. One that is not open (any more) is being closed already, by
+/// the peer or another replica: there is nothing left to do.
 pub(super) async fn force_close(client: &LndClient, chan_id: u64) -> Result<(), LndError> {
     const CALL: &str = "CloseChannel";
     let refuse = |message: &str| LndError::Rpc { call: CALL, code: Code::NotFound, message: message.into() };
     let channels = client.list_channels().await?;
     let channel = channels.iter().find(|channel| channel.chan_id == chan_id);
-    let channel = channel.ok_or_else(|| refuse("the channel is not open"))?;
+    let Some(channel) = channel else { return Ok(()) };
     let point =
         parse_point(&channel.channel_point).ok_or_else(|| refuse("LND's channel point is unreadable"))?;
     client.force_close(point).await

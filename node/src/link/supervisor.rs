@@ -182,6 +182,11 @@ impl Supervisor {
         self.parts.consensus.state().read(|state| what(core, state, now))
     }
 
+    fn force_close_failed(&mut self, chan_id: u64) {
+        let now = self.now();
+        self.core.force_close_failed(chan_id, now);
+    }
+
     fn scan_if_due(&mut self) {
         let often = self.core.held() <= SCAN_ALWAYS_MAX || self.scanned_at.elapsed() >= SCAN_INTERVAL;
         if self.scan_due && often {
@@ -202,7 +207,7 @@ impl Supervisor {
             Event::Screened { number, htlc, result } => {
                 self.tell(|core, state, now| core.screened(number, htlc, result, state, now));
             }
-            Event::ForceCloseFailed { chan_id } => self.core.force_close_failed(chan_id),
+            Event::ForceCloseFailed { chan_id } => self.force_close_failed(chan_id),
             Event::CaughtUp(passed) if self.catch_up == CatchUp::Asked => {
                 self.catch_up = if passed { CatchUp::Done } else { CatchUp::Needed };
             }
@@ -381,7 +386,7 @@ impl Supervisor {
                     Some(client) => {
                         self.jobs.force_close(client, self.parts.front.alias.clone(), chan_id);
                     }
-                    None => self.core.force_close_failed(chan_id),
+                    None => self.force_close_failed(chan_id),
                 },
             }
         }

@@ -3,34 +3,47 @@
 //! A SETTLE off chain does not make LND defend the money on chain: if the peer takes the preimage and stops
 //! signing, LND waits until the peer may take the HTLC back.
 
-use super::{LinkCore, Output};
+use super::{LinkCore, MonoMs, Output};
 use mux_raft::machine::State;
 use mux_raft::machine::model::Verdict;
 use mux_raft::types::{BlockHeight, CircuitKey};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// LND goes on chain this many blocks before an expiry for HTLCs that it knows the preimage of.
 const LND_BROADCAST_DELTA: BlockHeight = 16;
+
+/// How soon a close that failed is tried again. LND may be restarting; it is not to be flooded meanwhile.
+const CLOSE_RETRY_MS: MonoMs = 10_000;
 
 /// What was alarmed about already.
 #[derive(Debug, Default)]
 pub(super) struct Rescue {
     alarmed: BTreeMap<CircuitKey, BlockHeight>,
-    closed: BTreeSet<u64>,
+    closing: BTreeMap<u64, Closing>,
+}
+
+/// A channel that is to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    /// LND was asked; it has not failed to.
+    Asked,
+    /// Ask again, not before.
+    Failed(MonoMs),
 }
 
 impl LinkCore {
     /// Raises the alarm for each endangered HTLC, once per block, and closes its channel, once.
-    pub(super) fn check_rescue(&mut self, state: &State) {
+    pub(super) fn check_rescue(&mut self, state: &State, now: MonoMs) {
         let node = self.config.node;
         let Some(height) = state.height_for(&node) else { return };
         let before = LND_BROADCAST_DELTA.saturating_add(self.config.rescue_margin);
         let endangered: Vec<_> = state
-            .htlcs_of(&node)
-            .filter(|htlc| htlc.verdict == Some(Verdict::Settle) && !htlc.final_state.is_final())
+            .unresolved_htlcs(&node)
+            .filter(|htlc| htlc.verdict == Some(Verdict::Settle))
             .filter(|htlc| height.saturating_add(before) >= htlc.incoming_expiry)
             .collect();
-        self.rescue.alarmed.retain(|key, _| endangered.iter().any(|htlc| htlc.key == *key));
+        // Both are ordered by key.
+        self.rescue.alarmed.retain(|key, _| endangered.binary_search_by(|htlc| htlc.key.cmp(key)).is_ok());
         for htlc in endangered {
             if self.rescue.alarmed.insert(htlc.key, height) != Some(height) {
                 self.outputs.push_back(Output::Alarm {
@@ -40,15 +53,20 @@ impl LinkCore {
                     height,
                 });
             }
-            let channel = htlc.key.chan_id;
-            if self.config.force_close && !htlc.on_chain && self.rescue.closed.insert(channel) {
-                self.outputs.push_back(Output::ForceClose { chan_id: channel });
+            let due = match self.rescue.closing.get(&htlc.key.chan_id) {
+                None => true,
+                Some(Closing::Asked) => false,
+                Some(Closing::Failed(not_before)) => now >= *not_before,
+            };
+            if self.config.force_close && !htlc.on_chain && due {
+                self.rescue.closing.insert(htlc.key.chan_id, Closing::Asked);
+                self.outputs.push_back(Output::ForceClose { chan_id: htlc.key.chan_id });
             }
         }
     }
 
-    /// The force-close did not go through: try again at the next tick.
-    pub(crate) fn force_close_failed(&mut self, chan_id: u64) {
-        self.rescue.closed.remove(&chan_id);
+    /// The force-close did not go through: try again after a while.
+    pub(crate) fn force_close_failed(&mut self, chan_id: u64, now: MonoMs) {
+        self.rescue.closing.insert(chan_id, Closing::Failed(now.saturating_add(CLOSE_RETRY_MS)));
     }
 }

@@ -157,8 +157,10 @@ fn a_decided_htlc_that_is_not_final_in_time_raises_the_alarm_and_closes_its_chan
     assert_eq!((rig.alarms, rig.closed_channels.as_slice()), (1, [CHANNEL].as_slice()));
     set_height(&mut rig, EXPIRY - 19);
     assert_eq!((rig.alarms, rig.closed_channels.len()), (2, 1), "an alarm for each block");
-    rig.core.force_close_failed(CHANNEL);
+    rig.tell(|core, _, now| core.force_close_failed(CHANNEL, now));
     rig.pass(50);
+    assert_eq!(rig.closed_channels.len(), 1, "LND is not flooded");
+    rig.pass(10_000);
     assert_eq!(rig.closed_channels.len(), 2, "a close that failed is tried again");
     rig.offer(on_chain(request(1, 0, AMOUNT)));
     assert_eq!(rig.sent.len(), 2, "and the re-offer from the chain is settled");
