@@ -2,6 +2,7 @@
 
 use super::super::screener::{ScreenContext, Screened};
 use super::htlcs::is_on_chain;
+use super::session::is_channel_known;
 use super::stream::{Offered, Stage};
 use super::{Action, Answer, HtlcId, LinkCore, MonoMs, Output, Pending, REJECTED_RETRY_MS};
 use mux_proto::routerrpc::ForwardHtlcInterceptRequest;
@@ -15,6 +16,9 @@ use std::sync::Arc;
 /// Batches of offers under way at the same time. They are idempotent and independent of each other; what
 /// has an order (session before offers, offers before finals) waits for each other explicitly.
 const OFFER_BATCHES_MAX: usize = 4;
+
+/// Offers under way at the same time.
+pub(super) const OFFERS_UNDER_WAY_MAX: usize = OFFER_BATCHES_MAX * OFFERS_PER_ENTRY_MAX;
 
 impl LinkCore {
     /// LND offers an HTLC, for the first time or again.
@@ -216,6 +220,7 @@ impl LinkCore {
                 return;
             }
             let id = self.fresh_id();
+            let (reported, active) = (self.reported_inactive(state), self.active_channels.as_ref());
             let Some(stream) = &mut self.stream else { return };
             let Some(up) = stream.up else { return };
             let mut batch = Vec::new();
@@ -227,7 +232,8 @@ impl LinkCore {
                     continue;
                 }
                 let Some(proposal) = offer.proposal.as_deref() else { continue };
-                if now < offer.retry_at {
+                // The gate must not take an inactive channel for an active one: the report goes first.
+                if now < offer.retry_at || !is_channel_known(active, reported, htlc.chan_id) {
                     later.push(htlc);
                     continue;
                 }

@@ -1,7 +1,8 @@
 //! Sessions: LinkUp, reports, LinkDown, and noticing that a session was lost.
 
+use super::offers::OFFERS_UNDER_WAY_MAX;
 use super::stream::{Stage, Up};
-use super::{LinkCore, MonoMs, Output, Pending, REJECTED_RETRY_MS};
+use super::{HtlcId, LinkCore, MonoMs, Output, Pending, REJECTED_RETRY_MS};
 use mux_raft::consensus::Committed;
 use mux_raft::machine::model::{FrontNode, HEIGHT_FRESH_MS};
 use mux_raft::machine::{Command, Rejection, Reply, State};
@@ -101,7 +102,9 @@ impl LinkCore {
     fn pump_report(&mut self, state: &State, now: MonoMs) {
         let Some(stream) = &self.stream else { return };
         let Some(up) = stream.up else { return };
-        let due = self.report_due || now.saturating_sub(self.reported_at) >= self.config.report_interval_ms;
+        let due = self.report_due
+            || now.saturating_sub(self.reported_at) >= self.config.report_interval_ms
+            || self.has_channel_to_report(state);
         let number = stream.number;
         let pending = |pending: &Pending| matches!(pending, Pending::Report { stream } if *stream == number);
         if !due || !self.quorum || self.proposals.values().any(pending) {
@@ -120,14 +123,28 @@ impl LinkCore {
 
     /// Channels with HTLCs that are not known to be active. Before LND told, none is.
     fn inactive_channels(&self, state: &State) -> Vec<u64> {
-        let recorded = state
-            .htlcs_of(&self.config.node)
-            .filter(|htlc| !htlc.gone && !htlc.final_state.is_final())
-            .map(|htlc| htlc.key.chan_id);
+        let recorded =
+            state.unresolved_htlcs(&self.config.node).filter(|htlc| !htlc.gone).map(|htlc| htlc.key.chan_id);
         let outstanding = self.stream.iter().flat_map(|stream| stream.offers.keys()).map(|htlc| htlc.chan_id);
         let channels: BTreeSet<u64> = recorded.chain(outstanding).collect();
         let is_active = |channel: &u64| self.active_channels.as_ref().is_some_and(|a| a.contains(channel));
         channels.into_iter().filter(|channel| !is_active(channel)).collect()
+    }
+
+    /// The channels that the log knows to be inactive, by the session that is up here.
+    pub(super) fn reported_inactive<'s>(&self, state: &'s State) -> Option<&'s BTreeSet<u64>> {
+        let up = self.stream.as_ref().and_then(|stream| stream.up)?;
+        let session = state.front_node(&self.config.node).and_then(|front| front.session.as_ref())?;
+        (session.id == up.session).then_some(&session.inactive_channels)
+    }
+
+    /// Something is to be offered on a channel that is not active, which the log does not know yet.
+    fn has_channel_to_report(&self, state: &State) -> bool {
+        let Some(stream) = &self.stream else { return false };
+        let (active, reported) = (self.active_channels.as_ref(), self.reported_inactive(state));
+        let is_queued = |htlc: &&HtlcId| stream.offers.get(htlc).is_some_and(|o| o.stage == Stage::Queued);
+        let mut next = stream.queue.iter().take(OFFERS_UNDER_WAY_MAX).filter(is_queued);
+        next.any(|htlc| !is_channel_known(active, reported, htlc.chan_id))
     }
 
     /// Whether offers can be judged: the session is applied, and the log knows under it what the first
@@ -175,4 +192,14 @@ impl LinkCore {
         let command = Command::LinkDown { node: self.config.node, session: session.id };
         self.propose(Pending::LinkDown, command);
     }
+}
+
+/// A channel is active, or the log knows that it is not: so an HTLC on it can be judged.
+pub(super) fn is_channel_known(
+    active: Option<&BTreeSet<u64>>,
+    reported_inactive: Option<&BTreeSet<u64>>,
+    chan_id: u64,
+) -> bool {
+    active.is_some_and(|active| active.contains(&chan_id))
+        || reported_inactive.is_some_and(|inactive| inactive.contains(&chan_id))
 }

@@ -242,3 +242,20 @@ fn a_replica_that_is_not_assigned_opens_no_session() {
     rig.pass(5_000);
     assert_eq!((rig.core.session(), rig.sent.len(), rig.offers_proposed()), (None, 0, 0));
 }
+
+#[test]
+fn an_offer_on_an_inactive_channel_waits_until_the_log_knows_that_it_is() {
+    let mut rig = Rig::up();
+    rig.tell(|core, state, now| core.channels(BTreeSet::new(), state, now));
+    rig.keep_proposals = true;
+    rig.proposed.clear();
+    rig.offer(request(1, 0, AMOUNT));
+    assert_eq!((reports(&rig), rig.offers_proposed()), (1, 0), "the report goes first, at once");
+    rig.commit_kept();
+    assert_eq!(rig.offers_proposed(), 1);
+    let inactive = |state: &State| {
+        let session = state.front_node(&NODE).and_then(|front| front.session.clone());
+        session.is_some_and(|session| session.inactive_channels.contains(&CHANNEL))
+    };
+    assert!(rig.log.state().read(inactive));
+}
