@@ -1,11 +1,12 @@
 //! A minute of kills, pauses and restarts under load; afterwards everybody's books agree.
 //!
-//! `MUX_CHAOS_SECS` (default 60) and `MUX_CHAOS_SEED` (default: random, printed) may be set.
+//! `MUX_CHAOS_SECS` (default 60) and `MUX_CHAOS_SEED` (default: random, printed) may be set; with
+//! `MUX_CHAOS_KEEP` the files stay.
 
 use mux_chaos::{
     cluster::{Cluster, ClusterOptions, Executable, Faults},
     demo::{Job, Load, Mix},
-    ledger::{Expectation, Ledger, PaymentRecord, check::check},
+    ledger::{Expectation, Ledger, PaymentEnd, PaymentRecord, check::check},
     payer::Patience,
 };
 use std::{
@@ -66,6 +67,10 @@ async fn chaos_leaves_every_payment_with_one_end_and_the_books_in_agreement() {
         let shown: Vec<_> =
             violations.iter().take(20).map(|v| format!("{}: {}", v.rule, v.evidence)).collect();
         panic!("seed {seed}, files in {}:\n{}", cluster.dir().display(), shown.join("\n"));
+    }
+    if std::env::var_os("MUX_CHAOS_KEEP").is_some() {
+        cluster.keep_files();
+        println!("files in {}", cluster.dir().display());
     }
     assert!(totals.settled > 0, "nothing was paid at all: {totals:?}");
     assert!(!faults.is_empty(), "nothing was broken");

@@ -4,7 +4,7 @@
 use super::{Cluster, ClusterError, Way};
 use crate::payer::PeerError;
 use mux_proto::lndsim::v1::{
-    ChannelRef, CutStreamsRequest, MineBlocksRequest, Power, RestartRequest, SetStageLimitRequest, Stage,
+    ChannelRef, CutStreamsRequest, Power, RestartRequest, SetHeightRequest, SetStageLimitRequest, Stage,
     cut_streams_request::Mode, restart_request::Phase,
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
@@ -164,9 +164,22 @@ impl Faults {
             }
             _ => {
                 self.count("block mined");
-                done(control.mine_blocks(MineBlocksRequest { blocks: 1 }).await)
+                self.mine(cluster).await
             }
         }
+    }
+
+    /// There is one chain: every node sees its tip, one that is down when it is back.
+    async fn mine(&mut self, cluster: &Cluster) -> Result<(), ClusterError> {
+        let mut height = 0;
+        for lnd in &cluster.lnds {
+            let chain = lnd.state().await?.chain.unwrap_or_default();
+            height = height.max(chain.tip_height);
+        }
+        for lnd in &cluster.lnds {
+            done(lnd.control().set_height(SetHeightRequest { height: height + 1 }).await)?;
+        }
+        Ok(())
     }
 }
 
