@@ -82,13 +82,10 @@ fn tell_durations(payments: &[PaymentRecord]) {
         payments.iter().filter(|payment| payment.order.expect == Expectation::Settle).collect();
     honest.sort_by_key(|payment| std::cmp::Reverse(payment.ended_unix_ms - payment.started_unix_ms));
     for payment in honest.iter().take(3) {
-        let took_ms = payment.ended_unix_ms - payment.started_unix_ms;
-        println!(
-            "{took_ms} ms, {} HTLCs: {} {}",
-            payment.parts.len(),
-            payment.order.label,
-            payment.order.hash
-        );
+        println!("{} ms: {payment:?}", payment.ended_unix_ms - payment.started_unix_ms);
+    }
+    for payment in honest.iter().filter(|payment| payment.ends != [PaymentEnd::Settled]) {
+        println!("failed: {payment:?}");
     }
     if let Some(middle) = honest.get(honest.len() / 2) {
         println!("median {} ms", middle.ended_unix_ms - middle.started_unix_ms);
