@@ -17,9 +17,6 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-/// Log time further than this from the wall clock is not taken for the time.
-const LOG_TIME_LAG_MAX_MS: u64 = 30_000;
-
 /// Longest idempotency key.
 const KEY_BYTES_MAX: usize = 64;
 
@@ -120,12 +117,12 @@ impl Context {
         })
     }
 
-    /// Expiry goes by log time, which a replica knows as of its last applied entry. Beyond the lag of a
-    /// healthy one (or without a quorum) its own clock is the better guess.
+    /// Expiry goes by log time. In contact with a quorum a replica knows it to a second or so, however wrong
+    /// its own clock is; without, log time stands still and its own clock is the better guess.
     fn now_secs(&self) -> u64 {
         let (log_ms, wall_ms) = (self.read(State::time_ms), self.clock.wall_ms());
-        let fresh = log_ms.abs_diff(wall_ms) <= LOG_TIME_LAG_MAX_MS;
-        (if fresh { log_ms } else { wall_ms }) / 1_000
+        let quorum = self.consensus.status().borrow().quorum;
+        (if quorum && log_ms > 0 { log_ms } else { wall_ms.max(log_ms) }) / 1_000
     }
 
     async fn store(

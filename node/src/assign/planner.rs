@@ -12,6 +12,9 @@ use std::time::Duration;
 /// Moves away from a replica that is gone are not rationed like others, but not unlimited either.
 const GONE_MOVE_INTERVAL_MS: u64 = 1_000;
 
+/// A front node that the log refuses is not proposed all the time.
+const REGISTER_INTERVAL_MS: u64 = 1_000;
+
 /// Decides who holds which link. Pure; milliseconds of a monotonic clock.
 #[derive(Debug)]
 pub(super) struct Planner {
@@ -19,6 +22,7 @@ pub(super) struct Planner {
     live: Liveness,
     links: BTreeMap<NodePubkey, Memory>,
     unbalanced_since: Option<u64>,
+    registered_at: Option<u64>,
 }
 
 /// What is remembered of a link, by this leader.
@@ -52,7 +56,7 @@ impl Planner {
         let assign = &config.assign;
         let live =
             Liveness::new(ms(assign.gone_after), ms(assign.never_heard_after), ms(assign.silent_after));
-        Self { live, links: BTreeMap::new(), unbalanced_since: None, config }
+        Self { live, links: BTreeMap::new(), unbalanced_since: None, registered_at: None, config }
     }
 
     /// This replica does not lead: nothing it knew is worth anything.
@@ -60,6 +64,7 @@ impl Planner {
         self.live.reset();
         self.links.clear();
         self.unbalanced_since = None;
+        self.registered_at = None;
     }
 
     /// Who leads instead.
@@ -79,7 +84,7 @@ impl Planner {
         draining: bool,
         now: u64,
     ) -> Vec<Command> {
-        let mut commands = self.register(state);
+        let mut commands = self.register(state, now);
         let mut owners: BTreeMap<NodePubkey, Option<ReplicaId>> =
             state.front_nodes().map(|front| (front.node, front.assigned)).collect();
         for front in state.front_nodes() {
@@ -99,15 +104,27 @@ impl Planner {
         commands
     }
 
-    /// Front nodes of the configuration that the log does not know.
-    fn register(&self, state: &State) -> Vec<Command> {
-        let missing = |front: &&FrontNodeConfig| state.front_node(&front.node).is_none();
+    /// Front nodes of the configuration that the log does not know, or knows with another alias or policy.
+    /// A former policy stays good for the invoices that announced it.
+    fn register(&mut self, state: &State, now: u64) -> Vec<Command> {
+        if self.registered_at.is_some_and(|at| now.saturating_sub(at) < REGISTER_INTERVAL_MS) {
+            return Vec::new();
+        }
+        let differs = |front: &&FrontNodeConfig| {
+            state
+                .front_node(&front.node)
+                .is_none_or(|known| known.policy != front.policy || known.alias != front.alias)
+        };
         let put = |front: &FrontNodeConfig| Command::PutFrontNode {
             node: front.node,
             alias: front.alias.clone(),
             policy: front.policy,
         };
-        self.config.front_nodes.iter().filter(missing).map(put).collect()
+        let commands: Vec<Command> = self.config.front_nodes.iter().filter(differs).map(put).collect();
+        if !commands.is_empty() {
+            self.registered_at = Some(now);
+        }
+        commands
     }
 
     fn remember(&mut self, front: &FrontNode, now: u64) {

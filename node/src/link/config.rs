@@ -1,9 +1,6 @@
-use crate::config;
-use crate::keys::ClusterKeys;
-use crate::lnd::{EndpointConfig, FrontNodeConfig};
-use mux_raft::machine::model::FrontNodePolicy;
+use crate::lnd::FrontNodeConfig;
 use mux_raft::types::{BlockHeight, ReplicaId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What links and their assignment need to know.
@@ -19,56 +16,6 @@ pub struct LinksConfig {
     pub rescue: RescueConfig,
     /// How the leader assigns links.
     pub assign: AssignConfig,
-}
-
-impl LinksConfig {
-    /// From a replica's configuration. The front nodes' virtual scids follow from the cluster's keys.
-    #[must_use]
-    pub fn from_config(config: &config::Config, keys: &ClusterKeys) -> Self {
-        let mut scids = BTreeSet::new();
-        let front_nodes = config.front_nodes.iter().map(|front| {
-            let scid = keys.virtual_scid(&front.pubkey, 0, &|scid| scids.contains(&scid));
-            scids.insert(scid);
-            front_node(front, scid)
-        });
-        Self {
-            front_nodes: front_nodes.collect(),
-            network: config.cluster.network.name().to_owned(),
-            timing: LinkTiming {
-                quorum_patience: Duration::from_millis(config.links.quorum_lost_after_ms),
-                degraded_after: Duration::from_millis(config.links.degraded_after_ms),
-                ..LinkTiming::default()
-            },
-            rescue: RescueConfig {
-                margin_blocks: config.links.rescue_margin_blocks,
-                force_close: config.links.rescue,
-            },
-            assign: AssignConfig { zones: config.cluster.zones.clone(), ..AssignConfig::default() },
-        }
-    }
-}
-
-fn front_node(front: &config::FrontNode, scid: u64) -> FrontNodeConfig {
-    FrontNodeConfig {
-        node: front.pubkey,
-        alias: front.alias.clone(),
-        endpoints: front
-            .endpoints
-            .iter()
-            .map(|endpoint| EndpointConfig {
-                address: endpoint.address.clone(),
-                tls_cert: endpoint.tls_cert.clone(),
-            })
-            .collect(),
-        macaroon: front.macaroon.clone(),
-        zone: front.zone.clone(),
-        policy: FrontNodePolicy {
-            scid,
-            fee_base_msat: front.fee_base_msat,
-            fee_ppm: front.fee_ppm,
-            cltv_delta: front.cltv_delta,
-        },
-    }
 }
 
 /// Times of a link. Safety does not depend on them.

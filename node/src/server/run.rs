@@ -8,7 +8,6 @@ use crate::api::{AdminToken, ApiConfig, Context, LinkView, RequireToken};
 use crate::config::{ApiAuth, Config};
 use crate::keys::{ClusterKeys, ClusterSeed};
 use crate::link::{ClusterScreener, Links};
-use crate::lnd::FrontNodeConfig;
 use crate::shutdown::{self, SHUTDOWN_MAX, step};
 use crate::telemetry::{self, EXIT_FATAL, Sampler};
 use mux_raft::clock::{Clock, SystemClock};
@@ -86,7 +85,6 @@ async fn start(config: Config) -> Result<Running, RunError> {
 
     let screener = Arc::new(ClusterScreener::new(Arc::clone(&keys)));
     let links_config = settings::links(&config, &keys);
-    let front_nodes = links_config.front_nodes.clone();
     let links = Links::start(links_config, Arc::clone(&consensus), screener);
     let api = start_api(&config, &keys, (&consensus, &links), (api_listener, &tls)).await?;
     readiness.set_serving();
@@ -100,7 +98,7 @@ async fn start(config: Config) -> Result<Running, RunError> {
         raft = %config.raft.listen,
         "replica runs"
     );
-    Ok(Running { config, front_nodes, replica, links, api, readiness, http, metrics })
+    Ok(Running { config, replica, links, api, readiness, http, metrics })
 }
 
 struct Api {
@@ -139,7 +137,6 @@ async fn start_api(
 /// Everything that runs.
 struct Running {
     config: Config,
-    front_nodes: Vec<FrontNodeConfig>,
     replica: Arc<Replica>,
     links: Links,
     api: Api,
@@ -175,7 +172,6 @@ impl Running {
                 }
                 _ = checked.tick() => {
                     telemetry::record_expiries(&certificates);
-                    self.replica.cell().read(|state| settings::warn_of_drift(&self.front_nodes, state));
                 }
             }
         };

@@ -5,9 +5,9 @@ use crate::keys::ClusterKeys;
 use crate::link::{AssignConfig, LinkTiming, LinksConfig, RescueConfig};
 use crate::lnd::{EndpointConfig, FrontNodeConfig};
 use crate::telemetry::CertificateFile;
-use mux_raft::machine::State;
 use mux_raft::machine::model::FrontNodePolicy;
 use mux_raft::replica::{ReplicaConfig, SnapshotConfig, Timing, TlsPaths};
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub(super) fn links(config: &Config, keys: &ClusterKeys) -> LinksConfig {
     let mut nodes: Vec<&FrontNode> = config.front_nodes.iter().collect();
     nodes.sort_by_key(|node| node.pubkey);
     let front_nodes = nodes.into_iter().map(|node| {
-        let scid = keys.virtual_scid(&node.pubkey, 0, &|scid| taken.contains(&scid));
+        let scid = keys.virtual_scid(&node.pubkey, policy_version(node), &|scid| taken.contains(&scid));
         taken.insert(scid);
         front_node(node, scid)
     });
@@ -60,6 +60,17 @@ pub(super) fn links(config: &Config, keys: &ClusterKeys) -> LinksConfig {
         rescue: RescueConfig { margin_blocks: links.rescue_margin_blocks, force_close: links.rescue },
         assign: AssignConfig { zones: config.cluster.zones.clone(), ..AssignConfig::default() },
     }
+}
+
+/// A scid names one policy for ever, so another fee or delta needs another scid: its version follows from
+/// the policy, and every replica finds the same without asking.
+fn policy_version(node: &FrontNode) -> u32 {
+    let digest = Sha256::new()
+        .chain_update(node.fee_base_msat.to_be_bytes())
+        .chain_update(node.fee_ppm.to_be_bytes())
+        .chain_update(node.cltv_delta.to_be_bytes())
+        .finalize();
+    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
 }
 
 fn front_node(node: &FrontNode, scid: u64) -> FrontNodeConfig {
@@ -79,25 +90,6 @@ fn front_node(node: &FrontNode, scid: u64) -> FrontNodeConfig {
             fee_ppm: node.fee_ppm,
             cltv_delta: node.cltv_delta,
         },
-    }
-}
-
-/// The log knows a front node by the policy it was registered with. A configuration that says otherwise has
-/// no effect, and its author should know.
-pub(super) fn warn_of_drift(configured: &[FrontNodeConfig], state: &State) {
-    for front in configured {
-        let Some(known) = state.front_node(&front.node) else { continue };
-        let (ours, theirs) = (front.policy, known.policy);
-        let same = (ours.fee_base_msat, ours.fee_ppm, ours.cltv_delta)
-            == (theirs.fee_base_msat, theirs.fee_ppm, theirs.cltv_delta);
-        if !same {
-            tracing::warn!(
-                node = front.alias,
-                configured = ?ours,
-                in_force = ?theirs,
-                "front_nodes: fee or delta differ from those the cluster registered, which stay in force"
-            );
-        }
     }
 }
 

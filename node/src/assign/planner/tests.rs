@@ -165,3 +165,21 @@ fn a_lasting_imbalance_is_evened_out_one_link_at_a_time() {
     let owners: BTreeSet<_> = [1, 2, 3].map(|number| cluster.owner(number)).into();
     assert!(owners.len() >= 2, "{owners:?}");
 }
+
+#[test]
+fn a_changed_policy_is_announced_under_its_own_scid_and_the_former_one_is_honoured() {
+    let mut cluster = Cluster::new(vec![front(1, "")], &[]);
+    cluster.pass(500, &[2, 3], &[1, 2, 3]);
+    let former = front(1, "").policy;
+    let changed = FrontNodePolicy { scid: former.scid + 1, fee_base_msat: 7, ..former };
+    let fronts = vec![FrontNodeConfig { policy: changed, ..front(1, "") }];
+    cluster.planner = Planner::new(Arc::new(LinksConfig { front_nodes: fronts, ..LinksConfig::default() }));
+    cluster.pass(1_500, &[2, 3], &[1, 2, 3]);
+    cluster.log.state().read(|state| {
+        let known = state.front_node(&node(1)).unwrap();
+        assert_eq!(known.policy, changed);
+        assert_eq!(known.policy_of(former.scid), Some(&former));
+    });
+    let puts = |command: &Command| matches!(command, Command::PutFrontNode { .. });
+    assert!(!cluster.pass(5_000, &[2, 3], &[1, 2, 3]).iter().any(puts), "and once is enough");
+}
