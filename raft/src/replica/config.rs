@@ -26,7 +26,8 @@ pub struct ReplicaConfig {
     /// Where the Raft listener binds.
     pub listen: SocketAddr,
     /// The members a new cluster is founded with, by the least id among them: id → `host:port` at which the
-    /// others reach its Raft listener. Without effect once the cluster exists.
+    /// others reach its Raft listener. A replica with an empty store, also one that is to be added and is none of
+    /// them, asks them who it is before it votes. Empty: it is taken to be new, on the operator's word.
     pub initial_members: BTreeMap<ReplicaId, String>,
     /// Mutual TLS between replicas.
     pub tls: TlsPaths,

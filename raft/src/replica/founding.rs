@@ -58,7 +58,8 @@ async fn try_until_clear(core: &Core, log: &LogStore, clearance: &Clearance) -> 
     }
     let members = &core.initial_members;
     let founder = members.keys().next() == Some(&core.id);
-    let majority = members.len() / 2 + 1;
+    // Who is not among the founders joins later: only a leader can tell him that he is new.
+    let majority = members.contains_key(&core.id).then_some(members.len() / 2 + 1);
     let mut told = Instant::now();
     loop {
         match find(&ask_members(core).await, majority) {
@@ -116,14 +117,15 @@ fn clear(core: &Core, clearance: &Clearance) {
     core.raft.runtime_config().elect(true);
 }
 
-fn find(standings: &Standings, majority: usize) -> Finding {
+/// `majority`: of the initial members, this replica included; `None` if it is not one of them.
+fn find(standings: &Standings, majority: Option<usize>) -> Finding {
     if standings.iter().any(|(_, standing)| standing.knows_your_log) {
         return Finding::LostLog;
     }
     if let Some((_, leader)) = standings.iter().find(|(_, standing)| standing.leads) {
         return Finding::Joins { upto: leader.last_log_index };
     }
-    let enough = standings.len().saturating_add(1) >= majority;
+    let enough = majority.is_some_and(|majority| standings.len().saturating_add(1) >= majority);
     // Founding writes entry 0; whatever follows needs a leader.
     let unwritten = standings.iter().all(|(_, standing)| standing.last_log_index == 0);
     if enough && unwritten {
@@ -188,8 +190,11 @@ mod tests {
             (vec![new, remembers], Finding::LostLog),
         ] {
             let standings: Standings = (2..).zip(others.iter().copied()).collect();
-            assert_eq!(find(&standings, 2), expected, "{others:?}");
+            assert_eq!(find(&standings, Some(2)), expected, "{others:?}");
+            let joins = find(&standings, None);
+            let begins = matches!(expected, Finding::FromTheBeginning { .. });
+            assert_eq!(joins, if begins { Finding::NotKnown } else { expected }, "{others:?}");
         }
-        assert_eq!(find(&vec![], 1), Finding::FromTheBeginning { founded: false }, "a cluster of one");
+        assert_eq!(find(&vec![], Some(1)), Finding::FromTheBeginning { founded: false }, "a cluster of one");
     }
 }

@@ -109,10 +109,6 @@ fn check(config: &ReplicaConfig) -> Result<(), StartError> {
     if config.id == 0 {
         return wrong("replica id 0 is not allowed");
     }
-    let members = &config.initial_members;
-    if !members.is_empty() && !members.contains_key(&config.id) {
-        return wrong("this replica is not among the initial members; leave them empty to join a cluster");
-    }
     if config.timing.heartbeat * 2 >= config.timing.election_min {
         return wrong("the election timeout must be more than two heartbeats");
     }

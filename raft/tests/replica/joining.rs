@@ -81,7 +81,6 @@ async fn a_lost_replica_is_replaced_by_one_with_a_new_id() {
     for config in cluster.configs.values_mut() {
         config.initial_members.remove(&4);
     }
-    cluster.configs.get_mut(&4).unwrap().initial_members.clear();
     for id in founders {
         cluster.start_one(id).await;
     }
@@ -107,4 +106,25 @@ async fn a_lost_replica_is_replaced_by_one_with_a_new_id() {
     cluster.stop(follower).await;
     cluster.commit(4).await;
     cluster.converged().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_joined_later_and_lost_its_disk_does_not_vote_again() {
+    let mut cluster = Cluster::prepare(4);
+    for config in cluster.configs.values_mut() {
+        config.initial_members.remove(&4);
+    }
+    for id in 1..=3 {
+        cluster.start_one(id).await;
+    }
+    let leader = cluster.leader().await;
+    cluster.start_one(4).await;
+    let address = cluster.configs[&4].listen.to_string();
+    cluster.replica(leader).add_member(4, address).await.unwrap();
+    cluster.commit(4).await;
+    cluster.stop(4).await;
+    wipe(&cluster, 4);
+    cluster.start_one(4).await;
+    let reason = tokio::time::timeout(PATIENCE, cluster.replica(4).stopped()).await.unwrap();
+    assert!(reason.contains("must join under a new id"), "{reason}");
 }
