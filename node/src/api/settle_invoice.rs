@@ -96,8 +96,9 @@ fn intent(state: &State, hash: &PaymentHash, attempt: u32) -> Intent {
             Intent::Gone(format!("the set of invoice {hash} was failed; another one was settled"))
         };
     }
-    let kept = invoice.state == InvoiceState::Accepted && invoice.attempt == attempt;
-    if kept {
+    // A set that lost a part forgets the wish, also when it is complete again.
+    let wished = invoice.set.as_ref().is_some_and(|set| set.settle_intent);
+    if wished && invoice.state == InvoiceState::Accepted && invoice.attempt == attempt {
         return Intent::Waiting;
     }
     Intent::Gone(format!("the set of invoice {hash} was cancelled or failed before a decision to settle"))

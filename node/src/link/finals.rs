@@ -114,7 +114,15 @@ async fn look_up_all(
     let listed: BTreeSet<u64> = channels.iter().map(|channel| channel.chan_id).collect();
     let mut resolved_channels = None;
     for htlc in open.into_iter().filter(|htlc| !pending.contains(&htlc.id)) {
-        let record = client.lookup_htlc(htlc.id.chan_id, htlc.id.htlc_id).await?;
+        let record = match client.lookup_htlc(htlc.id.chan_id, htlc.id.htlc_id).await {
+            Ok(record) => record,
+            // One that LND cannot look up must not keep the others from being looked up.
+            Err(error @ LndError::Rpc { .. }) => {
+                tracing::warn!(node = %node.short(), chan_id = htlc.id.chan_id, %error, "no look-up");
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let over = if record.is_some() {
             false
         } else if listed.contains(&htlc.id.chan_id) {

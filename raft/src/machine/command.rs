@@ -10,6 +10,7 @@ use crate::types::{
     SessionId, SetId,
 };
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The format of the log's commands. An entry with a greater one stops the replica.
 pub const COMMAND_FORMAT: u16 = 1;
@@ -218,7 +219,7 @@ pub enum FinalOutcome {
 }
 
 /// An invoice to store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewInvoice {
     /// The hash.
     pub hash: PaymentHash,
@@ -232,4 +233,39 @@ pub struct NewInvoice {
     pub description: String,
     /// Or its hash.
     pub description_hash: Option<[u8; 32]>,
+}
+
+impl fmt::Debug for NewInvoice {
+    /// Without the payment request, which contains the payment secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("NewInvoice");
+        text.field("hash", &self.hash).field("terms", &self.terms).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::model::InvoiceKind;
+    use super::*;
+
+    #[test]
+    fn a_payment_request_does_not_print() {
+        let terms = InvoiceTerms {
+            kind: InvoiceKind::Stored,
+            amount_msat: Msat(1),
+            expires_at_ms: 1,
+            min_final_cltv: 80,
+            key_epoch: 1,
+        };
+        let new = NewInvoice {
+            hash: PaymentHash([1; 32]),
+            secret: PaymentSecret([2; 32]),
+            terms,
+            payment_request: "lnbc1secret".into(),
+            description: String::new(),
+            description_hash: None,
+        };
+        let text = format!("{:?}", Command::AddInvoice(Box::new(new)));
+        assert!(text.contains("NewInvoice") && !text.contains("lnbc1"), "{text}");
+    }
 }

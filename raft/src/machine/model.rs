@@ -12,6 +12,7 @@ use crate::types::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::fmt;
 
 /// Blocks before `incoming_expiry` from which LND fails a re-offered HTLC by itself
 /// (`lncfg.DefaultCltvInterceptDelta`): the effective end of the time to settle.
@@ -144,7 +145,7 @@ impl InvoiceState {
 }
 
 /// An invoice.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invoice {
     /// Its name.
     pub hash: PaymentHash,
@@ -180,6 +181,23 @@ pub struct Invoice {
     pub received_msat: Msat,
     /// Application's preimage of a [`InvoiceKind::Hold`] invoice; only ever kept from the settle on.
     pub preimage: Option<Preimage>,
+}
+
+impl fmt::Debug for Invoice {
+    /// Without the payment request, which contains the payment secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invoice")
+            .field("hash", &self.hash)
+            .field("terms", &self.terms)
+            .field("state", &self.state)
+            .field("add_index", &self.add_index)
+            .field("decision_index", &self.decision_index)
+            .field("settle_index", &self.settle_index)
+            .field("attempt", &self.attempt)
+            .field("set", &self.set)
+            .field("received_msat", &self.received_msat)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One attempt to pay an invoice: (hash, attempt).
