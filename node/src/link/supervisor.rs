@@ -295,10 +295,7 @@ impl Supervisor {
             self.set_tip(None);
         }
         self.tell(LinkCore::tick);
-        let node = self.parts.front.node;
-        let held = self.core.held();
-        let consensus = Arc::clone(&self.parts.consensus);
-        consensus.state().read(|state| self.measure.tick(held, &node, state));
+        self.measure.outstanding(self.core.held());
     }
 
     fn stream_items(&mut self, items: Vec<StreamItem>) {

@@ -32,6 +32,10 @@ pub fn describe() {
     describe_gauge!("mux_htlc_unresolved", "HTLCs at a front node whose end is not known yet");
     describe_gauge!("mux_htlc_unconfirmed", "HTLCs at a front node whose end needs an operator");
     describe_gauge!(
+        "mux_htlc_min_blocks_to_deadline",
+        "Blocks until LND acts by itself on a front node's most urgent HTLC; Inf: it holds none"
+    );
+    describe_gauge!(
         "mux_set_min_blocks_to_deadline",
         "Blocks left to decide the most urgent set; Inf: none waits"
     );
@@ -62,11 +66,7 @@ fn describe_links() {
     describe_counter!("mux_htlc_verdicts_total", "Answers given to LND, by action and reason");
     describe_histogram!("mux_htlc_answer_duration_seconds", Unit::Seconds, "From offer to answer");
     describe_counter!("mux_htlc_rescue_alarms_total", "Decided HTLCs that came close to being lost");
-    describe_gauge!("mux_htlc_held", "HTLCs offered on this replica's stream and not answered");
-    describe_gauge!(
-        "mux_htlc_min_blocks_to_deadline",
-        "Blocks until LND acts by itself on the most urgent HTLC of this link"
-    );
+    describe_gauge!("mux_link_outstanding_htlcs", "HTLCs offered on this replica's stream and not answered");
 }
 
 /// Recorded by the consensus crate, which has no recorder of its own.
@@ -101,3 +101,6 @@ fn describe_raft() {
         "Low 48 bits of the state hash: differs at the same applied index? Stop!"
     );
 }
+
+#[cfg(test)]
+mod tests;

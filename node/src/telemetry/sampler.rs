@@ -2,14 +2,15 @@
 
 use crate::api::invoices_by_state;
 use mux_raft::machine::State;
-use mux_raft::machine::model::{FinalState, InvoiceState};
+use mux_raft::machine::model::{FinalState, InvoiceState, LND_INTERCEPT_DELTA};
+use mux_raft::types::BlockHeight;
 use std::collections::BTreeSet;
 
 /// Sets looked at for the most urgent deadline: apply waits meanwhile.
 const SETS_LOOKED_AT: usize = 2_000;
 
-/// Unresolved HTLCs looked at for each front node.
-const HTLCS_LOOKED_AT: usize = 2_000;
+/// Unresolved HTLCs looked at for each front node: as many as some fifty full channels hold.
+const HTLCS_LOOKED_AT: usize = 20_000;
 
 /// Sets the gauges. Remembers which labels it has used, so that what disappears goes to zero.
 #[derive(Debug, Default)]
@@ -29,9 +30,11 @@ struct Seen {
     nodes: Vec<SeenNode>,
 }
 
+#[derive(Default)]
 struct SeenNode {
     alias: String,
     held: u64,
+    min_blocks: Option<i64>,
     unresolved: usize,
     unconfirmed: usize,
     healthy: bool,
@@ -57,9 +60,7 @@ impl Sampler {
         metrics::gauge!("mux_sets", "state" => "accepted").set(seen.accepted as f64);
         metrics::gauge!("mux_event_sequence").set(seen.sequence as f64);
         metrics::gauge!("mux_htlc_unexpected_settles").set(seen.unexpected as f64);
-        // Infinity: nothing is urgent. An alert on "less than" then stays silent.
-        let blocks = seen.min_blocks.map_or(f64::INFINITY, |blocks| blocks as f64);
-        metrics::gauge!("mux_set_min_blocks_to_deadline").set(blocks);
+        metrics::gauge!("mux_set_min_blocks_to_deadline").set(blocks_or_infinity(seen.min_blocks));
         if seen.time_ms > 0 {
             let lag_ms = now_ms as f64 - seen.time_ms as f64;
             metrics::gauge!("mux_log_time_lag_seconds").set(lag_ms / 1_000.0);
@@ -70,23 +71,21 @@ impl Sampler {
             record_node(node);
         }
         for alias in gone.difference(&self.aliases) {
-            let (alias, held) = (alias.clone(), 0);
-            record_node(&SeenNode {
-                alias,
-                held,
-                unresolved: 0,
-                unconfirmed: 0,
-                healthy: false,
-                height: None,
-            });
+            record_node(&SeenNode { alias: alias.clone(), ..SeenNode::default() });
         }
     }
+}
+
+/// Infinity: nothing is urgent. An alert on "less than" then stays silent.
+fn blocks_or_infinity(blocks: Option<i64>) -> f64 {
+    blocks.map_or(f64::INFINITY, |blocks| blocks as f64)
 }
 
 fn record_node(node: &SeenNode) {
     let gauge =
         |name: &'static str, value: f64| metrics::gauge!(name, "node" => node.alias.clone()).set(value);
     gauge("mux_htlc_undecided", node.held as f64);
+    gauge("mux_htlc_min_blocks_to_deadline", blocks_or_infinity(node.min_blocks));
     gauge("mux_htlc_unresolved", node.unresolved as f64);
     gauge("mux_htlc_unconfirmed", node.unconfirmed as f64);
     gauge("mux_front_node_healthy", flag(node.healthy));
@@ -114,11 +113,20 @@ impl Seen {
         let nodes = state.front_nodes().map(|front| {
             let unresolved = state.unresolved_htlcs(&front.node).take(HTLCS_LOOKED_AT);
             let (mut count, mut unconfirmed) = (0, 0);
+            let mut deadline: Option<BlockHeight> = None;
             for htlc in unresolved {
                 count += 1;
+                if !htlc.gone {
+                    let own = htlc.incoming_expiry.saturating_sub(LND_INTERCEPT_DELTA);
+                    deadline = Some(deadline.map_or(own, |first| first.min(own)));
+                }
                 unconfirmed += usize::from(htlc.final_state == FinalState::Unconfirmed);
             }
+            let height = state.height_for(&front.node);
+            let blocks =
+                |(deadline, height): (BlockHeight, BlockHeight)| i64::from(deadline) - i64::from(height);
             SeenNode {
+                min_blocks: deadline.zip(height).map(blocks),
                 alias: front.alias.clone(),
                 held: state.held_count(&front.node),
                 unresolved: count,
