@@ -4,91 +4,18 @@
 
 mod link_support;
 
-use link_support::{FakeLnd, Listener, MACAROON, NODE, until};
-use mux_proto::lnrpc::failure::FailureCode;
+use link_support::payments::{CHANNEL, HEIGHT, SCID, TIME, TestScreener, foreign, hash, request};
+use link_support::{ANSWERS_WINDOW_BYTES, FakeLnd, Listener, MACAROON, NODE, until};
 use mux_proto::lnrpc::{Channel, Htlc, LookupHtlcResolutionResponse, WalletState};
 use mux_proto::routerrpc::ResolveHoldForwardAction::{Resume, Settle};
-use mux_proto::routerrpc::{CircuitKey, ForwardHtlcInterceptRequest};
 use mux_raft::consensus::Consensus as _;
 use mux_raft::local::{LocalConsensus, Weather};
-use mux_raft::machine::command::HtlcOffer;
-use mux_raft::machine::model::{FailReason, FrontNodePolicy, InvoiceKind, InvoiceState, InvoiceTerms};
-use mux_raft::types::{Msat, PaymentHash, PaymentSecret, Preimage};
-use muxd::link::{Failure, LinkPhase, LinkTiming, Links, LinksConfig, ScreenContext, Screened, Screener};
+use mux_raft::machine::model::{FrontNodePolicy, InvoiceState};
+use muxd::link::{LinkPhase, LinkTiming, Links, LinksConfig};
 use muxd::lnd::{EndpointConfig, FrontNodeConfig};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-
-const HEIGHT: u32 = 800_000;
-const SCID: u64 = 9_000_000 << 40;
-const CHANNEL: u64 = 77;
-const AMOUNT: u64 = 10_000;
-const TIME: u64 = 1_700_000_000_000;
-
-fn hash(payment: u8) -> PaymentHash {
-    Preimage([payment; 32]).payment_hash()
-}
-
-struct TestScreener;
-
-impl Screener for TestScreener {
-    fn may_be_ours(&self, scid: u64) -> bool {
-        scid == SCID
-    }
-
-    fn screen(&self, request: &ForwardHtlcInterceptRequest, _: &ScreenContext) -> Screened {
-        let key = request.incoming_circuit_key.unwrap();
-        let payment = request.onion_blob[0];
-        Screened::Offer(Box::new(HtlcOffer {
-            chan_id: key.chan_id,
-            htlc_id: key.htlc_id,
-            hash: hash(payment),
-            secret: PaymentSecret([payment; 32]),
-            terms: InvoiceTerms {
-                kind: InvoiceKind::Stateless,
-                amount_msat: Msat(AMOUNT),
-                expires_at_ms: TIME + 3_600_000,
-                min_final_cltv: 18,
-                key_epoch: 0,
-            },
-            total_msat: Msat(AMOUNT),
-            outgoing_amount_msat: Msat(request.outgoing_amount_msat),
-            incoming_amount_msat: Msat(request.incoming_amount_msat),
-            outgoing_expiry: request.outgoing_expiry,
-            incoming_expiry: request.incoming_expiry,
-            auto_fail_height: u32::try_from(request.auto_fail_height).unwrap(),
-            on_chain: false,
-        }))
-    }
-
-    fn failure(&self, _: &ForwardHtlcInterceptRequest, _: FailReason) -> Failure {
-        Failure::Code(FailureCode::TemporaryChannelFailure)
-    }
-
-    fn preimage(&self, _: &PaymentHash, secret: &PaymentSecret) -> Option<Preimage> {
-        Some(Preimage(secret.0))
-    }
-}
-
-fn request(payment: u8, index: u64) -> ForwardHtlcInterceptRequest {
-    let expiry = HEIGHT + 200;
-    ForwardHtlcInterceptRequest {
-        incoming_circuit_key: Some(CircuitKey { chan_id: CHANNEL, htlc_id: index }),
-        payment_hash: hash(payment).0.to_vec().into(),
-        outgoing_amount_msat: AMOUNT,
-        outgoing_expiry: expiry - 80,
-        incoming_amount_msat: AMOUNT,
-        incoming_expiry: expiry,
-        outgoing_requested_chan_id: SCID,
-        onion_blob: vec![payment; 1366].into(),
-        auto_fail_height: i32::try_from(expiry).unwrap() - 19,
-        ..ForwardHtlcInterceptRequest::default()
-    }
-}
-
-fn foreign(index: u64) -> ForwardHtlcInterceptRequest {
-    ForwardHtlcInterceptRequest { outgoing_requested_chan_id: 5, ..request(9, index) }
-}
 
 struct Rig {
     lnd: FakeLnd,
@@ -279,6 +206,29 @@ async fn thousands_of_htlcs_are_drained_whatever_becomes_of_the_answers() {
     }
     until("all resumed", || rig.lnd.actions().len() == usize::try_from(COUNT).unwrap()).await;
     assert!(rig.lnd.actions().iter().all(|(_, action)| *action == Resume));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_goes_on_while_lnd_reads_no_answers() {
+    const COUNT: u64 = 3_000;
+    let rig = rig().await;
+    rig.until_phase(LinkPhase::Up).await;
+    rig.lnd.script.lock().answers_unread = true;
+    (0..COUNT).for_each(|index| rig.lnd.offer(foreign(index)));
+    rig.lnd.offer(request(1, COUNT));
+    // It came last: once it is decided, everything before it has been read.
+    until("all are read", || rig.state_of(1) == Some(InvoiceState::Settling)).await;
+    let streams = rig.lnd.script.lock().streams_opened;
+    assert_eq!(streams, 1, "nothing had to be offered again");
+    // An answer takes more than one byte.
+    let taken = rig.lnd.actions().len();
+    assert!(taken < usize::try_from(ANSWERS_WINDOW_BYTES).unwrap(), "{taken} answers went out: not held up");
+    rig.lnd.script.lock().answers_unread = false;
+    let all = usize::try_from(COUNT).unwrap() + 1;
+    until("all are answered", || rig.lnd.actions().len() == all).await;
+    let answered: BTreeMap<_, _> = rig.lnd.actions().into_iter().collect();
+    assert_eq!(answered.len(), all, "each of them once");
+    assert_eq!(answered[&COUNT], Settle);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,15 +4,15 @@
 
 mod link_support;
 
+use link_support::payments::{HEIGHT, SCID, TIME, TestScreener, request};
 use link_support::{FakeLnd, Listener, MACAROON, NODE, until};
-use mux_proto::lnrpc::failure::FailureCode;
-use mux_proto::routerrpc::ForwardHtlcInterceptRequest;
+use mux_proto::routerrpc::ResolveHoldForwardAction::Settle;
 use mux_raft::consensus::{Committed, Consensus, Member, ProposeError, RaftStatus, StateCell};
 use mux_raft::local::LocalConsensus;
-use mux_raft::machine::model::{FailReason, FrontNodePolicy};
+use mux_raft::machine::model::FrontNodePolicy;
 use mux_raft::machine::{Command, RequestId};
-use mux_raft::types::{LogIndex, PaymentHash, PaymentSecret, Preimage, ReplicaId};
-use muxd::link::{Failure, LinkPhase, Links, LinksConfig, ScreenContext, Screened, Screener};
+use mux_raft::types::{LogIndex, ReplicaId};
+use muxd::link::{LinkPhase, Links, LinksConfig};
 use muxd::lnd::{EndpointConfig, FrontNodeConfig};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ struct View {
     status: watch::Sender<RaftStatus>,
     /// Barriers fail: it has not caught up.
     behind: AtomicBool,
+    /// No link can be given to another replica.
+    stays: AtomicBool,
 }
 
 impl View {
@@ -42,7 +44,8 @@ impl View {
             matched: BTreeMap::from([(2, u64::MAX)]),
             ..RaftStatus::default()
         };
-        Arc::new(Self { log: Arc::clone(log), status: watch::Sender::new(status), behind: false.into() })
+        let status = watch::Sender::new(status);
+        Arc::new(Self { log: Arc::clone(log), status, behind: false.into(), stays: false.into() })
     }
 }
 
@@ -53,6 +56,9 @@ impl Consensus for View {
         command: Command,
         request_id: Option<RequestId>,
     ) -> Result<Committed, ProposeError> {
+        if self.stays.load(Ordering::SeqCst) && matches!(command, Command::AssignLink { .. }) {
+            return Err(ProposeError::Unavailable("links stay".into()));
+        }
         self.log.propose(command, request_id).await
     }
 
@@ -76,26 +82,6 @@ impl Consensus for View {
     }
 }
 
-struct NoScreener;
-
-impl Screener for NoScreener {
-    fn may_be_ours(&self, _: u64) -> bool {
-        false
-    }
-
-    fn screen(&self, _: &ForwardHtlcInterceptRequest, _: &ScreenContext) -> Screened {
-        Screened::Foreign
-    }
-
-    fn failure(&self, _: &ForwardHtlcInterceptRequest, _: FailReason) -> Failure {
-        Failure::Code(FailureCode::TemporaryChannelFailure)
-    }
-
-    fn preimage(&self, _: &PaymentHash, _: &PaymentSecret) -> Option<Preimage> {
-        None
-    }
-}
-
 struct Rig {
     lnd: FakeLnd,
     log: Arc<LocalConsensus>,
@@ -107,7 +93,7 @@ struct Rig {
 
 impl Rig {
     async fn new() -> Self {
-        let lnd = FakeLnd::new(800_000);
+        let lnd = FakeLnd::new(HEIGHT);
         let dir = tempfile::tempdir().unwrap();
         let listener = lnd.listen(dir.path(), "tls.cert").await;
         std::fs::write(dir.path().join("macaroon"), MACAROON).unwrap();
@@ -119,11 +105,11 @@ impl Rig {
             endpoints: vec![endpoint],
             macaroon: dir.path().join("macaroon"),
             zone: String::new(),
-            policy: FrontNodePolicy { scid: 9_000_000 << 40, fee_base_msat: 0, fee_ppm: 0, cltv_delta: 80 },
+            policy: FrontNodePolicy { scid: SCID, fee_base_msat: 0, fee_ppm: 0, cltv_delta: 80 },
         };
         let config =
             LinksConfig { front_nodes: vec![front], network: "regtest".into(), ..LinksConfig::default() };
-        let log = Arc::new(LocalConsensus::new(1, 1_700_000_000_000));
+        let log = Arc::new(LocalConsensus::new(1, TIME));
         Self { lnd, log, links: BTreeMap::new(), config, _listener: listener, _dir: dir }
     }
 
@@ -134,7 +120,7 @@ impl Rig {
     }
 
     fn start_as(&mut self, id: ReplicaId, view: Arc<View>) {
-        let links = Links::start(self.config.clone(), view, Arc::new(NoScreener));
+        let links = Links::start(self.config.clone(), view, Arc::new(TestScreener));
         self.links.insert(id, links);
     }
 
@@ -144,6 +130,12 @@ impl Rig {
 
     async fn until_phases(&self, one: LinkPhase, two: LinkPhase) {
         until(&format!("{one:?}, {two:?}"), || (self.phase(1), self.phase(2)) == (one, two)).await;
+    }
+
+    /// LND was told to settle the only HTLC this often, and nothing else.
+    async fn until_settles(&self, times: usize) {
+        until(&format!("{times} settles"), || self.lnd.actions().len() >= times).await;
+        assert_eq!(self.lnd.actions(), vec![(0, Settle); times]);
     }
 
     fn assign(&self, id: ReplicaId) {
@@ -180,6 +172,38 @@ async fn a_handover_gives_the_link_away_and_ends_when_its_stream_is_closed() {
     rig.until_phases(LinkPhase::Standby, LinkPhase::Up).await;
     let owner = || rig.log.state().read(|state| state.front_node(&NODE).unwrap().assigned);
     until("assigned away", || owner() == Some(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replayed_settled_htlc_is_settled_by_the_one_that_drains_and_by_its_successor() {
+    let mut rig = Rig::new().await;
+    let view = rig.start(1);
+    until("up", || rig.phase(1) == LinkPhase::Up).await;
+    rig.start(2);
+    rig.until_phases(LinkPhase::Up, LinkPhase::Standby).await;
+    rig.lnd.offer(request(1, 0));
+    rig.until_settles(1).await;
+    // The handover drags on: as long as the link is here, it is served.
+    view.stays.store(true, Ordering::SeqCst);
+    let draining = rig.links[&1].clone();
+    let handover = tokio::spawn(async move { draining.handover().await });
+    until("draining", || rig.links[&1].is_draining()).await;
+    rig.lnd.offer(request(1, 0));
+    rig.until_settles(2).await;
+    let held_by_the_other = || rig.phase(2) != LinkPhase::Standby;
+    assert!(!handover.is_finished() && !held_by_the_other(), "the draining replica answered");
+    // LND offers it again also because the stream was lost.
+    rig.lnd.kill_stream();
+    until("held again", || rig.lnd.is_held() && rig.phase(1) == LinkPhase::Up).await;
+    rig.lnd.offer(request(1, 0));
+    rig.until_settles(3).await;
+    assert!(!handover.is_finished() && !held_by_the_other(), "the draining replica answered");
+    view.stays.store(false, Ordering::SeqCst);
+    rig.until_phases(LinkPhase::Standby, LinkPhase::Up).await;
+    handover.await.unwrap();
+    rig.lnd.offer(request(1, 0));
+    rig.until_settles(4).await;
+    rig.links[&1].stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

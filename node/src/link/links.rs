@@ -77,6 +77,12 @@ impl Links {
         }
     }
 
+    /// Whether links are given away, by a [`Self::handover`] that was not taken back.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
     /// Takes links again after a [`Self::handover`].
     pub fn resume(&self) {
         self.draining.send_replace(false);

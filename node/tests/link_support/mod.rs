@@ -5,6 +5,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test's support may panic like a test")]
 
+pub mod payments;
+
 use futures::Stream;
 use mux_proto::chainrpc::{BlockEpoch, chain_notifier_server as chain};
 use mux_proto::lnrpc::lightning_server::{Lightning, LightningServer};
@@ -36,6 +38,10 @@ pub const NODE: NodePubkey = NodePubkey([2; 33]);
 /// Longest that a test waits for anything.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What a client may send on a stream before the fake reads it; LND's is 64 KiB. Smaller, so that a test
+/// needs few answers to fill it.
+pub const ANSWERS_WINDOW_BYTES: u32 = 1_024;
+
 type Answers = Vec<ForwardHtlcInterceptResponse>;
 type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -45,6 +51,8 @@ pub struct Script {
     pub wallet: WalletState,
     /// Somebody else holds the slot.
     pub slot_taken: bool,
+    /// Answers are left unread; what the client may send meanwhile is [`ANSWERS_WINDOW_BYTES`].
+    pub answers_unread: bool,
     /// Offers to the client on the stream; dropped: the stream ends.
     pub offers: Option<mpsc::UnboundedSender<Result<ForwardHtlcInterceptRequest, Status>>>,
     /// Everything that clients answered.
@@ -97,6 +105,7 @@ impl FakeLnd {
             info,
             wallet: WalletState::ServerActive,
             slot_taken: false,
+            answers_unread: false,
             offers: None,
             answers: Vec::new(),
             streams_opened: 0,
@@ -126,6 +135,8 @@ impl FakeLnd {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let services = Server::builder()
+            // Of a stream, not of the connection: the other calls go on.
+            .initial_stream_window_size(ANSWERS_WINDOW_BYTES)
             .tls_config(ServerTlsConfig::new().identity(identity))
             .unwrap()
             .add_service(LightningServer::new(self.clone()))
@@ -257,7 +268,11 @@ impl Router for FakeLnd {
         let mut answers = request.into_inner();
         let script = Arc::clone(&self.script);
         tokio::spawn(async move {
-            while let Ok(Some(answer)) = answers.message().await {
+            loop {
+                while script.lock().answers_unread {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                let Ok(Some(answer)) = answers.message().await else { break };
                 script.lock().answers.push(answer);
             }
             script.lock().offers = None;

@@ -11,6 +11,8 @@ struct Cluster {
     log: LocalConsensus,
     raft: RaftStatus,
     planner: Planner,
+    /// The leader gives its links away.
+    draining: bool,
     now: u64,
 }
 
@@ -48,7 +50,7 @@ impl Cluster {
             ..RaftStatus::default()
         };
         let log = LocalConsensus::new(LEADER, 1_000_000);
-        Self { log, raft, planner: Planner::new(Arc::new(config)), now: 0 }
+        Self { log, raft, planner: Planner::new(Arc::new(config)), draining: false, now: 0 }
     }
 
     /// Time passes; every replica in `alive` acknowledges everything, every owner in `up` reports.
@@ -63,9 +65,9 @@ impl Cluster {
                 self.raft.matched.insert(*id, self.raft.last_log_index);
             }
             self.planner.observe(&self.raft, self.now);
-            let (raft, now) = (self.raft.clone(), self.now);
+            let (raft, draining, now) = (self.raft.clone(), self.draining, self.now);
             let planner = &mut self.planner;
-            let commands = self.log.state().read(|state| planner.plan(state, &raft, false, now));
+            let commands = self.log.state().read(|state| planner.plan(state, &raft, draining, now));
             for command in &commands {
                 self.log.commit(command.clone(), None);
             }
@@ -182,4 +184,34 @@ fn a_changed_policy_is_announced_under_its_own_scid_and_the_former_one_is_honour
     });
     let puts = |command: &Command| matches!(command, Command::PutFrontNode { .. });
     assert!(!cluster.pass(5_000, &[2, 3], &[1, 2, 3]).iter().any(puts), "and once is enough");
+}
+
+#[test]
+fn a_draining_replica_gets_no_links() {
+    let fronts = || (1..=4).map(|number| front(number, "a")).collect();
+    // It would be the preferred one: nearest, and without a link.
+    let mut cluster = Cluster::new(fronts(), &[(LEADER, "a")]);
+    cluster.draining = true;
+    cluster.pass(60_000, &[2, 3], &[1, 2, 3]);
+    let owners = |cluster: &Cluster| [1, 2, 3, 4].map(|number| cluster.owner(number).unwrap());
+    assert!(!owners(&cluster).contains(&LEADER), "nor to even out: {:?}", owners(&cluster));
+    // Not even when others fail.
+    cluster.pass(30_000, &[3], &[1, 3]);
+    assert_eq!(owners(&cluster), [3; 4]);
+    let mut alone = Cluster::new(fronts(), &[]);
+    alone.raft.members.retain(|id, _| *id == LEADER);
+    alone.draining = true;
+    alone.pass(5_000, &[], &[1]);
+    assert_eq!(alone.owner(1), None, "there is nobody to take it");
+}
+
+#[test]
+fn a_draining_replica_loses_its_links_to_others() {
+    let mut cluster = Cluster::new((1..=3).map(|number| front(number, "a")).collect(), &[(LEADER, "a")]);
+    cluster.pass(15_000, &[2, 3], &[1, 2, 3]);
+    let own = |cluster: &Cluster| [1, 2, 3].into_iter().any(|number| cluster.owner(number) == Some(LEADER));
+    assert!(own(&cluster));
+    cluster.draining = true;
+    cluster.pass(200, &[2, 3], &[1, 2, 3]);
+    assert!(!own(&cluster), "at once");
 }
