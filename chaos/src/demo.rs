@@ -1,8 +1,8 @@
 //! The demo: a cluster of real processes is paid, loses its leader and then a link owner while payments run,
 //! and the money is counted at the end.
 //!
-//! What it does is in [`scenario`], who is paid and how in [`load`], what it costs to lose a replica in
-//! [`failover`], what is told at the end in [`report`].
+//! What it does is in `scenario`, who is paid and how in `load`, what it costs to lose a replica in
+//! `failover`, what is told at the end in `report`.
 
 mod args;
 mod child;

@@ -68,7 +68,7 @@ impl Interceptor for Macaroon {
 
 type Service = InterceptedService<Channel, Macaroon>;
 
-/// See the [module](self). Connects by itself, again and again; cheap to clone.
+/// A client of one replica. Connects by itself, again and again; cheap to clone.
 #[derive(Clone)]
 pub struct ReplicaClient {
     cluster: ClusterServiceClient<Service>,

@@ -21,7 +21,7 @@ use tonic::{Status, transport::Channel};
 /// How long a simulated LND may take to serve.
 const START_DEADLINE: Duration = Duration::from_secs(20);
 
-/// See the [module](self).
+/// A running simulated LND.
 pub struct Lnd {
     /// For people and metric labels.
     pub alias: String,

@@ -3,7 +3,7 @@
 use super::Executable;
 use std::path::PathBuf;
 
-/// See the [module](self).
+/// The size of the cluster, where it lives, and what is not as by default.
 #[derive(Clone, Debug)]
 pub struct ClusterOptions {
     /// What every process is started from.

@@ -69,7 +69,7 @@ impl Executable {
     }
 }
 
-/// See the [module](self). Killed when dropped.
+/// A child process. Killed when dropped.
 pub struct Process {
     name: String,
     pid: u32,

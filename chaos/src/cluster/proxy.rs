@@ -25,7 +25,7 @@ pub enum Way {
     Cut,
 }
 
-/// See the [module](self). Gone when dropped.
+/// A relay in front of one LND, for one replica. Gone when dropped.
 pub struct Proxy {
     address: SocketAddr,
     way: watch::Sender<Way>,

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// See the [module](self).
+/// A replica: running, or dead for the moment.
 pub struct Replica {
     /// Its number in the cluster.
     pub id: u64,

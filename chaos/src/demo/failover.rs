@@ -12,7 +12,7 @@ pub struct Kill {
     pub role: String,
     /// When, by the clock that the LND nodes use too.
     pub unix_ms: u64,
-    /// Front nodes that nobody could be paid through because of it.
+    /// Front nodes that nobody could be paid through because of it, and where somebody was waiting.
     pub concerned: Vec<NodePubkey>,
 }
 

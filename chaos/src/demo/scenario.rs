@@ -111,7 +111,9 @@ impl Plot<'_> {
             kill.role,
             running.len()
         ));
-        let kill = Kill { unix_ms: unix_ms(), ..kill };
+        // Where nobody waits, the next answer says when somebody came, not when it was possible.
+        let concerned = invoices.iter().map(|(front, _)| *front).collect();
+        let kill = Kill { unix_ms: unix_ms(), concerned, ..kill };
         self.cluster.replicas[at].process.kill().await.map_err(crate::cluster::ClusterError::from)?;
         for (front, invoice) in invoices {
             let load = self.load.clone();

@@ -1,9 +1,9 @@
 //! The gRPC services around the [`Core`], and its clock, connections and journal.
 //!
 //! [`Server::start`] gives a running node: LND's services with TLS and macaroon on one port, the controls
-//! in plaintext on another. Every input goes through [`node::Node::apply`], which writes the journal before
+//! in plaintext on another. Every input goes through `node::Node::apply`, which writes the journal before
 //! anybody sees an effect. What LND sends late is sent late here too: a stream's response headers go out
-//! with its first message (see [`lazy`]).
+//! with its first message (see `lazy`).
 
 mod chain_notifier;
 mod config;
