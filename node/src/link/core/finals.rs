@@ -167,6 +167,14 @@ impl LinkCore {
                 .is_some_and(|offer| offer.proposed)
     }
 
+    /// Ends of undecided HTLCs that the log has yet to hear of.
+    pub(super) fn has_untold_ends(&self, state: &State) -> bool {
+        let undecided = |htlc: &HtlcId| {
+            state.htlc(&self.key(*htlc)).is_some_and(|known| known.verdict.is_none() && !known.gone)
+        };
+        self.finals.due.iter().any(|(htlc, due)| !due.repeat && undecided(htlc))
+    }
+
     pub(super) fn pump_finals(&mut self, now: MonoMs) {
         let under_way = self.proposals.values().any(|pending| matches!(pending, Pending::Finals { .. }));
         if under_way || !self.quorum || self.finals.due.is_empty() {

@@ -110,6 +110,10 @@ impl LinkCore {
         if !due || !self.quorum || self.proposals.values().any(pending) {
             return;
         }
+        // The first report of a term opens gates: what LND failed meanwhile must be in the log before.
+        if !self.is_confirmed(state) && self.has_untold_ends(state) {
+            return;
+        }
         self.report_due = false;
         self.reported_at = now;
         let command = Command::LinkReport {
@@ -119,6 +123,12 @@ impl LinkCore {
             inactive_channels: self.inactive_channels(state),
         };
         self.propose(Pending::Report { stream: number }, command);
+    }
+
+    /// The session was confirmed in the present leader's term.
+    fn is_confirmed(&self, state: &State) -> bool {
+        let session = state.front_node(&self.config.node).and_then(|front| front.session.as_ref());
+        session.is_some_and(|session| session.confirmed_term == state.applied().term)
     }
 
     /// Channels with HTLCs that are not known to be active. Before LND told, none is.

@@ -165,3 +165,23 @@ fn a_decided_htlc_that_is_not_final_in_time_raises_the_alarm_and_closes_its_chan
     rig.offer(on_chain(request(1, 0, AMOUNT)));
     assert_eq!(rig.sent.len(), 2, "and the re-offer from the chain is settled");
 }
+
+/// Else a set with a part that LND failed could be decided by the report.
+#[test]
+fn an_end_is_in_the_log_before_a_report_confirms_the_session_in_a_new_term() {
+    let mut rig = Rig::up();
+    rig.offer(request(1, 0, AMOUNT / 2));
+    rig.keep_proposals = true;
+    tell(&mut rig, &forward_fail(0));
+    rig.log.next_term();
+    let before = rig.proposed.len();
+    rig.pass(1_500);
+    let is_report = |command: &Command| matches!(command, Command::LinkReport { .. });
+    assert!(!rig.proposed[before..].iter().any(is_report));
+    rig.commit_kept();
+    rig.keep_proposals = false;
+    rig.pass(1_500);
+    assert!(rig.proposed[before..].iter().any(is_report));
+    let htlc = rig.log.state().read(|state| state.htlc(&key(0)).cloned().unwrap());
+    assert!(htlc.gone);
+}
