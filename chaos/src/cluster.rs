@@ -7,6 +7,7 @@
 
 mod client;
 mod faults;
+mod leaks;
 mod lnd;
 mod options;
 mod ports;
@@ -19,6 +20,7 @@ mod wait;
 
 pub use client::{CallError, ReplicaClient};
 pub use faults::{FaultCounts, Faults};
+pub use leaks::LeakReport;
 pub use lnd::Lnd;
 pub use options::ClusterOptions;
 pub use process::{Executable, Process, ProcessError, die_with_parent};

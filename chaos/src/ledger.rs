@@ -4,6 +4,7 @@
 //! simulated LND nodes say ([`check`]). It never holds a preimage, only whether a valid one was seen.
 
 pub mod check;
+pub mod leaks;
 mod view;
 
 pub use view::{ClusterView, HtlcView, InvoiceView, LndView, ReplicaView};

@@ -1,6 +1,7 @@
 //! Calls one replica's `mux.v1` API as any client does: TLS with the cluster's certificate, macaroon,
 //! deadlines.
 
+use mux_proto::lnmux::{self, service_client::ServiceClient as LnmuxClient};
 use mux_proto::mux::v1::{
     AddInvoiceRequest, AddInvoiceResponse, CancelInvoiceRequest, Consistency, GetInvoiceRequest,
     GetStatusRequest, GetStatusResponse, Invoice, ListInvoicesRequest, Settings, TransferLeaderRequest,
@@ -73,6 +74,7 @@ type Service = InterceptedService<Channel, Macaroon>;
 pub struct ReplicaClient {
     cluster: ClusterServiceClient<Service>,
     invoices: InvoiceServiceClient<Service>,
+    lnmux: LnmuxClient<Service>,
 }
 
 impl ReplicaClient {
@@ -95,7 +97,8 @@ impl ReplicaClient {
         let macaroon = Macaroon(value);
         Ok(Self {
             cluster: ClusterServiceClient::with_interceptor(channel.clone(), macaroon.clone()),
-            invoices: InvoiceServiceClient::with_interceptor(channel, macaroon),
+            invoices: InvoiceServiceClient::with_interceptor(channel.clone(), macaroon.clone()),
+            lnmux: LnmuxClient::with_interceptor(channel, macaroon),
         })
     }
 
@@ -163,6 +166,16 @@ impl ReplicaClient {
             ..CancelInvoiceRequest::default()
         };
         call(CALL_TIMEOUT, self.invoices.clone().cancel_invoice(request)).await.map(drop)
+    }
+
+    /// How a decided invoice ended, as applications of lnmux see it; waits for the end.
+    ///
+    /// # Errors
+    /// [`CallError`]; without an end in time, [`CallError::NoAnswer`].
+    pub async fn lnmux_final_status(&self, hash: PaymentHash) -> Result<lnmux::InvoiceStatus, CallError> {
+        let request = lnmux::WaitForInvoiceFinalStatusRequest { hash: hash.0.to_vec().into() };
+        let mut client = self.lnmux.clone();
+        Ok(call(CALL_TIMEOUT, client.wait_for_invoice_final_status(request)).await?.invoice_status())
     }
 
     /// Hands leadership over; 0: to any replica at the tip.

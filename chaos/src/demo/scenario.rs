@@ -239,12 +239,9 @@ impl Plot<'_> {
             times.extend(concerned.filter_map(|lnd| failover_ms(kill, lnd)));
         }
         times.sort_unstable();
-        Ok(Outcome {
-            totals: self.ledger.totals(),
-            kills: self.kills,
-            failover_ms: times,
-            violations: check(&payments, &view),
-        })
+        let mut violations = check(&payments, &view);
+        violations.extend(self.cluster.look_for_leaks().await?.violations);
+        Ok(Outcome { totals: self.ledger.totals(), kills: self.kills, failover_ms: times, violations })
     }
 }
 
