@@ -3,7 +3,7 @@
 
 use super::DemoError;
 use crate::{
-    cluster::{Cluster, Merchant, ReplicaClient, until},
+    cluster::{Cluster, ClusterError, Merchant, ReplicaClient, until},
     ledger::{Expectation, Ledger, PaymentEnd},
     payer::{Deviation, FrontPeer, Patience, Payer, PaymentPlan},
 };
@@ -14,12 +14,16 @@ use mux_proto::{
 use mux_raft::types::{NodePubkey, PaymentHash};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use std::{sync::Arc, time::Duration};
+use tonic::Code;
 
 /// Size of the channels over which forwards leave the front nodes, all money on the node's side.
 const FORWARD_CHANNEL_SAT: i64 = 100_000_000;
 
 /// Shortest life of an invoice.
 const SHORT_EXPIRY_SECS: u64 = 1;
+
+/// How often such an invoice is tried to be had.
+const SHORT_LIVED_TRIES: u32 = 20;
 
 /// How long log time may take to pass the expiry of a short-lived invoice.
 const LOG_TIME_DEADLINE: Duration = Duration::from_secs(60);
@@ -213,8 +217,10 @@ impl Load {
     }
 
     async fn cheat(&self, deviation: Deviation) -> Result<(), DemoError> {
-        let expiry_secs = if deviation == Deviation::Expired { SHORT_EXPIRY_SECS } else { 0 };
-        let invoice = self.invoice(self.amount(), true, expiry_secs).await?;
+        let invoice = match deviation {
+            Deviation::Expired => self.short_lived_invoice().await?,
+            _ => self.invoice(self.amount(), true, 0).await?,
+        };
         let honest = PaymentPlan::new("paid once", invoice.payment_request.clone(), 1);
         let mut expect = None;
         match deviation {
@@ -251,6 +257,19 @@ impl Load {
         Err(DemoError::Missing(format!("could not cancel an invoice: {last:?}")))
     }
 
+    /// While a leader is elected an invoice may expire before it is made; then another one is.
+    async fn short_lived_invoice(&self) -> Result<AddInvoiceResponse, DemoError> {
+        let mut tries_left = SHORT_LIVED_TRIES;
+        loop {
+            tries_left -= 1;
+            match self.invoice(self.amount(), true, SHORT_EXPIRY_SECS).await {
+                Err(DemoError::Cluster(ClusterError::Call(error)))
+                    if error.code() == Some(Code::InvalidArgument) && tries_left > 0 => {}
+                made => return made,
+            }
+        }
+    }
+
     /// Waits until the cluster's own time has passed a moment: expiry goes by log time, which lags behind the
     /// clock after a time without quorum.
     async fn wait_log_time(&self, time_ms: u64) -> Result<(), DemoError> {
@@ -260,6 +279,6 @@ impl Load {
             let newest = answers.into_iter().flatten().map(|status| status.log_time_ms).max();
             newest.is_some_and(|log_time_ms| log_time_ms > time_ms).then_some(())
         });
-        passed.await.map_err(|error| crate::cluster::ClusterError::from(error).into())
+        passed.await.map_err(|error| ClusterError::from(error).into())
     }
 }
