@@ -21,7 +21,10 @@ use mux_proto::{
     mux::v1::{FrontNodeStatus, InvoiceState},
 };
 use mux_raft::types::PaymentHash;
-use std::time::{Duration, Instant};
+use std::{
+    io::Write as _,
+    time::{Duration, Instant},
+};
 
 /// The third LND node.
 const CAROL: usize = 2;
@@ -89,8 +92,21 @@ async fn nothing_is_answered_twice_no_end_is_missed_and_nothing_leaks() {
     assert!(leaks.preimages >= 10 && leaks.secrets > leaks.preimages, "{leaks:?}");
     assert!(leaks.pages == 3 && leaks.bytes > 500_000, "{leaks:?}");
 
+    world.step("and it would be found there");
+    plant_macaroon(&world);
+    let found = world.cluster.look_for_leaks().await.unwrap().violations;
+    assert!(found.len() == 1 && found[0].evidence.contains("macaroon"), "{found:?}");
+
     world.step("the books agree");
     world.reckon().await;
+}
+
+/// What a careless log line would do.
+fn plant_macaroon(world: &World) {
+    let macaroon = hex::encode(std::fs::read(&world.cluster.macaroon).unwrap());
+    let log = world.cluster.replicas[1].process.log();
+    let mut log = std::fs::OpenOptions::new().append(true).open(log).unwrap();
+    writeln!(log, "call with macaroon {macaroon}").unwrap();
 }
 
 async fn state(world: &World, lnd: usize) -> GetStateResponse {
