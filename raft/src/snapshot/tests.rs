@@ -3,15 +3,18 @@ use super::file::{SnapshotError, SnapshotFile};
 use super::machine::Machine;
 use crate::codec::LoggedCommand;
 use crate::consensus::StateCell;
-use crate::machine::command::COMMAND_FORMAT;
-use crate::machine::{Command, Envelope};
+use crate::machine::command::{COMMAND_FORMAT, ChainTip, HtlcOffer};
+use crate::machine::model::{FrontNodePolicy, InvoiceKind, InvoiceTerms, Verdict};
+use crate::machine::{Command, Envelope, RequestId};
 use crate::replica::latch::Latch;
 use crate::replica::raft::{Entry, SnapshotMeta, StoredMembership, TypeConfig, log_id};
+use crate::types::{CircuitKey, Msat, NodePubkey, PaymentSecret, Preimage};
 use openraft::storage::{EntryResponder, RaftStateMachine as _};
 use openraft::{BasicNode, EntryPayload, Membership, RaftSnapshotBuilder as _};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use tempfile::TempDir;
 
 const CLUSTER_ID: [u8; 32] = [7; 32];
@@ -45,7 +48,11 @@ impl Bench {
 }
 
 fn tick(index: u64, format: u16) -> Entry {
-    let envelope = Envelope { format, time_ms: 1_000 + index, request_id: None, command: Command::Tick };
+    entry(index, format, Command::Tick)
+}
+
+fn entry(index: u64, format: u16, command: Command) -> Entry {
+    let envelope = Envelope { format, time_ms: 1_000 + index, request_id: None, command };
     let bytes = LoggedCommand::new(envelope).unwrap().bytes().clone();
     // As it comes from the log: encoded.
     Entry { log_id: log_id(1, index), payload: EntryPayload::Normal(LoggedCommand::from_bytes(bytes)) }
@@ -105,6 +112,73 @@ async fn a_snapshot_brings_another_replica_to_the_same_state() {
     assert_eq!(current.meta, built.meta);
     other.machine.install_snapshot(&current.meta, current.snapshot).await.unwrap();
     assert_eq!(other.applied(), 49);
+}
+
+const NODE: NodePubkey = NodePubkey([2; 33]);
+
+/// One of two parts of a payment of 1000 msat.
+fn part(htlc_id: u64) -> Command {
+    let offer = HtlcOffer {
+        chan_id: 7,
+        htlc_id,
+        hash: Preimage([5; 32]).payment_hash(),
+        secret: PaymentSecret([6; 32]),
+        terms: InvoiceTerms {
+            kind: InvoiceKind::Stateless,
+            amount_msat: Msat(1_000),
+            expires_at_ms: 3_600_000,
+            min_final_cltv: 80,
+            key_epoch: 0,
+        },
+        total_msat: Msat(1_000),
+        outgoing_amount_msat: Msat(500),
+        incoming_amount_msat: Msat(500),
+        outgoing_expiry: 1_080,
+        incoming_expiry: 1_160,
+        auto_fail_height: 1_141,
+        on_chain: false,
+    };
+    Command::OfferHtlcs { node: NODE, session: 1, offers: vec![offer] }
+}
+
+/// A front node with a live session, and the first part.
+fn first_part_held() -> Vec<Entry> {
+    let policy = FrontNodePolicy { scid: 1, fee_base_msat: 0, fee_ppm: 0, cltv_delta: 80 };
+    let tip = Some(ChainTip { height: 1_000, hash: [0; 32], synced: true });
+    let commands = [
+        Command::PutFrontNode { node: NODE, alias: "a".into(), policy },
+        Command::AssignLink { node: NODE, replica: Some(1) },
+        Command::LinkUp { node: NODE, replica: 1, stream: RequestId([1; 16]) },
+        Command::LinkReport { node: NODE, session: 1, tip, inactive_channels: Vec::new() },
+        part(0),
+    ];
+    (1..).zip(commands).map(|(index, command)| entry(index, COMMAND_FORMAT, command)).collect()
+}
+
+#[tokio::test]
+async fn who_waits_for_a_verdict_is_woken_by_the_snapshot_that_brings_it() {
+    let verdicts = |bench: &Bench| {
+        [0, 1].map(|htlc_id| {
+            let key = CircuitKey { node: NODE, chan_id: 7, htlc_id };
+            bench.cell.read(|state| state.verdict(&key))
+        })
+    };
+    let (mut bench, mut behind) = (Bench::new(), Bench::new());
+    bench.apply(first_part_held()).await.unwrap();
+    behind.apply(first_part_held()).await.unwrap();
+    assert_eq!(verdicts(&behind), [None, None]);
+    bench.apply(vec![entry(6, COMMAND_FORMAT, part(1))]).await.unwrap();
+    assert_eq!(verdicts(&bench), [Some(Verdict::Settle); 2], "decided while the other was away");
+    let built = bench.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    let mut watch = behind.cell.watch();
+    assert!(!watch.has_changed().unwrap());
+    let waiter = tokio::spawn(async move { watch.changed().await.map(|()| *watch.borrow()) });
+    let path = behind.dir.path().join("received");
+    std::fs::write(&path, built.snapshot.read_all().unwrap()).unwrap();
+    behind.machine.install_snapshot(&built.meta, SnapshotFile::open(&path).unwrap()).await.unwrap();
+    let woken = tokio::time::timeout(Duration::from_secs(20), waiter).await;
+    assert_eq!(woken.expect("nobody was woken").unwrap().unwrap(), 6);
+    assert_eq!(verdicts(&behind), [Some(Verdict::Settle); 2]);
 }
 
 fn written(bench: &Bench, index: u64) -> SnapshotFile {
