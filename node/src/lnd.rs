@@ -2,7 +2,7 @@
 //!
 //! * [`FrontNodeConfig`]: where a front node is and how to prove that it is the one.
 //! * [`connect`]: finds the endpoint that is active (LND's own leader election), pins its certificate and
-//!   lets it through the [`gate`](crate::lnd::gate) or refuses it with the words an operator needs.
+//!   lets it through the [`gate`] or refuses it with the words an operator needs.
 //! * [`LndClient`]: the calls a link makes, each with a deadline, except for the streams, which have none.
 //!
 //! Certificates and the macaroon are read again at every connect, so that their rotation needs no restart.

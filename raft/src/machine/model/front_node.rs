@@ -29,7 +29,7 @@ pub struct FrontNode {
     pub session: Option<Session>,
     /// Last tip reported, and when.
     pub tip: Option<Tip>,
-    /// Further than [`HEIGHT_DEVIATION_MAX`] from the median.
+    /// Further than [`super::HEIGHT_DEVIATION_MAX`] from the median.
     pub height_flagged: bool,
 }
 
