@@ -58,7 +58,8 @@ async fn chaos_leaves_every_payment_with_one_end_and_the_books_in_agreement() {
 
     let payments = ledger.snapshot();
     let books = cluster.take_books(&payments, REST).await.unwrap();
-    let violations = check(&payments, &books);
+    let mut violations = check(&payments, &books);
+    violations.extend(cluster.look_for_leaks().await.unwrap().violations);
     let totals = ledger.totals();
     println!("{totals:?}\n{faults:?}");
     tell_durations(&payments);
