@@ -109,10 +109,13 @@ async fn a_taken_slot_is_tried_again_until_it_is_free() {
     let endpoints = vec![(listener.address.to_string(), "tls.cert")];
     let rig = start(lnd, Some(listener), dir, endpoints);
     until("several refusals", || rig.lnd.script.lock().streams_refused >= 3).await;
-    assert_eq!(rig.phase(), LinkPhase::Opening);
-    let session =
-        rig.log.state().read(|state| state.front_node(&NODE).and_then(|front| front.session.clone()));
-    assert_eq!(session, None, "a refused stream opens no session");
+    // On a loaded machine a refusal can come after the answer to the probe: the slot is then taken as held
+    // for a moment. It must not stay so.
+    until("the refusal is understood, and no session is left of it", || {
+        let front = rig.log.state().read(|state| state.front_node(&NODE).cloned());
+        rig.phase() == LinkPhase::Opening && front.is_some_and(|front| front.session.is_none())
+    })
+    .await;
     rig.lnd.script.lock().slot_taken = false;
     rig.until_phase(LinkPhase::Up).await;
 }
@@ -184,15 +187,15 @@ async fn of_several_endpoints_the_active_one_is_followed() {
     let two = second.listen(dir.path(), "two.cert").await;
     let endpoints = vec![(two.address.to_string(), "two.cert"), (one.address.to_string(), "one.cert")];
     let rig = start(first.clone(), Some(one), dir, endpoints);
-    rig.until_phase(LinkPhase::Up).await;
-    assert!(first.is_held());
+    until("the active one is held", || first.is_held() && rig.phase() == LinkPhase::Up).await;
     // LND fails over to its standby.
     first.script.lock().wallet = WalletState::WaitingToStart;
     first.kill_stream();
     second.script.lock().wallet = WalletState::ServerActive;
-    until("the other one is held", || second.is_held()).await;
-    rig.until_phase(LinkPhase::Up).await;
-    assert!(!first.is_held());
+    until("the other one is held, alone", || {
+        second.is_held() && !first.is_held() && rig.phase() == LinkPhase::Up
+    })
+    .await;
     drop(two);
 }
 

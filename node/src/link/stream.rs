@@ -32,10 +32,27 @@ pub(super) enum StreamItem {
 /// A stream that is open or being opened. Dropped: closed.
 pub(super) struct Stream {
     pub(super) items: mpsc::Receiver<StreamItem>,
-    pub(super) answers: mpsc::Sender<ForwardHtlcInterceptResponse>,
+    pub(super) answers: Answers,
     /// LND gave us the slot.
     pub(super) held: bool,
     close: CancellationToken,
+}
+
+/// Takes answers to be written.
+#[derive(Clone)]
+pub(super) struct Answers {
+    queue: mpsc::Sender<ForwardHtlcInterceptResponse>,
+    overflow: CancellationToken,
+}
+
+impl Answers {
+    /// Queues an answer. A full queue ends the stream, since an answer that is not written is never made
+    /// again on it; on the next stream LND offers the HTLC again.
+    pub(super) fn send(&self, response: ForwardHtlcInterceptResponse) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(response) {
+            self.overflow.cancel();
+        }
+    }
 }
 
 impl Drop for Stream {
@@ -48,17 +65,22 @@ impl Stream {
     /// Opens a stream over this connection.
     pub(super) fn open(client: LndClient) -> Self {
         let (items_to, items) = mpsc::channel(OFFERS_QUEUED_MAX);
-        let (answers, answers_from) = mpsc::channel(ANSWERS_QUEUED_MAX);
-        let close = CancellationToken::new();
-        let closed = close.clone();
+        let (queue, answers_from) = mpsc::channel(ANSWERS_QUEUED_MAX);
+        let (close, overflow) = (CancellationToken::new(), CancellationToken::new());
+        let (closed, overflowed) = (close.clone(), overflow.clone());
         tokio::spawn(async move {
-            let reader = read(client, answers_from, &items_to);
+            let full = client.error(CALL, &Status::resource_exhausted("too many answers are waiting"));
+            let reader = Box::pin(read(client, answers_from, &items_to));
+            let ended = async {
+                let read = overflowed.run_until_cancelled(reader).await;
+                read.unwrap_or(full)
+            };
             // Cancelled: nobody is there any more to hear how it ended.
-            if let Some(error) = closed.run_until_cancelled(reader).await {
+            if let Some(error) = closed.run_until_cancelled(ended).await {
                 let _ = items_to.send(StreamItem::Ended(error)).await;
             }
         });
-        Self { items, answers, held: false, close }
+        Self { items, answers: Answers { queue, overflow }, held: false, close }
     }
 }
 
@@ -108,4 +130,20 @@ fn hold(items: &mpsc::Sender<StreamItem>, info: Result<GetInfoResponse, LndError
     // The queue is empty and its reader alive, or nobody cares.
     let _ = items.try_send(StreamItem::Held(Box::new(info?)));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_finds_no_room_ends_the_stream() {
+        let (queue, mut written) = mpsc::channel(1);
+        let answers = Answers { queue, overflow: CancellationToken::new() };
+        answers.send(ForwardHtlcInterceptResponse::default());
+        assert!(!answers.overflow.is_cancelled());
+        answers.send(ForwardHtlcInterceptResponse::default());
+        assert!(answers.overflow.is_cancelled());
+        assert!(written.try_recv().is_ok());
+    }
 }

@@ -408,16 +408,13 @@ impl Supervisor {
             let screener = Arc::clone(&self.parts.screener);
             tokio::task::spawn_blocking(move || {
                 if let Ok(response) = answers::response(&answer, &*screener) {
-                    // Full or closed: the stream is about to end, and LND offers the HTLC again.
-                    let _ = answers.try_send(response);
+                    answers.send(response);
                 }
             });
             return;
         }
         match answers::response(&answer, &*self.parts.screener) {
-            Ok(response) => {
-                let _ = answers.try_send(response);
-            }
+            Ok(response) => answers.send(response),
             Err(error) => {
                 let hash = hex::encode(&answer.request.payment_hash);
                 tracing::error!(node = %self.parts.front.alias, %hash, %error, "CRITICAL: cannot settle");
