@@ -1,8 +1,8 @@
 use super::error::{LndError, Refusal};
 use super::gate;
 use mux_proto::chainrpc::{BlockEpoch, chain_notifier_client::ChainNotifierClient};
+use mux_proto::lnrpc::Channel as LndChannel;
 use mux_proto::lnrpc::lightning_client::LightningClient;
-use mux_proto::lnrpc::{Channel as LndChannel, PendingChannelsRequest, PendingChannelsResponse};
 use mux_proto::lnrpc::{
     ChannelCloseSummary, ChannelEventSubscription, ChannelEventUpdate, ChannelPoint, CloseChannelRequest,
     CloseStatusUpdate, ClosedChannelsRequest, GetInfoRequest, GetInfoResponse, ListChannelsRequest,
@@ -134,15 +134,6 @@ impl LndClient {
         let mut client = self.lightning.clone();
         let call = client.closed_channels(ClosedChannelsRequest::default());
         Ok(self.once("ClosedChannels", call).await?.channels)
-    }
-
-    /// Channels that are being closed.
-    ///
-    /// # Errors
-    /// Why there was no answer.
-    pub async fn pending_channels(&self) -> Result<PendingChannelsResponse, LndError> {
-        let mut client = self.lightning.clone();
-        self.once("PendingChannels", client.pending_channels(PendingChannelsRequest {})).await
     }
 
     /// How an HTLC ended; `None`: it is not final, or LND has no record of it.
