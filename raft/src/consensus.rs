@@ -3,10 +3,12 @@
 //! Links and APIs propose commands, wait for read barriers, and read the *applied* state of their own
 //! replica. They never see entries that are not committed, which is what "durable before reveal" rests on.
 
+use crate::archive::{Archive, MemoryArchive};
 use crate::machine::{Command, LogPosition, Reply, RequestId, State};
 use crate::types::{LogIndex, ReplicaId};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Consensus as seen from one replica. Any replica takes any proposal and forwards it to the leader.
@@ -108,26 +110,33 @@ pub struct Member {
 #[derive(Debug)]
 pub struct StateCell {
     state: RwLock<State>,
+    archive: Arc<dyn Archive>,
     applied: watch::Sender<LogIndex>,
 }
 
 impl Default for StateCell {
     fn default() -> Self {
-        Self::new(State::default())
+        Self::new(State::default(), Arc::new(MemoryArchive::default()))
     }
 }
 
 impl StateCell {
-    /// Around a state, e.g. one recovered from a snapshot.
+    /// Around a state, e.g. one recovered from a snapshot, and the archive it goes with.
     #[must_use]
-    pub fn new(state: State) -> Self {
+    pub fn new(state: State, archive: Arc<dyn Archive>) -> Self {
         let (applied, _) = watch::channel(state.applied().index);
-        Self { state: RwLock::new(state), applied }
+        Self { state: RwLock::new(state), archive, applied }
     }
 
     /// Reads the applied state. Keep it short: apply waits meanwhile.
     pub fn read<T>(&self, reader: impl FnOnce(&State) -> T) -> T {
         reader(&self.state.read())
+    }
+
+    /// What has left the state. Readers pass it the tip of the state that they looked at.
+    #[must_use]
+    pub fn archive(&self) -> &Arc<dyn Archive> {
+        &self.archive
     }
 
     /// Wakes whenever something was applied or a snapshot was installed. Only a hint: read the state.

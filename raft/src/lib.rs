@@ -7,6 +7,7 @@
 //! * [`replica`]: consensus for real, with [`store`], [`network`] and [`clock`] below it.
 //! * [`machine`]: commands, state and `apply`. Pure: no IO, no clock, no randomness, no tokio.
 
+pub mod archive;
 pub mod clock;
 mod codec;
 pub mod consensus;

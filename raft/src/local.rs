@@ -4,7 +4,6 @@
 //! that stay unknown although the entry was committed.
 
 use crate::consensus::{Committed, Consensus, Member, ProposeError, RaftStatus, StateCell};
-use crate::machine::command::COMMAND_FORMAT;
 use crate::machine::{Command, Envelope, LogPosition, Reply, RequestId};
 use crate::types::{LogIndex, LogTimeMs, ReplicaId};
 use parking_lot::Mutex;
@@ -82,7 +81,7 @@ impl LocalConsensus {
         self.status.send_modify(|status| status.term = term);
         self.cell.write(|state| {
             let index = state.applied().index.saturating_add(1);
-            state.apply(LogPosition { term, index }, None).expect(IN_ORDER)
+            state.apply(LogPosition { term, index }, None, self.cell.archive().as_ref()).expect(IN_ORDER)
         });
     }
 
@@ -92,10 +91,13 @@ impl LocalConsensus {
             let inner = self.inner.lock();
             (inner.term, inner.time_ms)
         };
-        let envelope = Envelope { format: COMMAND_FORMAT, time_ms, request_id, command };
+        let envelope = Envelope { format: command.level(), time_ms, request_id, command };
         let (at, reply) = self.cell.write(|state| {
             let at = LogPosition { term, index: state.applied().index.saturating_add(1) };
-            (at, state.apply(at, Some(&envelope)).expect(IN_ORDER).reply)
+            let archive = self.cell.archive();
+            let applied = state.apply(at, Some(&envelope), archive.as_ref()).expect(IN_ORDER);
+            archive.append(applied.archived).expect(IN_ORDER);
+            (at, applied.reply)
         });
         self.status.send_modify(|status| {
             status.applied = at.index;

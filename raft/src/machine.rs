@@ -9,6 +9,8 @@
 //! * [`model`]: the records that make up the state and that readers see.
 //! * [`state`]: the state and its readers; [`apply`]: its only writer.
 //! * [`gate`]: when a complete set may be decided, and what is in the way.
+//! * [`archive`]: the records of what is finished, and what applying asks of the archive.
+//! * [`level`]: feature levels, which let old and new versions share a log.
 //! * [`snapshot`]: the state as bytes.
 //!
 //! Arithmetic is checked or saturating and nothing indexes: outside input never panics a replica.
@@ -16,6 +18,8 @@
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
 pub mod apply;
+pub mod archive;
+mod archiving;
 pub mod command;
 mod events;
 mod finals;
@@ -24,10 +28,12 @@ mod heights;
 mod index;
 mod invoices;
 mod keeping;
+pub mod level;
 mod links;
 pub mod model;
 mod offer;
 mod readers;
+mod recall;
 pub mod reply;
 mod sets;
 mod settle;
@@ -36,6 +42,7 @@ pub mod state;
 mod timers;
 
 pub use apply::FatalApply;
+pub use archive::{ArchiveLookup, ArchiveRecord, ArchiveTip, ArchiveUnreadable, NewRecord};
 pub use command::{Command, Envelope, RequestId};
 pub use gate::{GateObstacle, GateReport, ObstacleCause};
 pub use reply::{Alarm, Applied, Rejection, Reply};

@@ -13,6 +13,7 @@ mod reference;
 mod support;
 
 use actions::{Action, Entry, Outside};
+use mux_raft::machine::archive::EmptyArchive;
 use mux_raft::machine::command::{COMMAND_FORMAT, Envelope};
 use mux_raft::machine::model::Verdict;
 use mux_raft::machine::{LogPosition, State};
@@ -63,8 +64,12 @@ impl History {
         let envelope =
             entry.map(|command| Envelope { format: COMMAND_FORMAT, time_ms, request_id: None, command });
         let before = self.state.clone();
-        let applied = self.state.apply(at, envelope.as_ref()).unwrap();
-        assert_eq!(self.twin.apply(at, envelope.as_ref()).unwrap(), applied, "replicas answer differently");
+        let applied = self.state.apply(at, envelope.as_ref(), &EmptyArchive).unwrap();
+        assert_eq!(
+            self.twin.apply(at, envelope.as_ref(), &EmptyArchive).unwrap(),
+            applied,
+            "replicas answer differently"
+        );
         assert_eq!(self.twin, self.state, "replicas differ");
         assert_eq!(self.state.chain_hash(), self.twin.chain_hash());
         self.witness.check(&before, &self.state);

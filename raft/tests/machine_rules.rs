@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "machine_rules/archive.rs"]
+mod archive;
 #[path = "machine_rules/finals.rs"]
 mod finals;
 #[path = "machine_rules/gate.rs"]

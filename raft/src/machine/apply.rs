@@ -4,8 +4,11 @@
 //! deadlines, timers and expiries fall due), then the command acts, then whatever it made due, then gates
 //! that it may have opened, then forgetting; last the entry goes into the rolling hash.
 
+use super::archive::{ArchiveLookup, ArchiveUnreadable, NewRecord};
 use super::command::{COMMAND_FORMAT, Command, Envelope, FINALS_PER_ENTRY_MAX, OFFERS_PER_ENTRY_MAX};
-use super::model::{GAP_GRACE_MS, GAP_MS, Settings};
+use super::level;
+use super::model::{Event, GAP_GRACE_MS, GAP_MS, Settings};
+use super::recall::Recalled;
 use super::reply::{Alarm, Applied, Rejection, Reply};
 use super::state::{LogPosition, State};
 use crate::types::{LogTimeMs, NodePubkey};
@@ -14,13 +17,28 @@ use std::collections::BTreeSet;
 
 /// Why a replica must stop: going on would make it differ from the others, or from what it acknowledged.
 /// Nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FatalApply {
     /// A newer version wrote the entry.
-    #[error("log entry of format {found}, this version knows up to {COMMAND_FORMAT}: upgrade this replica")]
+    #[error(
+        "log entry of feature level {found}; muxd {} knows up to {COMMAND_FORMAT}: upgrade this replica",
+        env!("CARGO_PKG_VERSION")
+    )]
     UnknownFormat {
         /// The entry's.
         found: u16,
+    },
+    /// The cluster has moved on to a feature level of a newer version.
+    #[error(
+        "the cluster is at feature level {level}, which needs muxd {version} or later; this is {}, which knows \
+         up to {COMMAND_FORMAT}: upgrade this replica",
+        env!("CARGO_PKG_VERSION")
+    )]
+    NeedsVersion {
+        /// The cluster's level.
+        level: u16,
+        /// The first version that knows it.
+        version: String,
     },
     /// The entry does not come after the one applied last.
     #[error("log entry {found:?} cannot follow {applied:?}")]
@@ -30,6 +48,9 @@ pub enum FatalApply {
         /// The last applied.
         applied: LogPosition,
     },
+    /// The archive does not say what the entry must know.
+    #[error(transparent)]
+    Archive(#[from] ArchiveUnreadable),
 }
 
 /// What applying one entry gathers on its way.
@@ -37,7 +58,10 @@ pub enum FatalApply {
 pub(super) struct Step {
     pub(super) nodes: BTreeSet<NodePubkey>,
     pub(super) events: bool,
+    /// For the chain hash: the archive may take them out of the state in the same entry.
+    pub(super) emitted: Vec<Event>,
     pub(super) alarms: Vec<Alarm>,
+    pub(super) archived: Vec<NewRecord>,
 }
 
 /// Whose gates an entry may have opened, beyond those its command already tried.
@@ -49,22 +73,35 @@ enum GateScope {
 
 impl State {
     /// Applies one entry. `None` stands for an entry without a command (a new leader's first, a membership
-    /// change): it moves the position and the term all the same.
+    /// change): it moves the position and the term all the same. `archive` must hold every record that this
+    /// state says is archived; what it holds beyond is not looked at.
     ///
     /// # Errors
     /// [`FatalApply`]: the replica must stop.
-    pub fn apply(&mut self, at: LogPosition, entry: Option<&Envelope>) -> Result<Applied, FatalApply> {
+    pub fn apply(
+        &mut self,
+        at: LogPosition,
+        entry: Option<&Envelope>,
+        archive: &dyn ArchiveLookup,
+    ) -> Result<Applied, FatalApply> {
         self.check_applicable(at, entry)?;
+        self.recalled = entry.map_or(Ok(Recalled::default()), |envelope| self.recall(envelope, archive))?;
+        if let Some(envelope) = entry {
+            self.forget_archived(&envelope.command, archive)?;
+        }
         let mut step = Step::default();
-        let first_event = self.core.last_event;
         if at.term != self.core.applied.term {
             step.nodes.extend(self.core.front_nodes.keys());
         }
         self.core.applied = at;
         let reply = entry.map(|envelope| self.apply_envelope(&mut step, envelope));
-        self.extend_chain_hash(reply.as_ref(), first_event);
+        self.recalled = Recalled::default();
+        if self.feature_level() >= level::ARCHIVE {
+            self.archive_finished(&mut step);
+        }
+        self.extend_chain_hash(reply.as_ref(), &step.emitted);
         let nodes = step.nodes.into_iter().collect();
-        Ok(Applied { reply, nodes, events: step.events, alarms: step.alarms })
+        Ok(Applied { reply, nodes, events: step.events, alarms: step.alarms, archived: step.archived })
     }
 
     fn check_applicable(&self, at: LogPosition, entry: Option<&Envelope>) -> Result<(), FatalApply> {
@@ -72,6 +109,11 @@ impl State {
             && envelope.format > COMMAND_FORMAT
         {
             return Err(FatalApply::UnknownFormat { found: envelope.format });
+        }
+        if let Some(Command::RaiseFeatureLevel { level, version }) = entry.map(|envelope| &envelope.command)
+            && *level > COMMAND_FORMAT
+        {
+            return Err(FatalApply::NeedsVersion { level: *level, version: version.clone() });
         }
         let applied = self.core.applied;
         // The default position stands for "nothing applied"; a log may begin at index 0.
@@ -139,6 +181,8 @@ impl State {
                 self.settle_invoice(step, *hash, *set_id, (preimage.as_ref(), *keep_intent))
             }
             Command::CancelInvoice { hash, scope } => self.cancel_invoice(step, *hash, scope),
+            Command::RaiseFeatureLevel { level, .. } => self.raise_feature_level(*level),
+            Command::SetRetention { keep_finished_ms } => self.set_retention(*keep_finished_ms),
         }
     }
 
@@ -156,7 +200,9 @@ impl State {
             | Command::LinkDown { .. }
             | Command::ResolveHtlc { .. }
             | Command::AddInvoice(_)
-            | Command::CancelInvoice { .. } => GateScope::None,
+            | Command::CancelInvoice { .. }
+            | Command::RaiseFeatureLevel { .. }
+            | Command::SetRetention { .. } => GateScope::None,
         };
         match scope {
             GateScope::None => {}
@@ -175,15 +221,18 @@ impl State {
         Reply::Done
     }
 
-    /// `SHA-256(previous ‖ term ‖ index ‖ reply ‖ events)`: two replicas that ever answered or did anything
+    /// `SHA-256(previous ‖ term ‖ index ‖ reply ‖ events)`, from level 2 on with the archive's hash: two replicas that ever answered or did anything
     /// differently never agree on it again.
-    fn extend_chain_hash(&mut self, reply: Option<&Reply>, first_event: u64) {
+    fn extend_chain_hash(&mut self, reply: Option<&Reply>, events: &[Event]) {
         let mut hasher = Sha256::new_with_prefix(self.core.chain_hash);
         hasher.update(self.core.applied.term.to_be_bytes());
         hasher.update(self.core.applied.index.to_be_bytes());
         hasher.update(postcard::to_stdvec(&reply).expect("replies are plain data"));
-        for event in self.events_after(first_event) {
+        for event in events {
             hasher.update(postcard::to_stdvec(event).expect("events are plain data"));
+        }
+        if self.feature_level() >= level::ARCHIVE {
+            hasher.update(self.more.archive.hash);
         }
         self.core.chain_hash = hasher.finalize().into();
     }

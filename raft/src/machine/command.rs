@@ -12,13 +12,14 @@ use crate::types::{
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The format of the log's commands. An entry with a greater one stops the replica.
-pub const COMMAND_FORMAT: u16 = 1;
+/// The highest feature level that this version knows, see [`super::level`]. An entry with a greater one stops
+/// the replica.
+pub const COMMAND_FORMAT: u16 = 2;
 
 /// A command as it stands in the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
-    /// [`COMMAND_FORMAT`] of the writer.
+    /// The feature level that the command belongs to, see [`Command::level`].
     pub format: u16,
     /// The leader's log clock when it proposed the entry; apply clamps it so that time never runs back.
     pub time_ms: LogTimeMs,
@@ -128,6 +129,19 @@ pub enum Command {
         hash: PaymentHash,
         /// What to cancel.
         scope: CancelScope,
+    },
+    /// Every member knows this feature level: from here on its commands may be proposed and its rules apply.
+    /// Level 2.
+    RaiseFeatureLevel {
+        /// Never lowers it.
+        level: u16,
+        /// The first version of `muxd` that knows the level, for the message of one that does not.
+        version: String,
+    },
+    /// How long finished invoices are kept. Level 2.
+    SetRetention {
+        /// Counted from their end; `None`: for ever.
+        keep_finished_ms: Option<LogTimeMs>,
     },
 }
 

@@ -19,6 +19,7 @@ impl State {
         for HtlcFinal { chan_id, htlc_id, outcome } in finals {
             let key = CircuitKey { node, chan_id: *chan_id, htlc_id: *htlc_id };
             match self.core.htlcs.get(&key).map(|htlc| htlc.verdict) {
+                None if self.recalled.has_htlc(&key) => self.final_of_archived(step, key, *outcome),
                 None => unknown.push((*chan_id, *htlc_id)),
                 Some(Some(Verdict::Settle)) => self.final_of_decided(step, key, *outcome),
                 Some(Some(Verdict::Fail(_))) => self.final_of_failed(step, key, *outcome),
@@ -40,6 +41,19 @@ impl State {
             }
         };
         self.finish_htlc(step, key, state);
+    }
+
+    /// Its end stands; LND may say the same again.
+    fn final_of_archived(&self, step: &mut Step, key: CircuitKey, outcome: FinalOutcome) {
+        let Some(htlc) = self.known_htlc(&key) else { return };
+        let contradicts = match outcome {
+            FinalOutcome::Settled => !is_settled(htlc.final_state),
+            FinalOutcome::Failed => is_settled(htlc.final_state),
+            FinalOutcome::FailedByLnd | FinalOutcome::Unconfirmed => false,
+        };
+        if contradicts {
+            step.alarms.push(Alarm::ContradictingFinal(key));
+        }
     }
 
     fn final_of_failed(&mut self, step: &mut Step, key: CircuitKey, outcome: FinalOutcome) {
@@ -158,7 +172,7 @@ impl State {
     pub(super) fn resolve_htlc(&mut self, step: &mut Step, key: CircuitKey, settled: bool) -> Reply {
         let rejected = |why: &str| Reply::Rejected(Rejection::Htlc(key, why.to_owned()));
         let state = if settled { FinalState::OperatorSettled } else { FinalState::OperatorLost };
-        let Some(htlc) = self.core.htlcs.get(&key) else { return rejected("is not known") };
+        let Some(htlc) = self.known_htlc(&key) else { return rejected("is not known") };
         if htlc.final_state == state {
             return Reply::Done;
         }

@@ -23,6 +23,8 @@ pub(super) struct Index {
     pub(super) by_add_index: BTreeMap<u64, PaymentHash>,
     pub(super) by_decision_index: BTreeMap<u64, PaymentHash>,
     pub(super) by_settle_index: BTreeMap<u64, PaymentHash>,
+    /// Finished invoices with a number, for the archive to take.
+    pub(super) finished: BTreeSet<PaymentHash>,
     /// Invoices of each state; no zeros.
     pub(super) counts: BTreeMap<InvoiceState, u64>,
     /// Expiry of OPEN invoices.
@@ -82,6 +84,9 @@ impl Index {
                 numbers.insert(number, hash);
             }
         }
+        if is_finished(invoice) {
+            self.finished.insert(hash);
+        }
         if invoice.state == InvoiceState::Open {
             self.expiries.insert((invoice.terms.expires_at_ms, hash));
         }
@@ -108,6 +113,7 @@ impl Index {
                 self.counts.remove(&invoice.state);
             }
         }
+        self.finished.remove(&hash);
         self.expiries.remove(&(invoice.terms.expires_at_ms, hash));
         if invoice.add_index == 0 {
             self.tombstones.remove(&(tombstone_ends_ms(invoice), hash));
@@ -197,6 +203,23 @@ impl State {
         self.core.invoices.insert(invoice.hash, invoice);
     }
 
+    /// An invoice leaves memory, with its numbers.
+    pub(super) fn take_invoice(&mut self, hash: &PaymentHash) -> Option<Invoice> {
+        let invoice = self.core.invoices.remove(hash)?;
+        self.index.remove_invoice(&invoice, &self.core.settings);
+        self.index.by_add_index.remove(&invoice.add_index);
+        self.index.by_decision_index.remove(&invoice.decision_index);
+        self.index.by_settle_index.remove(&invoice.settle_index);
+        Some(invoice)
+    }
+
+    /// An HTLC leaves memory.
+    pub(super) fn take_htlc(&mut self, key: &CircuitKey) -> Option<Htlc> {
+        let htlc = self.core.htlcs.remove(key)?;
+        self.index.remove_htlc(&htlc, &self.core.settings);
+        Some(htlc)
+    }
+
     /// Forgets a tombstone.
     pub(super) fn remove_tombstone(&mut self, hash: &PaymentHash) {
         if let Some(invoice) = self.core.invoices.remove(hash) {
@@ -229,6 +252,17 @@ impl State {
             self.index.remove_htlc(&htlc, &self.core.settings);
         }
     }
+}
+
+/// Nothing can change it any more. Tombstones are no invoices.
+fn is_finished(invoice: &Invoice) -> bool {
+    let ended = match invoice.state {
+        InvoiceState::Settled | InvoiceState::Partial | InvoiceState::Canceled | InvoiceState::Expired => {
+            true
+        }
+        InvoiceState::Open | InvoiceState::Accepted | InvoiceState::Settling => false,
+    };
+    ended && invoice.add_index != 0
 }
 
 /// LND settled it and the cluster did not say so.

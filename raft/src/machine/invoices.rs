@@ -13,7 +13,7 @@ use crate::types::{Msat, PaymentHash, PaymentSecret, SetId};
 
 impl State {
     pub(super) fn add_invoice(&mut self, step: &mut Step, new: &NewInvoice) -> Reply {
-        if self.core.invoices.contains_key(&new.hash) {
+        if self.known_invoice(&new.hash).is_some() {
             return Reply::Rejected(Rejection::InvoiceExists(new.hash));
         }
         if new.terms.kind == InvoiceKind::Stateless {
@@ -74,7 +74,7 @@ impl State {
         hash: PaymentHash,
         scope: &CancelScope,
     ) -> Reply {
-        match (scope, self.core.invoices.get(&hash)) {
+        match (scope, self.known_invoice(&hash)) {
             (CancelScope::Unseen { terms, secret }, None) => self.bury(step, hash, *terms, secret),
             (_, None) => Reply::Rejected(Rejection::UnknownInvoice(hash)),
             (CancelScope::Set(set_id), Some(invoice)) => {

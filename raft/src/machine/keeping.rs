@@ -3,8 +3,8 @@
 //! * A FAIL verdict: once it is final *and* its session is over, so that a delayed repeat of its offer is
 //!   stale and cannot make a dead HTLC join a set; or once the chain is past its expiry by
 //!   [`FAIL_KEPT_BLOCKS`](super::model::FAIL_KEPT_BLOCKS), when any repeat comes too late to join.
-//! * A SETTLE verdict, and what LND settled without one: never. The archive will take finished invoices
-//!   with their HTLCs and events from here.
+//! * A SETTLE verdict: never; the archive takes it with its finished invoice, see `archiving`. What LND settled
+//!   without one: never.
 //! * A tombstone: an hour after its invoice's expiry, from which on the expiry alone refuses HTLCs.
 //! * A client's request: after a day, the oldest first when there are too many.
 

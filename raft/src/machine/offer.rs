@@ -38,13 +38,13 @@ impl State {
                 let key = key_of(offer);
                 if self.core.htlcs.contains_key(&key) {
                     self.offer_again(step, key, session, is_on_chain(offer));
-                } else {
+                } else if !self.recalled.has_htlc(&key) {
                     self.offer_new(step, key, session, offer);
                 }
             }
             self.decide_pending(step, Some(node));
         }
-        let reply = |offer: &HtlcOffer| match self.verdict(&key_of(offer)) {
+        let reply = |offer: &HtlcOffer| match self.known_htlc(&key_of(offer)).and_then(|htlc| htlc.verdict) {
             Some(verdict) => OfferReply::Decided(verdict),
             None if current => OfferReply::Held,
             None => OfferReply::Stale,
@@ -108,11 +108,11 @@ impl State {
         if !has_enough_blocks(offer, height, self.core.settings.margin_blocks) {
             return Err(Refusal::Details(DetailsCause::TooSoon));
         }
-        if !self.core.invoices.contains_key(&offer.hash) {
+        if self.known_invoice(&offer.hash).is_none() {
             self.create_stateless(step, offer)?;
         }
         let unknown = Refusal::Details(DetailsCause::UnknownInvoice);
-        let invoice = self.core.invoices.get(&offer.hash).ok_or(unknown)?;
+        let invoice = self.known_invoice(&offer.hash).ok_or(unknown)?;
         check_secret(invoice, offer)?;
         self.check_state(invoice)?;
         self.check_amounts(invoice, offer)?;

@@ -41,10 +41,15 @@ impl State {
         self.undecided_sets().filter(|invoice| invoice.state == InvoiceState::Accepted)
     }
 
-    /// How many invoices are in each state; states without any are missing.
+    /// How many invoices are in each state, archived ones included; states without any are missing.
     #[must_use]
-    pub fn invoice_counts(&self) -> &BTreeMap<InvoiceState, u64> {
-        &self.index.counts
+    pub fn invoice_counts(&self) -> BTreeMap<InvoiceState, u64> {
+        let mut counts = self.index.counts.clone();
+        for (state, archived) in &self.more.archived_counts {
+            let count = counts.entry(*state).or_default();
+            *count = count.saturating_add(*archived);
+        }
+        counts
     }
 
     /// Front nodes to announce in new invoices: live session, fresh and plausible height.

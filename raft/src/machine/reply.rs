@@ -1,5 +1,6 @@
 //! What applying an entry answers.
 
+use super::archive::NewRecord;
 use super::model::{InvoiceState, Verdict};
 use crate::types::{CircuitKey, NodePubkey, PaymentHash, SessionId};
 use serde::{Deserialize, Serialize};
@@ -96,6 +97,8 @@ pub struct Applied {
     pub events: bool,
     /// What an operator must hear of. Every replica applying the entry sees the same.
     pub alarms: Vec<Alarm>,
+    /// What left the state. The archive must hold it before anybody can read the new state.
+    pub archived: Vec<NewRecord>,
 }
 
 /// Something that must not go unnoticed.

@@ -42,7 +42,7 @@ impl State {
         set_id: Option<SetId>,
         (preimage, keep_intent): (Option<&Preimage>, bool),
     ) -> Reply {
-        let Some(invoice) = self.core.invoices.get(&hash) else {
+        let Some(invoice) = self.known_invoice(&hash) else {
             return Reply::Rejected(Rejection::UnknownInvoice(hash));
         };
         if let Some(rejection) = refusal(invoice, set_id, preimage) {

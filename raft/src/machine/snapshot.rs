@@ -1,15 +1,17 @@
 //! The state as bytes.
 //!
 //! `format: u16 LE ‖ archived_up_to: u64 LE ‖ archive_hash: 32 ‖ postcard of the records ‖ CRC-32C: u32 LE`,
-//! the checksum over everything before it. Indexes are not stored: reading rebuilds them. The archive
-//! fields are zero until there is an archive.
+//! the checksum over everything before it. Indexes are not stored: reading rebuilds them. Archived records are
+//! not part of it: whoever installs a snapshot fetches those it lacks up to `archived_up_to`.
+//!
+//! The format is the feature level of the state, so that a version that knows only level 1 reads the snapshots
+//! of a cluster that is still at level 1.
 
+use super::command::COMMAND_FORMAT;
 use super::index::Index;
-use super::state::{Core, State};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-/// The format of snapshots written here.
-pub const SNAPSHOT_FORMAT: u16 = 1;
+use super::level;
+use super::recall::Recalled;
+use super::state::{Core, More, State};
 
 /// Format, archived_up_to, archive_hash.
 const HEADER_LEN: usize = 2 + 8 + 32;
@@ -32,7 +34,10 @@ pub enum SnapshotError {
         computed: u32,
     },
     /// A newer version wrote it.
-    #[error("snapshot of format {0}, this version knows up to {SNAPSHOT_FORMAT}: upgrade this replica")]
+    #[error(
+        "snapshot of feature level {0}; muxd {version} knows up to {COMMAND_FORMAT}: upgrade this replica",
+        version = env!("CARGO_PKG_VERSION")
+    )]
     UnknownFormat(u16),
     /// Intact, but not what its format says.
     #[error("the snapshot does not decode: {0}")]
@@ -44,9 +49,15 @@ impl State {
     #[must_use]
     pub fn encode_snapshot(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER_LEN);
-        bytes.extend(SNAPSHOT_FORMAT.to_le_bytes());
-        bytes.extend([0; 8 + 32]);
-        let bytes = postcard::to_extend(self, bytes).expect("the records are plain data");
+        bytes.extend(self.feature_level().to_le_bytes());
+        bytes.extend(self.more.archive.next.to_le_bytes());
+        bytes.extend(self.more.archive.hash);
+        let plain = "the records are plain data";
+        let bytes = if self.feature_level() == level::FIRST {
+            postcard::to_extend(&self.core, bytes).expect(plain)
+        } else {
+            postcard::to_extend(&(&self.core, &self.more), bytes).expect(plain)
+        };
         let checksum = crc32c::crc32c(&bytes);
         let mut bytes = bytes;
         bytes.extend(checksum.to_le_bytes());
@@ -66,16 +77,22 @@ impl State {
         }
         let (format, _) = body.split_first_chunk::<2>().ok_or_else(truncated)?;
         let format = u16::from_le_bytes(*format);
-        if format != SNAPSHOT_FORMAT {
+        if format == 0 || format > COMMAND_FORMAT {
             return Err(SnapshotError::UnknownFormat(format));
         }
         let (_, records) = body.split_first_chunk::<HEADER_LEN>().ok_or_else(truncated)?;
-        let malformed = |why: String| SnapshotError::Malformed(why);
-        let (state, rest) =
-            postcard::take_from_bytes::<Self>(records).map_err(|error| malformed(error.to_string()))?;
+        let malformed = |error: postcard::Error| SnapshotError::Malformed(error.to_string());
+        let ((core, more), rest) = if format == level::FIRST {
+            let (core, rest) = postcard::take_from_bytes::<Core>(records).map_err(malformed)?;
+            ((core, More::default()), rest)
+        } else {
+            postcard::take_from_bytes::<(Core, More)>(records).map_err(malformed)?
+        };
         if !rest.is_empty() {
-            return Err(malformed(format!("{} bytes too many", rest.len())));
+            return Err(SnapshotError::Malformed(format!("{} bytes too many", rest.len())));
         }
+        let mut state = Self { core, more, index: Index::default(), recalled: Recalled::default() };
+        state.rebuild_index();
         Ok(state)
     }
 
@@ -83,20 +100,5 @@ impl State {
     pub(super) fn rebuild_index(&mut self) {
         self.index = Index::of(&self.core);
         self.refresh_heights();
-    }
-}
-
-impl Serialize for State {
-    /// The records only; see [`State::encode_snapshot`] for a form with a version and a checksum.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.core.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for State {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut state = Self { core: Core::deserialize(deserializer)?, index: Index::default() };
-        state.rebuild_index();
-        Ok(state)
     }
 }

@@ -3,9 +3,12 @@
 //! What is stored is in `Core`; `Index` follows from it, is kept along with it and rebuilt when a snapshot
 //! is read.
 
+use super::archive::ArchiveTip;
 use super::command::RequestId;
 use super::index::Index;
-use super::model::{Event, FrontNode, Htlc, Invoice, Settings, Verdict};
+use super::level;
+use super::model::{Event, FrontNode, Htlc, Invoice, InvoiceState, Settings, Verdict};
+use super::recall::Recalled;
 use super::reply::Reply;
 use crate::types::{CircuitKey, LogIndex, LogTimeMs, NodePubkey, PaymentHash, Preimage};
 use serde::{Deserialize, Serialize};
@@ -24,10 +27,14 @@ pub struct LogPosition {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     pub(super) core: Core,
+    pub(super) more: More,
     pub(super) index: Index,
+    /// What the entry being applied needs from the archive; empty between entries.
+    pub(super) recalled: Recalled,
 }
 
-/// What a snapshot stores.
+/// What a snapshot stores at every feature level. Frozen: this is the layout of level 1; what is new goes into
+/// [`More`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Core {
     pub(super) applied: LogPosition,
@@ -51,6 +58,18 @@ pub(super) struct Core {
     pub(super) chain_hash: [u8; 32],
 }
 
+/// What a snapshot stores from feature level 2 on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct More {
+    /// 0 before it was ever raised.
+    pub(super) level: u16,
+    pub(super) archive: ArchiveTip,
+    /// Invoices of each state that are archived and not forgotten.
+    pub(super) archived_counts: BTreeMap<InvoiceState, u64>,
+    /// `None`: for ever.
+    pub(super) keep_finished_ms: Option<LogTimeMs>,
+}
+
 impl State {
     /// The last entry applied.
     #[must_use]
@@ -70,32 +89,50 @@ impl State {
         &self.core.settings
     }
 
+    /// The feature level: which commands may be proposed and which rules apply, see [`super::level`].
+    #[must_use]
+    pub fn feature_level(&self) -> u16 {
+        self.more.level.max(level::FIRST)
+    }
+
+    /// What has left memory for the archive.
+    #[must_use]
+    pub fn archive_tip(&self) -> &ArchiveTip {
+        &self.more.archive
+    }
+
+    /// How long finished invoices are kept after their end; `None`: for ever.
+    #[must_use]
+    pub fn keep_finished_ms(&self) -> Option<LogTimeMs> {
+        self.more.keep_finished_ms
+    }
+
     /// Rolling hash over everything applied so far.
     #[must_use]
     pub fn chain_hash(&self) -> [u8; 32] {
         self.core.chain_hash
     }
 
-    /// An invoice.
+    /// An invoice that is in memory: every unfinished one. Finished ones are in the archive.
     #[must_use]
     pub fn invoice(&self, hash: &PaymentHash) -> Option<&Invoice> {
         self.core.invoices.get(hash)
     }
 
-    /// Invoices whose add_index is greater, in that order. Tombstones of unseen stateless invoices have no
+    /// Invoices in memory whose add_index is greater, in that order. Tombstones of unseen stateless invoices have no
     /// add_index and are not among them.
     pub fn invoices_after(&self, add_index: u64) -> impl DoubleEndedIterator<Item = &Invoice> {
         let numbers = self.index.by_add_index.range(add_index.saturating_add(1)..);
         numbers.filter_map(|(_, hash)| self.core.invoices.get(hash))
     }
 
-    /// Decided invoices from this decision_index on, in that order.
+    /// Decided invoices in memory from this decision_index on, in that order.
     pub fn decided_from(&self, decision_index: u64) -> impl DoubleEndedIterator<Item = &Invoice> {
         let numbers = self.index.by_decision_index.range(decision_index..);
         numbers.filter_map(|(_, hash)| self.core.invoices.get(hash))
     }
 
-    /// SETTLED and PARTIAL invoices whose settle_index is greater, in that order.
+    /// SETTLED and PARTIAL invoices in memory whose settle_index is greater, in that order.
     pub fn settled_after(&self, settle_index: u64) -> impl DoubleEndedIterator<Item = &Invoice> {
         let numbers = self.index.by_settle_index.range(settle_index.saturating_add(1)..);
         numbers.filter_map(|(_, hash)| self.core.invoices.get(hash))
@@ -131,7 +168,14 @@ impl State {
         self.core.front_nodes.values()
     }
 
-    /// Events after a sequence number, oldest first.
+    /// The sequence number of the oldest event in memory; one past the last if there is none. Older ones are in
+    /// the archive.
+    #[must_use]
+    pub fn first_event_in_memory(&self) -> u64 {
+        self.core.events.front().map_or(self.core.last_event.saturating_add(1), |event| event.sequence)
+    }
+
+    /// Events in memory after a sequence number, oldest first.
     pub fn events_after(&self, sequence: u64) -> impl Iterator<Item = &Event> {
         let first = self.core.events.front().map_or(0, |event| event.sequence);
         let skipped = sequence.saturating_add(1).saturating_sub(first);

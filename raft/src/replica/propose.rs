@@ -45,7 +45,7 @@ pub(crate) fn encode_request(
     command: &Command,
     request_id: Option<RequestId>,
 ) -> Result<Bytes, postcard::Error> {
-    postcard::to_stdvec(&(COMMAND_FORMAT, request_id, command)).map(Bytes::from)
+    postcard::to_stdvec(&(command.level(), request_id, command)).map(Bytes::from)
 }
 
 /// See [`encode_request`]. `None`: a format this program does not know, or no command.
@@ -141,6 +141,13 @@ impl Core {
         request_id: Option<RequestId>,
         deadline: Instant,
     ) -> Attempt {
+        let level = self.cell.read(crate::machine::State::feature_level);
+        if command.needs_level() > level {
+            let needed = command.needs_level();
+            return Attempt::Refused(format!(
+                "this needs feature level {needed}, the cluster is at {level}: some member runs an older version"
+            ));
+        }
         let time_ms = loop {
             let metrics = self.metrics();
             if metrics.current_leader != Some(self.id) || self.is_handing_over() {
@@ -157,7 +164,7 @@ impl Core {
             }
             sleep(CLOCK_PAUSE).await;
         };
-        let envelope = Envelope { format: COMMAND_FORMAT, time_ms, request_id, command: command.clone() };
+        let envelope = Envelope { format: command.level(), time_ms, request_id, command: command.clone() };
         let command = match LoggedCommand::new(envelope) {
             Ok(command) if command.bytes().len() <= COMMAND_BYTES_MAX => command,
             Ok(command) => return Attempt::Refused(format!("{command} is too large")),

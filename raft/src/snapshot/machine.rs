@@ -1,5 +1,6 @@
 use super::directory::SnapshotDirectory;
 use super::file::SnapshotFile;
+use crate::archive::Archive;
 use crate::consensus::StateCell;
 use crate::machine::{Alarm, Applied, Envelope, FatalApply, LogPosition, State};
 use crate::replica::latch::Latch;
@@ -72,10 +73,12 @@ impl Machine {
         let started = Instant::now();
         let mut failure = None;
         let mut results: Vec<Applied> = Vec::with_capacity(batch.len());
+        let archive = Arc::clone(self.cell.archive());
         self.cell.write(|state| {
             for entry in &batch {
                 let at = LogPosition { term: entry.at.leader_id.term, index: entry.at.index };
-                match state.apply(at, entry.envelope.as_deref()) {
+                let applied = state.apply(at, entry.envelope.as_deref(), archive.as_ref());
+                match applied.and_then(|applied| keep_archived(archive.as_ref(), applied)) {
                     Ok(applied) => results.push(applied),
                     Err(error) => {
                         failure = Some(error);
@@ -111,6 +114,15 @@ impl Machine {
         }
         result
     }
+}
+
+/// What left the state must be found in the archive before anybody reads the state again.
+fn keep_archived(archive: &dyn Archive, mut applied: Applied) -> Result<Applied, FatalApply> {
+    let records = std::mem::take(&mut applied.archived);
+    if !records.is_empty() {
+        archive.append(records)?;
+    }
+    Ok(applied)
 }
 
 /// Tells the operator. Every replica does, and again when it re-applies the entry after a restart.

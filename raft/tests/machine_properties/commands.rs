@@ -8,7 +8,8 @@ use mux_raft::types::*;
 impl Reference {
     pub(super) fn command(&mut self, command: &Command) {
         match command {
-            Command::Tick => {}
+            // A higher level changes where records are kept, not what is decided.
+            Command::Tick | Command::RaiseFeatureLevel { .. } | Command::SetRetention { .. } => {}
             Command::Configure(settings) => self.settings = settings.clone(),
             Command::PutFrontNode { node, .. } => self.nodes.push(Node {
                 node: *node,

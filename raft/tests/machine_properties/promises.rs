@@ -43,7 +43,7 @@ impl Witness {
         let tombstones: u64 = after.invoice_counts().values().sum::<u64>() - counts.values().sum::<u64>();
         *counts.entry(InvoiceState::Canceled).or_default() += tombstones;
         counts.retain(|_, count| *count > 0);
-        assert_eq!(after.invoice_counts(), &counts);
+        assert_eq!(after.invoice_counts(), counts);
         self.settled = counts.get(&InvoiceState::Settled).copied().unwrap_or(0);
         self.partial = counts.get(&InvoiceState::Partial).copied().unwrap_or(0);
     }

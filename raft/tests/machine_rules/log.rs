@@ -1,6 +1,7 @@
 //! Positions, time, hashes, events and snapshots.
 
 use crate::support::*;
+use mux_raft::machine::archive::EmptyArchive;
 use mux_raft::machine::command::*;
 use mux_raft::machine::model::*;
 use mux_raft::machine::{FatalApply, LogPosition, SnapshotError, State};
@@ -23,10 +24,13 @@ fn an_entry_out_of_order_stops_the_replica() {
     let mut world = World::new(1);
     let applied = world.state.applied();
     for found in [applied, LogPosition { term: applied.term - 1, index: applied.index + 1 }] {
-        let result = world.state.apply(found, None);
+        let result = world.state.apply(found, None, &EmptyArchive);
         assert_eq!(result, Err(FatalApply::OutOfOrder { found, applied }));
     }
-    assert!(State::default().apply(LogPosition::default(), None).is_ok(), "a log may begin at 0");
+    assert!(
+        State::default().apply(LogPosition::default(), None, &EmptyArchive).is_ok(),
+        "a log may begin at 0"
+    );
 }
 
 #[test]
@@ -108,7 +112,10 @@ fn a_snapshot_is_the_state() {
     assert_eq!(copy, world.state);
     let at = LogPosition { term: 1, index: world.state.applied().index + 1 };
     let entry = tick(NOW + 100_000);
-    assert_eq!(copy.apply(at, Some(&entry)), world.state.apply(at, Some(&entry)));
+    assert_eq!(
+        copy.apply(at, Some(&entry), &EmptyArchive),
+        world.state.apply(at, Some(&entry), &EmptyArchive)
+    );
     assert_eq!(copy, world.state);
 }
 

@@ -2,11 +2,13 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
+use mux_raft::archive::{Archive, MemoryArchive};
 use mux_raft::machine::command::*;
 use mux_raft::machine::model::*;
 use mux_raft::machine::reply::*;
 use mux_raft::machine::{FatalApply, LogPosition, State};
 use mux_raft::types::*;
+use std::sync::Arc;
 
 pub const NOW: LogTimeMs = 1_700_000_000_000;
 pub const HEIGHT: BlockHeight = 800_000;
@@ -99,13 +101,21 @@ pub struct World {
     pub time_ms: LogTimeMs,
     pub log: Vec<(LogPosition, Option<Envelope>)>,
     pub alarms: Vec<Alarm>,
+    pub archive: Arc<MemoryArchive>,
 }
 
 impl World {
     /// Front nodes 1..=nodes, each with a live session 1 and a tip at [`HEIGHT`]; application mode.
     pub fn new(nodes: u8) -> Self {
         let state = State::default();
-        let mut world = Self { state, term: 1, time_ms: NOW, log: Vec::new(), alarms: Vec::new() };
+        let mut world = Self {
+            state,
+            term: 1,
+            time_ms: NOW,
+            log: Vec::new(),
+            alarms: Vec::new(),
+            archive: Arc::default(),
+        };
         world.run(Command::Configure(Settings { auto_settle: false, ..Settings::default() }));
         for number in 1..=nodes {
             world.add_node(number);
@@ -131,7 +141,8 @@ impl World {
     pub fn try_apply(&mut self, entry: Option<Envelope>) -> Result<Applied, FatalApply> {
         let index = self.state.applied().index + 1;
         let at = LogPosition { term: self.term, index };
-        let applied = self.state.apply(at, entry.as_ref())?;
+        let applied = self.state.apply(at, entry.as_ref(), self.archive.as_ref())?;
+        self.archive.append(applied.archived.clone()).unwrap();
         self.log.push((at, entry));
         self.alarms.extend(&applied.alarms);
         Ok(applied)

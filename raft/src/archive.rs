@@ -1,0 +1,76 @@
+//! The archive: where finished invoices and old events are kept once they have left the state.
+//!
+//! The state machine says what goes there ([`crate::machine::archive`]); here it is stored and found again.
+//! Every reader passes the [`ArchiveTip`] of the state it looked at, so that what it sees of the archive is of
+//! the same moment: an archive may hold more than that, after a crash or while it is being fetched.
+
+mod keys;
+mod memory;
+mod reading;
+
+pub use keys::{InvoiceOrder, RecordKeys};
+pub use memory::MemoryArchive;
+pub use reading::{FoundInvoice, InvoicePage};
+
+use crate::machine::archive::{ArchiveLookup, ArchiveTip, ArchiveUnreadable, ArchivedInvoice, NewRecord};
+use crate::machine::model::Event;
+use std::ops::RangeInclusive;
+
+/// Stores records and finds them again. Calls block for as long as the disk takes.
+pub trait Archive: ArchiveLookup + Send + Sync + 'static {
+    /// Keeps new records: readable at once, durable after [`Archive::sync`]. A number that is there already is
+    /// skipped if it is the same record.
+    ///
+    /// # Errors
+    /// The archive cannot be written, a number is missing before these, or another record has it. The replica
+    /// must stop.
+    fn append(&self, records: Vec<NewRecord>) -> Result<(), ArchiveUnreadable>;
+
+    /// Makes every record before `next` durable.
+    ///
+    /// # Errors
+    /// The archive cannot be written, or does not hold them. The replica must stop.
+    fn sync(&self, next: u64) -> Result<(), ArchiveUnreadable>;
+
+    /// Frees what is before the tip's first record. Only once a durable snapshot says that it is forgotten.
+    ///
+    /// # Errors
+    /// The archive cannot be written. The replica must stop.
+    fn forget(&self, tip: &ArchiveTip) -> Result<(), ArchiveUnreadable>;
+
+    /// One past the last record that is here, and the rolling hash after it.
+    ///
+    /// # Errors
+    /// The archive cannot be read.
+    fn end(&self) -> Result<(u64, [u8; 32]), ArchiveUnreadable>;
+
+    /// Finished invoices by one of their numbers, in that order (`newest_first`: the other way), `limit` at most.
+    ///
+    /// # Errors
+    /// The archive cannot be read.
+    fn invoices(
+        &self,
+        tip: &ArchiveTip,
+        order: InvoiceOrder,
+        numbers: RangeInclusive<u64>,
+        newest_first: bool,
+        limit: usize,
+    ) -> Result<Vec<ArchivedInvoice>, ArchiveUnreadable>;
+
+    /// Archived events after a sequence number, oldest first, `limit` at most.
+    ///
+    /// # Errors
+    /// The archive cannot be read.
+    fn events_after(
+        &self,
+        tip: &ArchiveTip,
+        sequence: u64,
+        limit: usize,
+    ) -> Result<Vec<Event>, ArchiveUnreadable>;
+
+    /// Encoded records from a number on, until `bytes_max` is reached but one at least, for another replica.
+    ///
+    /// # Errors
+    /// The archive cannot be read, or does not hold the first.
+    fn chunk(&self, from: u64, until: u64, bytes_max: usize) -> Result<Vec<Vec<u8>>, ArchiveUnreadable>;
+}

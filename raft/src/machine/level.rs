@@ -1,0 +1,72 @@
+//! Feature levels: how versions that know different commands and rules share one log.
+//!
+//! The log says which level the cluster is at. A command belongs to the level that introduced it and is only
+//! proposed once the cluster is there; a rule that changes what an entry does asks for the level first. The
+//! leader raises the level when every member knows it, and it never goes back: whoever does not know it stops.
+//!
+//! | level | since | what |
+//! |---|---|---|
+//! | 1 | 0.1.0 | the beginning |
+//! | 2 | 0.2.0 | the archive of finished invoices and events, and everything that [`super::Command::level`] says |
+
+use super::command::{COMMAND_FORMAT, Command};
+use super::reply::{Rejection, Reply};
+use super::state::State;
+
+/// The level of a cluster that never raised it.
+pub const FIRST: u16 = 1;
+
+/// From this level on finished invoices and old events move to the archive.
+pub const ARCHIVE: u16 = 2;
+
+/// The first version that knows [`COMMAND_FORMAT`].
+pub const VERSION_OF_LEVEL: &str = "0.2.0";
+
+impl Command {
+    /// The feature level that introduced this command.
+    #[must_use]
+    pub fn level(&self) -> u16 {
+        match self {
+            Self::Tick
+            | Self::Configure(_)
+            | Self::PutFrontNode { .. }
+            | Self::AssignLink { .. }
+            | Self::LinkUp { .. }
+            | Self::LinkReport { .. }
+            | Self::LinkDown { .. }
+            | Self::OfferHtlcs { .. }
+            | Self::HtlcFinals { .. }
+            | Self::ResolveHtlc { .. }
+            | Self::AddInvoice(_)
+            | Self::SettleInvoice { .. }
+            | Self::CancelInvoice { .. } => FIRST,
+            Self::RaiseFeatureLevel { .. } | Self::SetRetention { .. } => 2,
+        }
+    }
+
+    /// The level that the cluster must be at for this command to be proposed. Raising it is what comes before.
+    #[must_use]
+    pub fn needs_level(&self) -> u16 {
+        match self {
+            Self::RaiseFeatureLevel { .. } => FIRST,
+            other => other.level(),
+        }
+    }
+
+    /// Raises the cluster to the highest level that this version knows.
+    #[must_use]
+    pub fn raise_feature_level() -> Self {
+        Self::RaiseFeatureLevel { level: COMMAND_FORMAT, version: VERSION_OF_LEVEL.into() }
+    }
+}
+
+impl State {
+    pub(super) fn raise_feature_level(&mut self, level: u16) -> Reply {
+        if level < self.feature_level() {
+            let now = self.feature_level();
+            return Reply::Rejected(Rejection::Invalid(format!("the cluster is at feature level {now}")));
+        }
+        self.more.level = level;
+        Reply::Done
+    }
+}
