@@ -172,7 +172,10 @@ impl State {
     /// the archive.
     #[must_use]
     pub fn first_event_in_memory(&self) -> u64 {
-        self.core.events.front().map_or(self.core.last_event.saturating_add(1), |event| event.sequence)
+        self.core
+            .events
+            .front()
+            .map_or_else(|| self.core.last_event.saturating_add(1), |event| event.sequence)
     }
 
     /// Events in memory after a sequence number, oldest first.
