@@ -7,6 +7,7 @@ use super::hints;
 use super::view::bytes;
 use crate::invoice::{self, InvoiceDescription, InvoiceHash, InvoiceSpec, IssuedInvoice};
 use mux_proto::mux::v1 as proto;
+use mux_raft::archive::{InvoiceOrder, InvoicePage};
 use mux_raft::consensus::Committed;
 use mux_raft::machine::command::NewInvoice;
 use mux_raft::machine::model::Invoice;
@@ -146,12 +147,12 @@ impl Context {
         }));
         let stored = match self.submit(command, request_id(&wanted.idempotency_key), deadline).await {
             Ok(Committed { reply: Reply::InvoiceAdded { add_index }, .. }) => {
-                self.read(|state| numbered(state, add_index))
+                self.numbered(add_index).await?
             }
             Ok(other) => return Err(ApiError::Internal(format!("unexpected reply {:?}", other.reply))),
             // Nobody else knows the hash: an earlier attempt of this very call was committed after all.
             Err(ApiError::Rejected(Rejection::InvoiceExists(existing))) if existing == hash => {
-                self.read(|state| state.invoice(&hash).cloned())
+                self.find_invoice(hash).await?.map(|found| found.invoice)
             }
             Err(error) => return Err(error),
         };
@@ -169,12 +170,21 @@ impl Context {
             add_index: stored.add_index,
         })
     }
-}
 
-/// A repeated key gets the first call's number, and so its invoice.
-fn numbered(state: &State, add_index: u64) -> Option<Invoice> {
-    let next = state.invoices_after(add_index.saturating_sub(1)).next();
-    next.filter(|invoice| invoice.add_index == add_index).cloned()
+    /// A repeated key gets the first call's number, and so its invoice.
+    async fn numbered(&self, add_index: u64) -> Result<Option<Invoice>, ApiError> {
+        let recent = self.read(|state| {
+            let next = state.invoices_after(add_index.saturating_sub(1)).next();
+            next.filter(|invoice| invoice.add_index == add_index).cloned()
+        });
+        if recent.is_some() {
+            return Ok(recent);
+        }
+        let order = InvoiceOrder::Added;
+        let page = InvoicePage { order, first: add_index, last: add_index, newest_first: false, limit: 1 };
+        let found = self.look_up(move |cell| cell.list_invoices(page)).await?;
+        Ok(found.into_iter().next().map(|found| found.invoice))
+    }
 }
 
 /// Whether the invoice that a key stands for is the one that is asked for.

@@ -5,9 +5,12 @@ use crate::config::Invoices;
 use crate::keys::{ClusterKeys, Network};
 use crate::link::LinkStatus;
 use mux_proto::mux::v1::Consistency;
+use mux_raft::archive::FoundInvoice;
 use mux_raft::clock::Clock;
-use mux_raft::consensus::{Committed, Consensus, ProposeError};
-use mux_raft::machine::{Command, Reply, RequestId, State};
+use mux_raft::consensus::{Committed, Consensus, ProposeError, StateCell};
+use mux_raft::machine::model::InvoiceState;
+use mux_raft::machine::{ArchiveUnreadable, Command, Reply, RequestId, State};
+use mux_raft::types::PaymentHash;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -75,6 +78,30 @@ impl Context {
     /// Reads the applied state.
     pub(super) fn read<T>(&self, reader: impl FnOnce(&State) -> T) -> T {
         self.consensus.state().read(reader)
+    }
+
+    /// Reads memory and archive, off the async threads: the archive's disk may take its time.
+    pub(super) async fn look_up<T: Send + 'static>(
+        &self,
+        reader: impl FnOnce(&StateCell) -> Result<T, ArchiveUnreadable> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let consensus = Arc::clone(&self.consensus);
+        let read = tokio::task::spawn_blocking(move || reader(consensus.state())).await;
+        let read = read.map_err(|error| ApiError::Internal(format!("reading the archive: {error}")))?;
+        read.map_err(|error| ApiError::Internal(error.to_string()))
+    }
+
+    /// An invoice, wherever it is.
+    pub(super) async fn find_invoice(&self, hash: PaymentHash) -> Result<Option<FoundInvoice>, ApiError> {
+        self.look_up(move |cell| cell.find_invoice(&hash)).await
+    }
+
+    /// An invoice's state, wherever it is; while it is in memory without leaving the thread.
+    pub(super) async fn state_of(&self, hash: PaymentHash) -> Result<Option<InvoiceState>, ApiError> {
+        match self.read(|state| state.invoice(&hash).map(|invoice| invoice.state)) {
+            Some(state) => Ok(Some(state)),
+            None => Ok(self.find_invoice(hash).await?.map(|found| found.invoice.state)),
+        }
     }
 
     /// Waits until reads are as fresh as asked.

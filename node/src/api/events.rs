@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-/// Events read from the state at a time: apply waits meanwhile.
-const BATCH: usize = 256;
+/// Events read at a time: apply waits meanwhile.
+pub(super) const BATCH: usize = 256;
 
 /// Events that wait for a slow subscriber. When it is full the reading stops, nothing is lost.
 const QUEUE: usize = 256;
@@ -51,6 +51,18 @@ pub(super) async fn subscribe_events(
     Ok(Response::new(ReceiverStream::new(receiver)))
 }
 
+/// The next events after a sequence number; those in memory without leaving the thread.
+pub(super) async fn next_events(context: &Context, after: u64) -> Result<Vec<Event>, ApiError> {
+    let recent = context.read(|state| {
+        let is_recent = after.saturating_add(1) >= state.first_event_in_memory();
+        is_recent.then(|| state.events_after(after).take(BATCH).cloned().collect())
+    });
+    match recent {
+        Some(events) => Ok(events),
+        None => context.look_up(move |cell| cell.list_events(after, BATCH)).await,
+    }
+}
+
 async fn deliver(
     context: &Context,
     mut after: u64,
@@ -61,8 +73,14 @@ async fn deliver(
     loop {
         // Marked as seen before it is read, so that no change is missed.
         applied.mark_unchanged();
-        let batch: Vec<Event> =
-            context.read(|state| state.events_after(after).take(BATCH).cloned().collect());
+        let batch = match next_events(context, after).await {
+            Ok(batch) => batch,
+            Err(error) => {
+                // The subscriber may be gone.
+                let _ = sender.send(Err(error.into())).await;
+                return;
+            }
+        };
         if let Some(first) = batch.first()
             && first.sequence > after.saturating_add(1)
         {

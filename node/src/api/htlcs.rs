@@ -27,10 +27,22 @@ pub(super) async fn list_htlcs(
     let is_wanted = |htlc: &&Htlc| {
         only.is_none_or(|hash| hash == htlc.hash) && !(request.only_unresolved && htlc.final_state.is_final())
     };
-    let htlcs = context.read(|state| {
+    let mut htlcs: Vec<Htlc> = context.read(|state| {
         let all = state.front_nodes().flat_map(|front| state.htlcs_of(&front.node));
-        all.filter(is_wanted).take(limit).map(view::htlc).collect()
+        all.filter(is_wanted).take(limit).cloned().collect()
     });
+    if let Some(hash) = only {
+        // Those of a finished invoice are in the archive.
+        let found = context.find_invoice(hash).await?.map(|found| found.htlcs).unwrap_or_default();
+        let archived = found.into_iter().filter(|htlc| is_wanted(&htlc));
+        for htlc in archived {
+            if !htlcs.iter().any(|known| known.key == htlc.key) {
+                htlcs.push(htlc);
+            }
+        }
+        htlcs.truncate(limit);
+    }
+    let htlcs = htlcs.iter().map(view::htlc).collect();
     Ok(Response::new(proto::ListHtlcsResponse { htlcs }))
 }
 

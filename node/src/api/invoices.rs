@@ -5,15 +5,20 @@ use super::context::Context;
 use super::error::ApiError;
 use super::view;
 use mux_proto::mux::v1 as proto;
-use mux_raft::machine::State;
-use mux_raft::machine::model::{Invoice, InvoiceState};
+use mux_raft::archive::{FoundInvoice, InvoiceOrder, InvoicePage};
+use mux_raft::consensus::StateCell;
+use mux_raft::machine::ArchiveUnreadable;
+use mux_raft::machine::model::InvoiceState;
 use tonic::{Response, Status};
 
 const PAGE_DEFAULT: usize = 100;
 const PAGE_MAX: usize = 1_000;
 
-/// Invoices looked at in one go: apply waits meanwhile.
-const SCAN_MAX: usize = 5_000;
+/// Invoices read at a time, at least.
+const SCAN_BATCH_MIN: usize = 250;
+
+/// A call gives up looking for wanted states after so many batches; the caller goes on from there.
+const SCAN_BATCHES_MAX: usize = 20;
 
 /// `mux.v1.InvoiceService/GetInvoice`
 pub(super) async fn get_invoice(
@@ -22,13 +27,12 @@ pub(super) async fn get_invoice(
 ) -> Result<Response<proto::GetInvoiceResponse>, Status> {
     let hash = payment_hash(&request.hash)?;
     context.barrier(request.consistency).await?;
-    let found = context
-        .read(|state| state.invoice(&hash).map(|invoice| view::invoice(state, &context.keys, invoice)));
-    let Some(invoice) = found else {
+    let found = context.find_invoice(hash).await?;
+    let Some(found) = found else {
         let why = format!("no invoice {hash}; a stateless one is unknown until its first HTLC");
         return Err(ApiError::NotFound(why).into());
     };
-    Ok(Response::new(proto::GetInvoiceResponse { invoice: Some(invoice) }))
+    Ok(Response::new(proto::GetInvoiceResponse { invoice: Some(view::invoice(&context.keys, &found)) }))
 }
 
 /// `mux.v1.InvoiceService/ListInvoices`
@@ -39,45 +43,64 @@ pub(super) async fn list_invoices(
     let limit = page(request.limit);
     let wanted = states(&request.states)?;
     context.barrier(request.consistency).await?;
-    let from = request.after_add_index;
-    let (invoices, next_add_index) = context.read(|state| {
-        let render = |invoice: &Invoice| view::invoice(state, &context.keys, invoice);
-        let is_wanted = |invoice: &Invoice| wanted.is_empty() || wanted.contains(&invoice.state);
-        if request.newest_first {
-            let before = if from == 0 { u64::MAX } else { from };
-            let newest = newest_before(state, before);
-            collect(newest, limit, is_wanted, render)
-        } else {
-            collect(state.invoices_after(from), limit, is_wanted, render)
-        }
-    });
+    let scan = Scan { after: request.after_add_index, newest_first: request.newest_first, limit, wanted };
+    let (found, next_add_index) = context.look_up(move |cell| scan.run(cell)).await?;
+    let invoices = found.iter().map(|found| view::invoice(&context.keys, found)).collect();
     Ok(Response::new(proto::ListInvoicesResponse { invoices, next_add_index }))
 }
 
-fn newest_before(state: &State, before: u64) -> impl Iterator<Item = &Invoice> {
-    state.invoices_after(0).rev().skip_while(move |invoice| invoice.add_index >= before)
+/// A page of invoices in some states.
+struct Scan {
+    /// Exclusive; with `newest_first` from above, 0 for the newest.
+    after: u64,
+    newest_first: bool,
+    limit: usize,
+    /// Empty: all.
+    wanted: Vec<InvoiceState>,
 }
 
-/// A page, and where the next one begins (0: there is none).
-fn collect<'a>(
-    mut invoices: impl Iterator<Item = &'a Invoice>,
-    limit: usize,
-    is_wanted: impl Fn(&Invoice) -> bool,
-    render: impl Fn(&Invoice) -> proto::Invoice,
-) -> (Vec<proto::Invoice>, u64) {
-    let mut page = Vec::new();
-    let mut last = 0;
-    for invoice in invoices.by_ref().take(SCAN_MAX) {
-        last = invoice.add_index;
-        if is_wanted(invoice) {
-            page.push(render(invoice));
+impl Scan {
+    /// The page, and where the next one begins (0: there is none).
+    fn run(&self, cell: &StateCell) -> Result<(Vec<FoundInvoice>, u64), ArchiveUnreadable> {
+        let (mut page, mut last) = (Vec::new(), self.after);
+        for _ in 0..SCAN_BATCHES_MAX {
+            let batch = cell.list_invoices(self.batch_after(last))?;
+            if batch.is_empty() {
+                return Ok((page, 0));
+            }
+            let mut batch = batch.into_iter();
+            for found in batch.by_ref() {
+                last = found.invoice.add_index;
+                if self.wanted.is_empty() || self.wanted.contains(&found.invoice.state) {
+                    page.push(found);
+                }
+                if page.len() == self.limit {
+                    break;
+                }
+            }
+            if page.len() == self.limit {
+                let more = batch.next().is_some() || !cell.list_invoices(self.batch_after(last))?.is_empty();
+                return Ok((page, if more { last } else { 0 }));
+            }
         }
-        if page.len() == limit {
-            break;
+        Ok((page, last))
+    }
+
+    fn batch_after(&self, last: u64) -> InvoicePage {
+        let (first, last) = match (self.newest_first, last) {
+            (true, 0) => (1, u64::MAX),
+            (true, last) => (1, last.saturating_sub(1)),
+            (false, last) => (last.saturating_add(1), u64::MAX),
+        };
+        let order = InvoiceOrder::Added;
+        InvoicePage {
+            order,
+            first,
+            last,
+            newest_first: self.newest_first,
+            limit: self.limit.max(SCAN_BATCH_MIN),
         }
     }
-    let more = invoices.next().is_some();
-    (page, if more { last } else { 0 })
 }
 
 fn page(limit: u32) -> usize {

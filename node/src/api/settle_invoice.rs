@@ -7,7 +7,7 @@ use super::error::ApiError;
 use mux_proto::mux::v1 as proto;
 use mux_raft::machine::State;
 use mux_raft::machine::command::Command;
-use mux_raft::machine::model::InvoiceState;
+use mux_raft::machine::model::{Invoice, InvoiceState};
 use mux_raft::machine::reply::{Reply, SettleReply};
 use mux_raft::types::{PaymentHash, Preimage, SetId};
 use tokio::time::Instant;
@@ -63,11 +63,21 @@ impl Context {
             Reply::Settle(SettleReply::GateClosed) => {}
             other => return Err(ApiError::Internal(format!("unexpected reply {other:?}"))),
         }
-        let attempt = self.read(|state| state.invoice(&hash).map_or(0, |invoice| invoice.attempt));
+        let found = self.find_invoice(hash).await?;
+        let attempt = found.map_or(0, |found| found.invoice.attempt);
         loop {
             // Marked as seen before it is read, so that no change is missed.
             applied.mark_unchanged();
-            match self.read(|state| intent(state, &hash, attempt)) {
+            let intent = match self.read(|state| state.invoice(&hash).map(|invoice| intent(invoice, attempt)))
+            {
+                Some(intent) => intent,
+                // Finished meanwhile, or gone.
+                None => match self.find_invoice(hash).await? {
+                    Some(found) => intent(&found.invoice, attempt),
+                    None => Intent::Gone(format!("invoice {hash} is gone")),
+                },
+            };
+            match intent {
                 Intent::Decided(decision_index) => return Ok(decision_index),
                 Intent::Gone(why) => return Err(ApiError::Precondition(why)),
                 Intent::Waiting => {}
@@ -85,10 +95,8 @@ impl Context {
     }
 }
 
-fn intent(state: &State, hash: &PaymentHash, attempt: u32) -> Intent {
-    let Some(invoice) = state.invoice(hash) else {
-        return Intent::Gone(format!("invoice {hash} is gone"));
-    };
+fn intent(invoice: &Invoice, attempt: u32) -> Intent {
+    let hash = invoice.hash;
     if invoice.state.is_decided() {
         return if invoice.attempt == attempt {
             Intent::Decided(invoice.decision_index)

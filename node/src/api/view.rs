@@ -2,7 +2,7 @@
 
 use crate::keys::ClusterKeys;
 use mux_proto::mux::v1 as proto;
-use mux_raft::machine::State;
+use mux_raft::archive::FoundInvoice;
 use mux_raft::machine::model::{
     Event, EventKind, FailReason, FinalState, Htlc, Invoice, InvoiceKind, InvoiceState, Verdict,
 };
@@ -22,11 +22,9 @@ pub(super) fn preimage(keys: &ClusterKeys, invoice: &Invoice) -> Option<Preimage
 }
 
 /// An invoice with the HTLCs of its set.
-pub(super) fn invoice(state: &State, keys: &ClusterKeys, invoice: &Invoice) -> proto::Invoice {
+pub(super) fn invoice(keys: &ClusterKeys, found: &FoundInvoice) -> proto::Invoice {
+    let invoice = &found.invoice;
     let set = invoice.set.as_ref();
-    let is_accepted = invoice.state == InvoiceState::Accepted;
-    let deadline = if is_accepted { state.settle_deadline_height(&invoice.hash) } else { None };
-    let parts = set.into_iter().flat_map(|set| &set.parts).filter_map(|key| state.htlc(key));
     proto::Invoice {
         hash: bytes(&invoice.hash.0),
         state: invoice_state(invoice.state).into(),
@@ -46,8 +44,8 @@ pub(super) fn invoice(state: &State, keys: &ClusterKeys, invoice: &Invoice) -> p
         settle_index: invoice.settle_index,
         stateless: invoice.terms.kind == InvoiceKind::Stateless,
         preimage: preimage(keys, invoice).map_or_else(Default::default, |preimage| bytes(&preimage.0)),
-        htlcs: parts.map(htlc).collect(),
-        settle_deadline_height: deadline.unwrap_or(0),
+        htlcs: found.htlcs.iter().map(htlc).collect(),
+        settle_deadline_height: found.settle_deadline_height.unwrap_or(0),
     }
 }
 

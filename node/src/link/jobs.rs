@@ -8,6 +8,7 @@ use crate::lnd::LndClient;
 use mux_proto::routerrpc::ForwardHtlcInterceptRequest;
 use mux_raft::consensus::{Committed, Consensus, ProposeError};
 use mux_raft::machine::Command;
+use mux_raft::types::{CircuitKey, NodePubkey};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -82,11 +83,24 @@ impl Jobs {
         });
     }
 
-    pub(super) fn screen(&self, jobs: Vec<ScreenJob>) {
+    /// The recorded verdict comes first, also when it is in the archive.
+    pub(super) fn screen(&self, node: NodePubkey, jobs: Vec<ScreenJob>) {
         let (screener, events) = (Arc::clone(&self.screener), self.events.clone());
+        let consensus = Arc::clone(&self.consensus);
         tokio::task::spawn_blocking(move || {
             for (number, htlc, request, context) in jobs {
-                let result = screener.screen(&request, &context);
+                let key = CircuitKey { node, chan_id: htlc.chan_id, htlc_id: htlc.htlc_id };
+                let cell = consensus.state();
+                let tip = cell.read(|state| *state.archive_tip());
+                let result = match cell.archive().invoice_of(&tip, &key) {
+                    Ok(Some(archived)) => Screened::Archived(Box::new(archived)),
+                    Ok(None) => screener.screen(&request, &context),
+                    // The replica stops for it; until then, silence is safe.
+                    Err(error) => {
+                        tracing::error!(%key, %error, "cannot look up the verdict of an HTLC");
+                        return;
+                    }
+                };
                 if events.blocking_send(Event::Screened { number, htlc, result }).is_err() {
                     return;
                 }

@@ -5,6 +5,7 @@ mod cluster;
 pub use cluster::ClusterScreener;
 use mux_proto::lnrpc::failure::FailureCode;
 use mux_proto::routerrpc::ForwardHtlcInterceptRequest;
+use mux_raft::machine::archive::ArchivedInvoice;
 use mux_raft::machine::command::HtlcOffer;
 use mux_raft::machine::model::{FailReason, FrontNodePolicy};
 use mux_raft::types::{BlockHeight, PaymentHash, PaymentSecret, Preimage};
@@ -47,6 +48,8 @@ pub enum Screened {
     },
     /// To be offered to the cluster.
     Offer(Box<HtlcOffer>),
+    /// Not judged: it paid an invoice that is finished, and its recorded verdict stands.
+    Archived(Box<ArchivedInvoice>),
 }
 
 /// How a FAIL is told to LND. The two exclude each other.

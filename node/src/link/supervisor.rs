@@ -388,7 +388,7 @@ impl Supervisor {
             }
         }
         if !screen.is_empty() {
-            self.jobs.screen(screen);
+            self.jobs.screen(self.parts.front.node, screen);
         }
     }
 

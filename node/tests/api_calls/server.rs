@@ -115,6 +115,7 @@ impl Server {
         let macaroon = hex::encode(std::fs::read(&files.admin_macaroon).unwrap());
         let (address, bearer) = (api.address(), Bearer(macaroon.parse().unwrap()));
         let server = Self { consensus, keys, files, address, api, streams, bearer, _dir: dir };
+        server.run(Command::raise_feature_level());
         server.run(Command::Configure(Settings { auto_settle: setup.auto_settle, ..Settings::default() }));
         (1..=setup.front_nodes).for_each(|number| server.connect_front_node(number));
         server

@@ -3,9 +3,9 @@
 use super::InvoiceOrder;
 use crate::consensus::StateCell;
 use crate::machine::State;
-use crate::machine::archive::{ArchiveTip, ArchiveUnreadable};
-use crate::machine::model::{Event, Htlc, Invoice};
-use crate::types::{CircuitKey, PaymentHash};
+use crate::machine::archive::{ArchiveTip, ArchiveUnreadable, ArchivedInvoice};
+use crate::machine::model::{Event, Htlc, Invoice, InvoiceState};
+use crate::types::{BlockHeight, CircuitKey, PaymentHash};
 
 /// An invoice with what is known of the HTLCs of its set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,13 +14,21 @@ pub struct FoundInvoice {
     pub invoice: Invoice,
     /// The HTLCs of its set, by key.
     pub htlcs: Vec<Htlc>,
+    /// See [`State::settle_deadline_height`]; only of a set that is accepted and not decided.
+    pub settle_deadline_height: Option<BlockHeight>,
 }
 
 impl FoundInvoice {
     fn in_memory(state: &State, invoice: &Invoice) -> Self {
         let keys = invoice.set.iter().flat_map(|set| &set.parts);
         let htlcs = keys.filter_map(|key| state.htlc(key)).cloned().collect();
-        Self { invoice: invoice.clone(), htlcs }
+        let accepted = invoice.state == InvoiceState::Accepted;
+        let deadline = if accepted { state.settle_deadline_height(&invoice.hash) } else { None };
+        Self { invoice: invoice.clone(), htlcs, settle_deadline_height: deadline }
+    }
+
+    fn archived(archived: ArchivedInvoice) -> Self {
+        Self { invoice: archived.invoice, htlcs: archived.htlcs, settle_deadline_height: None }
     }
 }
 
@@ -53,7 +61,7 @@ impl StateCell {
             return Ok(found);
         }
         let archived = self.archive().invoice(&tip, hash)?;
-        Ok(archived.map(|archived| FoundInvoice { invoice: archived.invoice, htlcs: archived.htlcs }))
+        Ok(archived.map(FoundInvoice::archived))
     }
 
     /// An HTLC, wherever it is. Blocks for as long as the archive's disk takes.
@@ -82,11 +90,7 @@ impl StateCell {
             page.newest_first,
             page.limit,
         )?;
-        found.extend(
-            archived
-                .into_iter()
-                .map(|archived| FoundInvoice { invoice: archived.invoice, htlcs: archived.htlcs }),
-        );
+        found.extend(archived.into_iter().map(FoundInvoice::archived));
         found.sort_by_key(|found| number_of(&found.invoice, page.order));
         if page.newest_first {
             found.reverse();

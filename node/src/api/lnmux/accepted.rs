@@ -2,6 +2,7 @@
 
 use crate::api::context::Context;
 use crate::api::error::ApiError;
+use crate::api::events::{BATCH, next_events};
 use crate::api::view::bytes;
 use mux_proto::lnmux::SubscribeInvoiceAcceptedResponse;
 use mux_raft::machine::State;
@@ -11,9 +12,6 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status};
-
-/// Events looked at in one go: apply waits meanwhile.
-const BATCH: usize = 256;
 
 /// Sets that wait for a slow subscriber. When it is full the reading stops, nothing is lost.
 const QUEUE: usize = 256;
@@ -62,7 +60,15 @@ async fn deliver(
     loop {
         // Marked as seen before it is read, so that no change is missed.
         applied.mark_unchanged();
-        let (first, batch) = context.read(|state| read_after(state, after));
+        let batch = match next_events(context, after).await {
+            Ok(batch) => batch,
+            Err(error) => {
+                // The subscriber may be gone.
+                let _ = sender.send(Err(error.into())).await;
+                return;
+            }
+        };
+        let first = batch.first().map(|event| event.sequence);
         if first.is_some_and(|first| first > after.saturating_add(1)) {
             let why = "too slow: sets were accepted that are no longer listed; subscribe again";
             // The subscriber may be gone.
@@ -70,10 +76,10 @@ async fn deliver(
             return;
         }
         let full = batch.len() == BATCH;
-        for (sequence, set) in batch {
-            after = sequence;
-            if let Some((hash, set_id)) = set
-                && sender.send(Ok(response(hash, set_id))).await.is_err()
+        for event in batch {
+            after = event.sequence;
+            if let EventKind::Accepted { set_id, .. } = event.kind
+                && sender.send(Ok(response(event.hash, set_id))).await.is_err()
             {
                 return;
             }
@@ -82,20 +88,6 @@ async fn deliver(
             return;
         }
     }
-}
-
-type Numbered = (u64, Option<(PaymentHash, SetId)>);
-
-/// The next events' numbers, with the set where one was accepted; and the first number.
-fn read_after(state: &State, after: u64) -> (Option<u64>, Vec<Numbered>) {
-    let events = state.events_after(after).take(BATCH);
-    let batch: Vec<Numbered> = events
-        .map(|event| match event.kind {
-            EventKind::Accepted { set_id, .. } => (event.sequence, Some((event.hash, set_id))),
-            _ => (event.sequence, None),
-        })
-        .collect();
-    (batch.first().map(|(sequence, _)| *sequence), batch)
 }
 
 fn response(hash: PaymentHash, set_id: SetId) -> SubscribeInvoiceAcceptedResponse {

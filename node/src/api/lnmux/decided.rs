@@ -5,6 +5,7 @@ use crate::api::context::Context;
 use crate::api::error::ApiError;
 use crate::api::view::{self, bytes};
 use mux_proto::lnmux as proto;
+use mux_raft::archive::{InvoiceOrder, InvoicePage};
 use mux_raft::machine::model::{Invoice, InvoiceState};
 use mux_raft::types::Msat;
 use tonic::{Response, Status};
@@ -23,8 +24,7 @@ pub(super) async fn wait_for_final(
     loop {
         // Marked as seen before it is read, so that no change is missed.
         applied.mark_unchanged();
-        let status = context.read(|state| state.invoice(&hash).and_then(|invoice| status(invoice.state)));
-        match status {
+        match context.state_of(hash).await?.and_then(status) {
             None => return Err(ApiError::NotFound(format!("no decided invoice {hash}")).into()),
             Some(proto::InvoiceStatus::StatusSettleRequested) => {}
             Some(status) => {
@@ -52,10 +52,15 @@ pub(super) async fn list(
         limit => limit.min(PAGE_MAX),
     };
     context.consensus.read_barrier().await.map_err(ApiError::from)?;
-    let invoice: Vec<_> = context.read(|state| {
-        let decided = state.decided_from(request.sequence_start).take(limit);
-        decided.filter_map(|invoice| render(context, invoice)).collect()
-    });
+    let page = InvoicePage {
+        order: InvoiceOrder::Decided,
+        first: request.sequence_start,
+        last: u64::MAX,
+        newest_first: false,
+        limit,
+    };
+    let decided = context.look_up(move |cell| cell.list_invoices(page)).await?;
+    let invoice: Vec<_> = decided.iter().filter_map(|found| render(context, &found.invoice)).collect();
     Ok(Response::new(proto::ListInvoicesResponse {
         first_sequence_number: invoice.first().map_or(0, |invoice| invoice.sequence_number),
         last_sequence_number: invoice.last().map_or(0, |invoice| invoice.sequence_number),

@@ -6,6 +6,7 @@ use super::session::is_channel_known;
 use super::stream::{Offered, Stage};
 use super::{Action, Answer, HtlcId, LinkCore, MonoMs, Output, Pending, REJECTED_RETRY_MS};
 use mux_proto::routerrpc::ForwardHtlcInterceptRequest;
+use mux_raft::machine::archive::ArchivedInvoice;
 use mux_raft::machine::command::{HtlcOffer, OFFERS_PER_ENTRY_MAX};
 use mux_raft::machine::model::{Htlc, Verdict};
 use mux_raft::machine::reply::OfferReply;
@@ -16,6 +17,9 @@ use std::sync::Arc;
 /// Batches of offers under way at the same time. They are idempotent and independent of each other; what
 /// has an order (session before offers, offers before finals) waits for each other explicitly.
 const OFFER_BATCHES_MAX: usize = 4;
+
+/// Between two looks at an HTLC that the log has forgotten.
+const LOOK_AGAIN_MS: MonoMs = 1_000;
 
 /// Offers under way at the same time.
 pub(super) const OFFERS_UNDER_WAY_MAX: usize = OFFER_BATCHES_MAX * OFFERS_PER_ENTRY_MAX;
@@ -122,11 +126,16 @@ impl LinkCore {
     }
 
     fn advance_unknown(&mut self, htlc: HtlcId, state: &State, now: MonoMs) {
-        let Some(stream) = &self.stream else { return };
+        let Some(stream) = &mut self.stream else { return };
         let up = stream.up.filter(|up| state.applied().index >= up.index);
-        let (Some(_), Some(offer)) = (up, stream.offers.get(&htlc)) else { return };
+        let (Some(_), Some(offer)) = (up, stream.offers.get_mut(&htlc)) else { return };
         match &offer.stage {
             Stage::Waiting => self.screen(htlc, state, now),
+            // It was known: if its invoice was finished, its verdict is in the archive.
+            Stage::Held if now >= offer.retry_at => {
+                offer.retry_at = now.saturating_add(LOOK_AGAIN_MS);
+                self.screen(htlc, state, now);
+            }
             Stage::Rejected { failure, cause } if self.quorum && !offer.on_chain && !offer.proposed => {
                 let action = Action::Reject { failure: failure.clone(), cause };
                 self.answer(htlc, action, now);
@@ -177,12 +186,36 @@ impl LinkCore {
                 offer.stage = Stage::Rejected { failure, cause };
                 self.advance(htlc, state, now);
             }
+            Screened::Archived(archived) => self.answer_archived(htlc, &archived, now),
             Screened::Offer(proposal) => {
                 offer.proposal = Some(Box::new(HtlcOffer { on_chain: offer.on_chain, ..*proposal }));
                 stream.enqueue(htlc);
             }
         }
         self.pump(state, now);
+    }
+
+    /// It paid an invoice that is finished: only LND's record of it can be behind.
+    fn answer_archived(&mut self, htlc: HtlcId, archived: &ArchivedInvoice, now: MonoMs) {
+        let key = self.key(htlc);
+        let known = archived.htlcs.iter().find(|known| known.key == key);
+        let Some(stream) = &self.stream else { return };
+        let Some(offer) = stream.offers.get(&htlc) else { return };
+        let invoice = &archived.invoice;
+        if invoice.hash != offer.hash {
+            tracing::error!(%key, hash = %offer.hash, known = %invoice.hash, "another hash under a known key");
+            return self.forget(htlc);
+        }
+        match known.and_then(|known| known.verdict) {
+            Some(Verdict::Settle) => {
+                let (secret, preimage) = (invoice.secret.clone(), invoice.preimage.clone());
+                self.answer(htlc, Action::Settle { hash: invoice.hash, secret, preimage }, now);
+            }
+            // Only winning sets are archived; whatever else it were, nothing is safe to say.
+            Some(Verdict::Fail(_)) | None => {
+                tracing::error!(%key, "an archived HTLC without a decision to settle");
+            }
+        }
     }
 
     fn not_ours(&mut self, htlc: HtlcId, state: &State, now: MonoMs) {

@@ -147,6 +147,7 @@ impl Rig {
             CoreConfig { me: ME, node: NODE, report_interval_ms: 1_000, rescue_margin: 4, force_close: true };
         let core = LinkCore::new(config, Arc::clone(&screener) as Arc<dyn Screener>);
         let policy = FrontNodePolicy { scid: SCID, fee_base_msat: 0, fee_ppm: 0, cltv_delta: 80 };
+        log.commit(Command::raise_feature_level(), None);
         log.commit(Command::PutFrontNode { node: NODE, alias: "n".into(), policy }, None);
         log.commit(Command::AssignLink { node: NODE, replica: Some(ME) }, None);
         let mut rig = Self {
@@ -223,7 +224,17 @@ impl Rig {
                     }
                 }
                 Output::Screen { number, htlc, request, context } => {
-                    let result = self.screener.screen(&request, &context);
+                    let key = mux_raft::types::CircuitKey {
+                        node: NODE,
+                        chan_id: htlc.chan_id,
+                        htlc_id: htlc.htlc_id,
+                    };
+                    let cell = self.log.state();
+                    let tip = cell.read(|state| *state.archive_tip());
+                    let result = match cell.archive().invoice_of(&tip, &key).unwrap() {
+                        Some(archived) => Screened::Archived(Box::new(archived)),
+                        None => self.screener.screen(&request, &context),
+                    };
                     self.tell(|core, state, now| core.screened(number, htlc, result, state, now));
                 }
                 Output::Alarm { .. } => self.alarms += 1,

@@ -1,6 +1,7 @@
 //! What is answered, when, and how often.
 
 use super::*;
+use mux_raft::machine::command::{FinalOutcome, HtlcFinal};
 
 #[test]
 fn a_payment_is_settled_once_its_offer_is_applied() {
@@ -24,6 +25,38 @@ fn at_most_one_answer_per_offer_and_stream() {
     assert_eq!(rig.sent, [(htlc(0), "settle")]);
     rig.offer(request(1, 0, AMOUNT));
     assert_eq!(rig.sent.len(), 2, "offered again, answered again");
+}
+
+#[test]
+fn an_htlc_of_a_finished_invoice_gets_its_settle_without_being_judged() {
+    let mut rig = Rig::up();
+    rig.offer(request(1, 0, AMOUNT));
+    let finals = vec![HtlcFinal { chan_id: CHANNEL, htlc_id: 0, outcome: FinalOutcome::Settled }];
+    rig.apply(Command::HtlcFinals { node: NODE, finals });
+    assert!(rig.log.state().read(|state| state.htlc(&key(0)).is_none()), "it is in the archive");
+    rig.screener = Arc::new(TestScreener { rejects_all: true });
+    let proposed = rig.offers_proposed();
+    rig.close();
+    rig.open();
+    rig.offer(request(1, 0, AMOUNT));
+    assert_eq!(rig.sent, [(htlc(0), "settle"), (htlc(0), "settle")]);
+    assert_eq!(rig.offers_proposed(), proposed, "the recorded verdict comes before consensus");
+}
+
+#[test]
+fn an_htlc_whose_invoice_is_finished_while_it_is_outstanding_is_settled() {
+    let mut rig = Rig::up();
+    rig.no_auto_settle();
+    rig.keep_proposals = true;
+    rig.offer(request(1, 0, AMOUNT));
+    rig.commit_kept();
+    // Decided and finished between two looks of the core.
+    let settle = Command::SettleInvoice { hash: hash(1), set_id: None, preimage: None, keep_intent: false };
+    rig.log.commit(settle, None);
+    let finals = vec![HtlcFinal { chan_id: CHANNEL, htlc_id: 0, outcome: FinalOutcome::Settled }];
+    rig.log.commit(Command::HtlcFinals { node: NODE, finals }, None);
+    rig.pass(2_000);
+    assert_eq!(rig.sent, [(htlc(0), "settle")]);
 }
 
 #[test]

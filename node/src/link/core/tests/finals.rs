@@ -27,7 +27,7 @@ fn tell(rig: &mut Rig, event: &HtlcEvent) {
 }
 
 fn final_state(rig: &Rig, index: u64) -> FinalState {
-    rig.log.state().read(|state| state.htlc(&key(index)).unwrap().final_state)
+    rig.log.state().find_htlc(&key(index)).unwrap().unwrap().final_state
 }
 
 fn finals(rig: &Rig) -> Vec<FinalOutcome> {
@@ -48,7 +48,8 @@ fn only_the_final_event_makes_it_settled() {
     tell(&mut rig, &event(0, htlc_event::Event::SettleEvent(SettleEvent::default())));
     assert_eq!(final_state(&rig, 0), FinalState::Open, "a settle event is no proof");
     tell(&mut rig, &final_event(0, true));
-    let state = rig.log.state().read(|state| state.invoice(&hash(1)).map(|invoice| invoice.state));
+    let found = rig.log.state().find_invoice(&hash(1)).unwrap();
+    let state = found.map(|found| found.invoice.state);
     assert_eq!(state, Some(InvoiceState::Settled));
 }
 
