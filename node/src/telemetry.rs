@@ -11,12 +11,14 @@ mod catalogue;
 mod certificates;
 mod logs;
 mod panic;
+mod process;
 mod sampler;
 
-pub use catalogue::{describe, install_metrics};
+pub use catalogue::{CATALOGUE, Kind, Metric, describe, install_metrics, markdown};
 pub use certificates::{CertificateFile, record_expiries};
 pub use logs::init_logs;
 pub use panic::exit_on_panic;
+pub use process::record_process;
 pub use sampler::Sampler;
 
 /// Exit code of a replica that cannot go on (`EX_SOFTWARE` of sysexits.h).

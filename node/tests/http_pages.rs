@@ -124,9 +124,7 @@ async fn every_metric_shown_says_what_it_means() {
     assert_eq!(page.code, 200);
     assert!(page.head.contains("content-type: text/plain; version=0.0.4"), "{}", page.head);
     let shown: Vec<&str> = page.body.lines().collect();
-    for line in
-        ["mux_htlc_undecided{node=\"alice\"} 0", "mux_htlc_min_blocks_to_deadline{node=\"alice\"} inf"]
-    {
+    for line in ["mux_htlc_held{node=\"alice\"} 0", "mux_htlc_min_blocks_to_deadline{node=\"alice\"} inf"] {
         assert!(shown.iter().any(|other| other.eq_ignore_ascii_case(line)), "{line} in {}", page.body);
     }
     let types = shown.iter().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());

@@ -168,6 +168,7 @@ impl Running {
                     let ready = self.readiness.is_ready();
                     metrics::gauge!("mux_ready").set(f64::from(u8::from(ready)));
                     self.api.server.set_ready(ready).await;
+                    telemetry::record_process(&self.config.raft.data_dir);
                     self.metrics.run_upkeep();
                 }
                 _ = checked.tick() => {

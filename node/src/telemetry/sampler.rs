@@ -84,7 +84,7 @@ fn blocks_or_infinity(blocks: Option<i64>) -> f64 {
 fn record_node(node: &SeenNode) {
     let gauge =
         |name: &'static str, value: f64| metrics::gauge!(name, "node" => node.alias.clone()).set(value);
-    gauge("mux_htlc_undecided", node.held as f64);
+    gauge("mux_htlc_held", node.held as f64);
     gauge("mux_htlc_min_blocks_to_deadline", blocks_or_infinity(node.min_blocks));
     gauge("mux_htlc_unresolved", node.unresolved as f64);
     gauge("mux_htlc_unconfirmed", node.unconfirmed as f64);

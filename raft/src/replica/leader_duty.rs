@@ -118,6 +118,9 @@ async fn clock_of(core: &Core, id: ReplicaId, address: &str) -> Option<u64> {
     let message = pb::ClockRequest { header: Some(core.peers.header(id)) };
     let asked = Instant::now();
     let answer = timeout(CLOCK_TIMEOUT, client.clock(message)).await.ok()?.ok()?.into_inner();
-    let half = asked.elapsed() / 2;
+    let round_trip = asked.elapsed();
+    let peer = id.to_string();
+    metrics::histogram!("mux_raft_peer_round_trip_seconds", "peer" => peer).record(round_trip.as_secs_f64());
+    let half = round_trip / 2;
     Some(answer.wall_ms.saturating_add(u64::try_from(half.as_millis()).unwrap_or(0)))
 }

@@ -40,6 +40,23 @@ pub(crate) enum Attempt {
     Unknown(String),
 }
 
+/// Counts a proposal as under way until it is dropped, whoever drops it.
+struct Pending(metrics::Gauge);
+
+impl Pending {
+    fn begin() -> Self {
+        let gauge = metrics::gauge!("mux_raft_proposals_pending");
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
 /// A command on its way from a follower to the leader.
 pub(crate) fn encode_request(
     command: &Command,
@@ -69,14 +86,21 @@ impl Core {
     ) -> Result<Committed, ProposeError> {
         let started = Instant::now();
         let deadline = started + self.timing.propose;
+        let pending = Pending::begin();
         let result = self.propose_until(command, request_id, deadline).await;
-        let outcome = match &result {
-            Ok(_) => "committed",
-            Err(ProposeError::Unavailable(_)) => "unavailable",
-            Err(ProposeError::Unknown(_)) => "unknown",
-            Err(ProposeError::Fatal(_)) => "fatal",
+        drop(pending);
+        let failed = match &result {
+            Ok(_) => None,
+            Err(ProposeError::Unavailable(_)) => Some("unavailable"),
+            Err(ProposeError::Unknown(_)) => Some("unknown"),
+            Err(ProposeError::Fatal(_)) => Some("fatal"),
         };
-        metrics::counter!("mux_raft_proposals_total", "outcome" => outcome).increment(1);
+        match failed {
+            None => metrics::counter!("mux_raft_proposals_committed_total").increment(1),
+            Some(outcome) => {
+                metrics::counter!("mux_raft_proposals_failed_total", "outcome" => outcome).increment(1);
+            }
+        }
         metrics::histogram!("mux_raft_proposal_duration_seconds").record(started.elapsed().as_secs_f64());
         result
     }

@@ -49,6 +49,11 @@ fn publish(core: &Core, metrics: &RaftMetrics<TypeConfig>) {
                 tracing::info!(term = status.term, leader = ?status.leader, "leader");
                 metrics::counter!("mux_raft_leader_changes_total").increment(1);
             }
+            // A term has one election. The first one seen is that of the start, not a new one.
+            if current.term != 0 {
+                let began = status.term.saturating_sub(current.term);
+                metrics::counter!("mux_raft_elections_total").increment(began);
+            }
             *current = status;
         }
         changed

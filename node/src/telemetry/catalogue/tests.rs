@@ -1,53 +1,9 @@
-use super::describe;
-use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
-use parking_lot::Mutex;
+use super::{CATALOGUE, Kind, markdown};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Fewer names than this in the sources: the search is broken.
 const NAMES_MIN: usize = 30;
-
-/// Keeps what is described, with its kind.
-#[derive(Default)]
-struct Descriptions(Mutex<Vec<(String, &'static str)>>);
-
-impl Descriptions {
-    fn add(&self, name: &KeyName, kind: &'static str) {
-        self.0.lock().push((name.as_str().to_owned(), kind));
-    }
-}
-
-impl Recorder for Descriptions {
-    fn describe_counter(&self, name: KeyName, _: Option<Unit>, _: SharedString) {
-        self.add(&name, "counter");
-    }
-
-    fn describe_gauge(&self, name: KeyName, _: Option<Unit>, _: SharedString) {
-        self.add(&name, "gauge");
-    }
-
-    fn describe_histogram(&self, name: KeyName, _: Option<Unit>, _: SharedString) {
-        self.add(&name, "histogram");
-    }
-
-    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::noop()
-    }
-
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
-    }
-
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::noop()
-    }
-}
-
-fn described() -> Vec<(String, &'static str)> {
-    let descriptions = Descriptions::default();
-    metrics::with_local_recorder(&descriptions, describe);
-    descriptions.0.into_inner()
-}
 
 /// Source files of this crate and of the consensus crate, but for the catalogue itself.
 fn sources() -> Vec<PathBuf> {
@@ -69,11 +25,23 @@ fn sources() -> Vec<PathBuf> {
 }
 
 /// Metric names in a source: string literals that begin as all of them do.
-fn names(source: &str) -> impl Iterator<Item = &str> {
-    let quoted = source.split("\"mux_").skip(1).filter_map(|rest| rest.split_once('"'));
-    quoted
-        .map(|(name, _)| name)
-        .filter(|name| name.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase()))
+fn names(source: &str) -> impl Iterator<Item = String> {
+    ["mux_", "process_"].into_iter().flat_map(move |prefix| {
+        let opened = format!("\"{prefix}");
+        let quoted: Vec<_> = source.split(&opened).skip(1).filter_map(|rest| rest.split_once('"')).collect();
+        let plain = |name: &&str| name.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase());
+        let names = quoted.into_iter().map(|(name, _)| name).filter(plain);
+        names.map(|name| format!("{prefix}{name}")).collect::<Vec<_>>()
+    })
+}
+
+/// The labels that a source gives a metric, if it names them beside it.
+fn labels(source: &str, name: &str) -> Vec<String> {
+    let Some((_, rest)) = source.split_once(&format!("\"{name}\"")) else { return Vec::new() };
+    let call = rest.split_once(')').map_or(rest, |(call, _)| call);
+    let given = call.split('"').collect::<Vec<_>>();
+    let labels = given.windows(2).filter(|pair| pair[1].trim_start().starts_with("=>"));
+    labels.map(|pair| pair[0].to_owned()).collect()
 }
 
 /// Name → files that write it.
@@ -82,7 +50,7 @@ fn emitted() -> BTreeMap<String, BTreeSet<PathBuf>> {
     for path in sources() {
         let source = std::fs::read_to_string(&path).unwrap();
         for name in names(&source) {
-            emitted.entry(format!("mux_{name}")).or_default().insert(path.clone());
+            emitted.entry(name).or_default().insert(path.clone());
         }
     }
     assert!(emitted.len() >= NAMES_MIN, "{emitted:?}");
@@ -92,9 +60,9 @@ fn emitted() -> BTreeMap<String, BTreeSet<PathBuf>> {
 #[test]
 fn what_is_emitted_is_described_and_what_is_described_is_emitted() {
     let emitted: BTreeSet<String> = emitted().into_keys().collect();
-    let described: BTreeSet<String> = described().into_iter().map(|(name, _)| name).collect();
+    let described: BTreeSet<String> = CATALOGUE.iter().map(|metric| metric.name.to_owned()).collect();
     let missing: Vec<_> = emitted.difference(&described).collect();
-    assert!(missing.is_empty(), "without a description: {missing:?}");
+    assert!(missing.is_empty(), "without an entry in the catalogue: {missing:?}");
     let dead: Vec<_> = described.difference(&emitted).collect();
     assert!(dead.is_empty(), "never emitted: {dead:?}");
 }
@@ -107,10 +75,41 @@ fn every_metric_has_one_writer() {
 }
 
 #[test]
-fn every_metric_is_described_once_and_named_after_its_kind() {
-    let mut seen = BTreeSet::new();
-    for (name, kind) in described() {
-        assert!(seen.insert(name.clone()), "{name} is described twice");
-        assert_eq!(name.ends_with("_total"), kind == "counter", "{name} is a {kind}");
+fn labels_are_those_of_the_catalogue() {
+    for (name, writers) in emitted() {
+        let metric = CATALOGUE.iter().find(|metric| metric.name == name).unwrap();
+        for path in writers {
+            for label in labels(&std::fs::read_to_string(&path).unwrap(), &name) {
+                assert!(metric.labels.contains(&label.as_str()), "{name} has a label {label} in {path:?}");
+            }
+        }
     }
+}
+
+#[test]
+fn every_metric_is_there_once_and_named_after_its_kind_and_unit() {
+    let mut seen = BTreeSet::new();
+    for metric in CATALOGUE {
+        let name = metric.name;
+        assert!(seen.insert(name), "{name} is there twice");
+        assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name} is a {:?}", metric.kind);
+        let base = name.strip_suffix("_total").unwrap_or(name);
+        let unit = metric.unit.map(|unit| unit.as_str());
+        assert!(unit.is_none_or(|unit| base.ends_with(&format!("_{unit}"))), "{name} is in {unit:?}");
+        assert!(!metric.help.is_empty() && !metric.help.contains('|'), "{name}: {:?}", metric.help);
+    }
+}
+
+#[test]
+fn the_committed_page_is_that_of_the_catalogue() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("metrics.md");
+    if std::env::var_os("MUX_WRITE_METRICS").is_some() {
+        std::fs::write(&path, markdown()).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == markdown(),
+        "{} differs from the catalogue; write it anew with: MUX_WRITE_METRICS=1 cargo test -p muxd catalogue",
+        path.display()
+    );
 }
