@@ -32,7 +32,7 @@ struct View {
 
 impl View {
     fn new(log: &Arc<LocalConsensus>, id: ReplicaId) -> Arc<Self> {
-        let voter = Member { address: "local".into(), voter: true };
+        let voter = Member { address: "local".into(), voter: true, ..Member::default() };
         let status = RaftStatus {
             id,
             term: 1,

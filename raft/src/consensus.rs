@@ -93,6 +93,8 @@ pub struct RaftStatus {
     pub members: BTreeMap<ReplicaId, Member>,
     /// As leader: the index each follower has acknowledged.
     pub matched: BTreeMap<ReplicaId, LogIndex>,
+    /// The cluster's feature level, as far as applied here.
+    pub feature_level: u16,
     /// Why this replica stopped, if it did.
     pub fatal: Option<String>,
 }
@@ -104,6 +106,26 @@ pub struct Member {
     pub address: String,
     /// Votes, or only learns.
     pub voter: bool,
+    /// Its program, as it told this replica last.
+    pub program: Option<Program>,
+}
+
+/// What a replica runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Of `muxd`; empty for one that is too old to tell.
+    pub version: String,
+    /// The highest feature level that it knows.
+    pub feature_level_max: u16,
+}
+
+impl std::fmt::Display for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.version.as_str() {
+            "" => f.write_str("a muxd before 0.2.0"),
+            version => write!(f, "muxd {version}"),
+        }
+    }
 }
 
 /// The applied state with its readers and its wake-ups.

@@ -3,8 +3,9 @@
 //! For tests of links and APIs. Failures of the real thing can be switched on: no quorum, and outcomes
 //! that stay unknown although the entry was committed.
 
-use crate::consensus::{Committed, Consensus, Member, ProposeError, RaftStatus, StateCell};
-use crate::machine::{Command, Envelope, LogPosition, Reply, RequestId};
+use crate::consensus::{Committed, Consensus, Member, Program, ProposeError, RaftStatus, StateCell};
+use crate::machine::command::COMMAND_FORMAT;
+use crate::machine::{Command, Envelope, LogPosition, Reply, RequestId, level};
 use crate::types::{LogIndex, LogTimeMs, ReplicaId};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -43,7 +44,10 @@ impl LocalConsensus {
     /// A new cluster of the replica `id`, at this log time.
     #[must_use]
     pub fn new(id: ReplicaId, time_ms: LogTimeMs) -> Self {
-        let members = BTreeMap::from([(id, Member { address: "local".into(), voter: true })]);
+        let program =
+            Program { version: env!("CARGO_PKG_VERSION").into(), feature_level_max: COMMAND_FORMAT };
+        let member = Member { address: "local".into(), voter: true, program: Some(program) };
+        let members = BTreeMap::from([(id, member)]);
         let (status, _) = watch::channel(RaftStatus {
             id,
             term: 1,
@@ -51,6 +55,7 @@ impl LocalConsensus {
             leads: true,
             quorum: true,
             members,
+            feature_level: level::FIRST,
             ..RaftStatus::default()
         });
         let inner = Mutex::new(Inner { weather: Weather::Fair, term: 1, time_ms });

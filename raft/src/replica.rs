@@ -8,6 +8,7 @@
 //! * `startup`: opens and recovers; `founding`: who founds a new cluster, and who must not vote.
 //! * `propose`, `read`, `transfer`: what [`Consensus`] promises; `gateway`: the leader's side of it.
 //! * `members`: who belongs to the cluster.
+//! * `roster`: what members say of themselves; `upgrade`: when the cluster's feature level rises.
 //! * `leader_duty`, `time_keeper`: log time. `status_keeper`: status and gauges.
 //! * `latch`: why a replica stopped.
 
@@ -22,10 +23,12 @@ mod members;
 mod propose;
 pub(crate) mod raft;
 mod read;
+mod roster;
 mod startup;
 mod status_keeper;
 mod time_keeper;
 mod transfer;
+mod upgrade;
 
 use crate::consensus::{Committed, Consensus, ProposeError, RaftStatus, StateCell};
 use crate::log::LogStore;
@@ -130,6 +133,7 @@ async fn supervise(started: Started, stop: CancellationToken, closed: watch::Sen
     let mut tasks = JoinSet::new();
     tasks.spawn(status_keeper::keep_status(Arc::clone(&core), stop.clone()));
     tasks.spawn(leader_duty::lead(Arc::clone(&core), stop.clone()));
+    tasks.spawn(upgrade::keep_roster(Arc::clone(&core), stop.clone()));
     if clearance.get() != May::Vote {
         tasks.spawn(founding::found_or_join(Arc::clone(&core), log.clone(), clearance, stop.clone()));
     }

@@ -35,6 +35,7 @@ pub(super) fn get_status(context: &Context) -> Response<proto::GetStatusResponse
         version: env!("CARGO_PKG_VERSION").into(),
         quorum: raft.quorum,
         cluster_name: config.cluster_name.clone(),
+        feature_level: state.feature_level().into(),
     });
     Response::new(status)
 }
@@ -72,6 +73,8 @@ fn members(raft: &RaftStatus) -> Vec<proto::Member> {
             voter: member.voter,
             leader: raft.leader == Some(*id),
             lag_entries: if raft.leads { lag(id) } else { None },
+            version: member.program.as_ref().map_or_else(String::new, |program| program.version.clone()),
+            feature_level_max: member.program.as_ref().map_or(0, |program| program.feature_level_max.into()),
         })
         .collect()
 }

@@ -42,11 +42,13 @@ fn to_text(status: &GetStatusResponse) -> String {
         ("Leader", leader),
         ("Quorum", if status.quorum { "in contact" } else { "NOT IN CONTACT" }.to_owned()),
         ("Log", format!("applied {} of {}", status.applied_index, status.commit_index)),
+        ("Level", feature_level(status)),
         ("Log time", format_ms(status.log_time_ms)),
         ("Invoices", counts(status)),
         ("Settle", settle_mode(status).to_owned()),
     ]);
-    let members = table(&["REPLICA", "ADDRESS", "ROLE", "LAG"], status.members.iter().map(member_row));
+    let members =
+        table(&["REPLICA", "ADDRESS", "ROLE", "LAG", "VERSION"], status.members.iter().map(member_row));
     let mut text = format!("{head}\n{members}");
     if status.front_nodes.is_empty() {
         text.push_str("\nNo front node is registered.\n");
@@ -80,7 +82,24 @@ fn member_row(member: &Member) -> Vec<String> {
         (false, false) => "learner",
     };
     let lag = member.lag_entries.map_or_else(|| "-".to_owned(), |lag| lag.to_string());
-    vec![member.id.to_string(), member.address.clone(), role.to_owned(), lag]
+    let version = match (member.feature_level_max, member.version.as_str()) {
+        (0, _) => "-",
+        (_, "") => "before 0.2.0",
+        (_, version) => version,
+    };
+    vec![member.id.to_string(), member.address.clone(), role.to_owned(), lag, version.to_owned()]
+}
+
+/// With the members that keep it from rising.
+fn feature_level(status: &GetStatusResponse) -> String {
+    let level = status.feature_level;
+    let newest = status.members.iter().map(|member| member.feature_level_max).max().unwrap_or(0);
+    let old = |member: &&Member| member.feature_level_max != 0 && member.feature_level_max < newest;
+    let old: Vec<String> = status.members.iter().filter(old).map(|member| member.id.to_string()).collect();
+    if newest <= level || old.is_empty() {
+        return level.to_string();
+    }
+    format!("{level}; rises to {newest} when replica {} is upgraded", old.join(", "))
 }
 
 fn node_row(node: &FrontNodeStatus) -> Vec<String> {
@@ -122,6 +141,7 @@ fn to_json(status: &GetStatusResponse) -> Value {
         "quorum": status.quorum,
         "commit_index": status.commit_index,
         "applied_index": status.applied_index,
+        "feature_level": status.feature_level,
         "log_time_ms": status.log_time_ms,
         "state_hash": hex::encode(&status.state_hash),
         "event_sequence": status.event_sequence,
@@ -139,6 +159,8 @@ fn member_json(member: &Member) -> Value {
         "voter": member.voter,
         "leader": member.leader,
         "lag_entries": member.lag_entries,
+        "version": member.version,
+        "feature_level_max": member.feature_level_max,
     })
 }
 

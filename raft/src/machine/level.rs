@@ -19,8 +19,15 @@ pub const FIRST: u16 = 1;
 /// From this level on finished invoices and old events move to the archive.
 pub const ARCHIVE: u16 = 2;
 
-/// The first version that knows [`COMMAND_FORMAT`].
-pub const VERSION_OF_LEVEL: &str = "0.2.0";
+/// The first version that knows a level, for the message of one that does not.
+#[must_use]
+pub fn version_of(level: u16) -> &'static str {
+    match level {
+        0 | FIRST => "0.1.0",
+        2 => "0.2.0",
+        _ => "a later version",
+    }
+}
 
 impl Command {
     /// The feature level that introduced this command.
@@ -56,7 +63,13 @@ impl Command {
     /// Raises the cluster to the highest level that this version knows.
     #[must_use]
     pub fn raise_feature_level() -> Self {
-        Self::RaiseFeatureLevel { level: COMMAND_FORMAT, version: VERSION_OF_LEVEL.into() }
+        Self::raise_feature_level_to(COMMAND_FORMAT)
+    }
+
+    /// Raises the cluster to a level, which every member must know.
+    #[must_use]
+    pub fn raise_feature_level_to(level: u16) -> Self {
+        Self::RaiseFeatureLevel { level, version: version_of(level).into() }
     }
 }
 

@@ -4,6 +4,7 @@
 //! tests replace (listener, clocks, links between replicas, the log's engine).
 
 use crate::clock::{Clock, SystemClock};
+use crate::machine::command::COMMAND_FORMAT;
 use crate::network::Links;
 use crate::store::{OpenEngine, SledEngine};
 use crate::types::ReplicaId;
@@ -120,6 +121,9 @@ pub struct Wiring {
     pub links: Links,
     /// Opens the engine below the log.
     pub engine: Arc<dyn OpenEngine>,
+    /// The highest feature level that this replica says it knows: lower than [`COMMAND_FORMAT`] to be an older
+    /// version's stand-in.
+    pub feature_level_max: u16,
 }
 
 impl Default for Wiring {
@@ -129,6 +133,7 @@ impl Default for Wiring {
             clock: Arc::new(SystemClock::new()),
             links: Links::default(),
             engine: Arc::new(SledEngine::opener()),
+            feature_level_max: COMMAND_FORMAT,
         }
     }
 }

@@ -1,6 +1,7 @@
 use super::config::{SnapshotConfig, Timing};
 use super::latch::Latch;
 use super::raft::{Raft, TypeConfig};
+use super::roster::Roster;
 use super::time_keeper::TimeKeeper;
 use crate::consensus::{RaftStatus, StateCell};
 use crate::network::{Heard, Peers};
@@ -23,6 +24,7 @@ pub(crate) struct Core {
     pub(crate) heard: Arc<Heard>,
     pub(crate) latch: Latch,
     pub(crate) time: TimeKeeper,
+    pub(crate) roster: Roster,
     pub(crate) status: watch::Sender<RaftStatus>,
     pub(crate) proposals: Semaphore,
     handing_over: AtomicBool,
@@ -46,6 +48,7 @@ pub(crate) struct CoreParts {
     pub(crate) peers: Peers,
     pub(crate) latch: Latch,
     pub(crate) time: TimeKeeper,
+    pub(crate) feature_level_max: u16,
 }
 
 impl std::fmt::Debug for Core {
@@ -71,6 +74,7 @@ impl Core {
             heard: Arc::default(),
             latch: parts.latch,
             time: parts.time,
+            roster: Roster::new(id, parts.feature_level_max),
             status,
             proposals: Semaphore::new(PROPOSALS_MAX),
             handing_over: AtomicBool::new(false),
@@ -98,6 +102,13 @@ impl Core {
             .filter(|id| *id != self.id)
             .filter_map(|id| address(&id).map(|address| (id, address)))
             .collect()
+    }
+
+    /// All other members, learners too, with their addresses.
+    pub(crate) fn other_members(&self) -> Vec<(ReplicaId, String)> {
+        let membership = self.metrics().membership_config;
+        let others = membership.nodes().filter(|(id, _)| **id != self.id);
+        others.map(|(id, node)| (*id, node.addr.clone())).collect()
     }
 
     /// Waits until an entry is applied here.

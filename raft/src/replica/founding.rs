@@ -8,11 +8,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// What the other initial members that answered say.
@@ -153,10 +152,8 @@ async fn ask_members(core: &Core) -> Standings {
 }
 
 async fn standing_of(core: &Core, id: ReplicaId, address: &str) -> Option<pb::StandingResponse> {
-    let mut client = core.gateway_at(id, address).ok()?;
-    let message = pb::StandingRequest { header: Some(core.peers.header(id)) };
-    match timeout(ANSWER_TIMEOUT, client.standing(message)).await.ok()? {
-        Ok(answer) => Some(answer.into_inner()),
+    match core.standing_of(id, address).await {
+        Ok(answer) => Some(answer),
         Err(status) => {
             tracing::debug!(member = id, reason = status.message(), "no answer from a member");
             None
@@ -169,16 +166,17 @@ mod tests {
     use super::*;
 
     fn standing(initialized: bool, leads: bool, knows_your_log: bool, last: u64) -> pb::StandingResponse {
-        pb::StandingResponse { initialized, leads, knows_your_log, last_log_index: last }
+        let last_log_index = last;
+        pb::StandingResponse { initialized, leads, knows_your_log, last_log_index, ..Default::default() }
     }
 
     #[test]
     fn an_empty_store_takes_part_only_when_it_certainly_never_had_another() {
-        let new = standing(false, false, false, 0);
-        let founded = standing(true, false, false, 0);
-        let follower = standing(true, false, false, 9);
-        let leader = standing(true, true, false, 9);
-        let remembers = standing(true, true, true, 9);
+        let new = &standing(false, false, false, 0);
+        let founded = &standing(true, false, false, 0);
+        let follower = &standing(true, false, false, 9);
+        let leader = &standing(true, true, false, 9);
+        let remembers = &standing(true, true, true, 9);
         for (others, expected) in [
             (vec![], Finding::NotKnown),
             (vec![new], Finding::FromTheBeginning { founded: false }),
@@ -189,7 +187,7 @@ mod tests {
             (vec![remembers], Finding::LostLog),
             (vec![new, remembers], Finding::LostLog),
         ] {
-            let standings: Standings = (2..).zip(others.iter().copied()).collect();
+            let standings: Standings = (2..).zip(others.iter().copied().cloned()).collect();
             assert_eq!(find(&standings, Some(2)), expected, "{others:?}");
             let joins = find(&standings, None);
             let begins = matches!(expected, Finding::FromTheBeginning { .. });

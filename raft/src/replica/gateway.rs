@@ -100,6 +100,8 @@ impl LeaderGateway for Gateway {
             leads: self.core.status.borrow().leads,
             knows_your_log: matched.is_some(),
             last_log_index: metrics.last_log_index.unwrap_or(0),
+            feature_level_max: u32::from(self.core.roster.feature_level_max()),
+            version: env!("CARGO_PKG_VERSION").into(),
         }))
     }
 }

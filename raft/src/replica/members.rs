@@ -26,6 +26,9 @@ impl Core {
             let reason = format!("replica {id} is a member already, at {}", known.addr);
             return Err(ProposeError::Unavailable(reason));
         }
+        if membership.get_node(&id).is_none() {
+            self.check_newcomer(id, &address).await?;
+        }
         bounded(self.raft.add_learner(id, BasicNode::new(address), true)).await?;
         let voters = ChangeMembers::AddVoterIds(BTreeSet::from([id]));
         bounded(self.raft.change_membership(voters, true)).await

@@ -167,9 +167,9 @@ impl Core {
     ) -> Attempt {
         let level = self.cell.read(crate::machine::State::feature_level);
         if command.needs_level() > level {
-            let needed = command.needs_level();
+            let (needed, why) = (command.needs_level(), self.held_back_by(level));
             return Attempt::Refused(format!(
-                "this needs feature level {needed}, the cluster is at {level}: some member runs an older version"
+                "this needs feature level {needed}, the cluster is at {level}: {why}"
             ));
         }
         let time_ms = loop {

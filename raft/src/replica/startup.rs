@@ -78,6 +78,7 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
         peers,
         latch,
         time: TimeKeeper::new(Arc::new(clock)),
+        feature_level_max: wiring.feature_level_max,
     }));
     let guard = Guard::new(config.id, config.cluster_id, Arc::clone(&tls), wiring.links);
     let transport = Transport {

@@ -3,7 +3,7 @@ use super::raft::{LogId, TypeConfig};
 use crate::consensus::{Member, RaftStatus};
 use crate::types::{LogIndex, ReplicaId};
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::{Instant as _, RaftMetrics, ServerState};
+use openraft::{BasicNode, Instant as _, RaftMetrics, ServerState};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +69,7 @@ fn status_of(core: &Core, metrics: &RaftMetrics<TypeConfig>) -> RaftStatus {
     let members: BTreeMap<ReplicaId, Member> = metrics
         .membership_config
         .nodes()
-        .map(|(id, node)| (*id, Member { address: node.addr.clone(), voter: voters.contains(id) }))
+        .map(|(id, node)| (*id, member(core, *id, node, voters.contains(id))))
         .collect();
     let leader = metrics.current_leader;
     let is_leader = metrics.state == ServerState::Leader;
@@ -101,8 +101,13 @@ fn status_of(core: &Core, metrics: &RaftMetrics<TypeConfig>) -> RaftStatus {
         snapshot: index_of(&metrics.snapshot),
         members,
         matched,
+        feature_level: core.cell.read(crate::machine::State::feature_level),
         fatal,
     }
+}
+
+fn member(core: &Core, id: ReplicaId, node: &BasicNode, voter: bool) -> Member {
+    Member { address: node.addr.clone(), voter, program: core.roster.program_of(id) }
 }
 
 #[allow(clippy::cast_precision_loss, reason = "gauges are floats")]

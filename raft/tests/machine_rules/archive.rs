@@ -8,7 +8,6 @@ use mux_raft::machine::level;
 use mux_raft::machine::model::*;
 use mux_raft::machine::reply::*;
 use mux_raft::machine::{FatalApply, LogPosition, State};
-use mux_raft::types::*;
 
 fn raised(nodes: u8) -> World {
     let mut world = World::auto(nodes);

@@ -75,6 +75,8 @@ pub(crate) struct Cluster {
     pub(crate) authority: Authority,
     pub(crate) links: Links,
     pub(crate) clocks: BTreeMap<ReplicaId, OffsetClock>,
+    /// What replicas say they know, if less than they do.
+    pub(crate) levels: BTreeMap<ReplicaId, u16>,
     pub(crate) engines: BTreeMap<ReplicaId, Arc<dyn OpenEngine>>,
     pub(crate) configs: BTreeMap<ReplicaId, ReplicaConfig>,
     pub(crate) running: BTreeMap<ReplicaId, Arc<Replica>>,
@@ -117,6 +119,7 @@ impl Cluster {
             authority,
             links: Links::default(),
             clocks: members.keys().map(|id| (*id, clock())).collect(),
+            levels: BTreeMap::new(),
             engines: BTreeMap::new(),
             configs,
             running: BTreeMap::new(),
@@ -153,6 +156,9 @@ impl Cluster {
         };
         if let Some(engine) = self.engines.get(&id) {
             wiring.engine = Arc::clone(engine);
+        }
+        if let Some(level) = self.levels.get(&id) {
+            wiring.feature_level_max = *level;
         }
         Replica::start_with(self.configs[&id].clone(), wiring).await
     }

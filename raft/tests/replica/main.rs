@@ -11,3 +11,4 @@ mod joining;
 mod keeping;
 mod leadership;
 mod snapshots;
+mod upgrade;

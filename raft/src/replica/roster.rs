@@ -1,0 +1,65 @@
+use super::core::Core;
+use crate::consensus::Program;
+use crate::machine::level;
+use crate::types::ReplicaId;
+use mux_proto::mux::raft::v1 as pb;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::timeout;
+use tonic::Status;
+
+/// How long a replica may take to say how it stands.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What the members said about themselves, the latest from each.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    own: (ReplicaId, Program),
+    told: Mutex<BTreeMap<ReplicaId, Program>>,
+}
+
+impl Roster {
+    pub(super) fn new(id: ReplicaId, feature_level_max: u16) -> Self {
+        let program = Program { version: env!("CARGO_PKG_VERSION").into(), feature_level_max };
+        Self { own: (id, program), told: Mutex::default() }
+    }
+
+    /// The highest feature level that this replica says it knows.
+    pub(super) fn feature_level_max(&self) -> u16 {
+        self.own.1.feature_level_max
+    }
+
+    /// What a replica runs, as far as known.
+    pub(super) fn program_of(&self, id: ReplicaId) -> Option<Program> {
+        if id == self.own.0 { Some(self.own.1.clone()) } else { self.told.lock().get(&id).cloned() }
+    }
+
+    fn note(&self, id: ReplicaId, program: Program) {
+        self.told.lock().insert(id, program);
+    }
+}
+
+/// What a replica runs, by its own word. One that says nothing is older than feature levels.
+pub(super) fn program(standing: &pb::StandingResponse) -> Program {
+    let known = u16::try_from(standing.feature_level_max).unwrap_or(u16::MAX);
+    Program { version: standing.version.clone(), feature_level_max: known.max(level::FIRST) }
+}
+
+impl Core {
+    /// Asks a replica how it stands, and remembers what it runs.
+    pub(crate) async fn standing_of(
+        &self,
+        id: ReplicaId,
+        address: &str,
+    ) -> Result<pb::StandingResponse, Status> {
+        let mut client = self.gateway_at(id, address)?;
+        let message = pb::StandingRequest { header: Some(self.peers.header(id)) };
+        let answer = timeout(ANSWER_TIMEOUT, client.standing(message))
+            .await
+            .map_err(|_| Status::unavailable("no answer in time"))??
+            .into_inner();
+        self.roster.note(id, program(&answer));
+        Ok(answer)
+    }
+}

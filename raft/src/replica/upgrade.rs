@@ -1,0 +1,133 @@
+use super::core::Core;
+use super::propose::Attempt;
+use super::roster::program;
+use crate::consensus::{Program, ProposeError};
+use crate::machine::level::version_of;
+use crate::machine::{Command, State};
+use crate::types::ReplicaId;
+use futures::future::join_all;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// How often it is looked whether somebody has to be asked.
+const STEP: Duration = Duration::from_millis(100);
+/// A leader of a cluster whose level may rise asks this often.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// Everybody else does, to show who runs what.
+const SHOW_EVERY: Duration = Duration::from_secs(10);
+/// How often it is said what holds the cluster back.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// What the members that answered run.
+type Answers = BTreeMap<ReplicaId, Program>;
+
+/// Asks the members what they run, and, as leader, raises the cluster's feature level to what all of them know.
+pub(crate) async fn keep_roster(core: Arc<Core>, stop: CancellationToken) {
+    let asking = Box::pin(ask_for_ever(&core));
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = asking => {}
+    }
+}
+
+async fn ask_for_ever(core: &Core) {
+    let mut asked: Option<Instant> = None;
+    let mut told: Option<Instant> = None;
+    loop {
+        sleep(STEP).await;
+        let leads = core.metrics().current_leader == Some(core.id);
+        let rises = leads && core.feature_level() < core.roster.feature_level_max();
+        let pause = if rises { ASK_EVERY } else { SHOW_EVERY };
+        if asked.is_some_and(|asked| asked.elapsed() < pause) {
+            continue;
+        }
+        asked = Some(Instant::now());
+        let answers = call_the_roll(core).await;
+        if rises && !raise(core, &answers).await && told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            told = Some(Instant::now());
+            let level = core.feature_level();
+            tracing::info!(level, why = %core.held_back_by(level), "the feature level does not rise yet");
+        }
+    }
+}
+
+async fn call_the_roll(core: &Core) -> Answers {
+    let members = core.other_members();
+    let asked = members.iter().map(|(id, address)| async move {
+        let standing = core.standing_of(*id, address).await.ok()?;
+        Some((*id, program(&standing)))
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+/// Whether the level rises now. Only when *every* member answered in this very round: one that was started
+/// with an older program again must not be left behind.
+async fn raise(core: &Core, answers: &Answers) -> bool {
+    let all = core.other_members().iter().all(|(id, _)| answers.contains_key(id));
+    let others = answers.values().map(|program| program.feature_level_max);
+    let known = others.fold(core.roster.feature_level_max(), u16::min);
+    let level = core.feature_level();
+    if !all || known <= level {
+        return false;
+    }
+    let deadline = Instant::now() + core.timing.propose;
+    let command = Command::raise_feature_level_to(known);
+    match core.propose_here(&command, None, deadline).await {
+        Attempt::Committed(_) => {
+            tracing::info!(from = level, to = known, "the feature level rises: every member knows it");
+        }
+        attempt => tracing::debug!(?attempt, "raising the feature level"),
+    }
+    true
+}
+
+impl Core {
+    pub(super) fn feature_level(&self) -> u16 {
+        self.cell.read(State::feature_level)
+    }
+
+    /// Why the cluster is not above this level, as far as this replica knows.
+    pub(super) fn held_back_by(&self, level: u16) -> String {
+        let mut unknown = Vec::new();
+        let mut old = Vec::new();
+        let ids = self.other_members().into_iter().map(|(id, _)| id).chain([self.id]);
+        for id in ids {
+            match self.roster.program_of(id) {
+                None => unknown.push(format!("replica {id} has not said yet what it runs")),
+                Some(program) if program.feature_level_max <= level => {
+                    let known = program.feature_level_max;
+                    old.push(format!("replica {id} runs {program}, which knows up to level {known}"));
+                }
+                Some(_) => {}
+            }
+        }
+        old.append(&mut unknown);
+        if old.is_empty() { "it is about to rise, when every member answers".into() } else { old.join("; ") }
+    }
+
+    /// Whether a replica that is not a member yet can become one: it must be there and know the cluster's level,
+    /// for it would stop at the first entry that it does not know.
+    ///
+    /// # Errors
+    /// [`ProposeError::Unavailable`] with what to do.
+    pub(crate) async fn check_newcomer(&self, id: ReplicaId, address: &str) -> Result<(), ProposeError> {
+        let standing = self.standing_of(id, address).await.map_err(|status| {
+            let reason = status.message();
+            ProposeError::Unavailable(format!(
+                "replica {id} at {address} does not answer ({reason}): start it before it is added"
+            ))
+        })?;
+        let (program, level) = (program(&standing), self.feature_level());
+        if program.feature_level_max >= level {
+            return Ok(());
+        }
+        Err(ProposeError::Unavailable(format!(
+            "the cluster is at feature level {level}, which needs muxd {} or later; replica {id} runs {program}: \
+             upgrade it before it is added",
+            version_of(level)
+        )))
+    }
+}
