@@ -35,6 +35,7 @@ mod offer;
 mod readers;
 mod recall;
 pub mod reply;
+pub mod restoring;
 mod sets;
 mod settle;
 pub mod snapshot;

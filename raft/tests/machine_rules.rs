@@ -20,6 +20,8 @@ mod log;
 mod offers;
 #[path = "machine_rules/payment.rs"]
 mod payment;
+#[path = "machine_rules/restoring.rs"]
+mod restoring;
 #[path = "machine_rules/sessions.rs"]
 mod sessions;
 #[path = "machine_rules/settle.rs"]

@@ -139,6 +139,7 @@ impl State {
             }
             reply
         };
+        self.settle_doubts(step);
         self.forget(step);
         reply
     }
@@ -182,6 +183,7 @@ impl State {
             }
             Command::CancelInvoice { hash, scope } => self.cancel_invoice(step, *hash, scope),
             Command::RaiseFeatureLevel { level, .. } => self.raise_feature_level(*level),
+            Command::AcceptRestoration => self.accept_restoration(step),
             Command::SetRetention { keep_finished_ms } => self.set_retention(*keep_finished_ms),
         }
     }
@@ -202,7 +204,8 @@ impl State {
             | Command::AddInvoice(_)
             | Command::CancelInvoice { .. }
             | Command::RaiseFeatureLevel { .. }
-            | Command::SetRetention { .. } => GateScope::None,
+            | Command::SetRetention { .. }
+            | Command::AcceptRestoration => GateScope::None,
         };
         match scope {
             GateScope::None => {}

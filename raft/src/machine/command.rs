@@ -143,6 +143,8 @@ pub enum Command {
         /// Counted from their end; `None`: for ever.
         keep_finished_ms: Option<LogTimeMs>,
     },
+    /// After a restoration: an operator does not wait for LND's word on what is still in doubt. Level 2.
+    AcceptRestoration,
 }
 
 /// The most offers that a batch carries: keeps an entry below the store's 7 KB.

@@ -18,6 +18,7 @@ impl State {
         let mut unknown = Vec::new();
         for HtlcFinal { chan_id, htlc_id, outcome } in finals {
             let key = CircuitKey { node, chan_id: *chan_id, htlc_id: *htlc_id };
+            self.compare_with_backup(step, key, *outcome);
             match self.core.htlcs.get(&key).map(|htlc| htlc.verdict) {
                 None if self.recalled.has_htlc(&key) => self.final_of_archived(step, key, *outcome),
                 None => unknown.push((*chan_id, *htlc_id)),
@@ -141,16 +142,18 @@ impl State {
     }
 
     /// Every part of a decided set is final: SETTLED, or PARTIAL if one is lost.
-    fn finish_invoice(&mut self, step: &mut Step, hash: PaymentHash) {
+    pub(super) fn finish_invoice(&mut self, step: &mut Step, hash: PaymentHash) {
         let Some(invoice) = self.core.invoices.get(&hash) else { return };
         let Some(set) = invoice.set.as_ref().filter(|_| invoice.state == InvoiceState::Settling) else {
             return;
         };
         let ends = |key| self.core.htlcs.get(key).map_or(FinalState::Unconfirmed, |htlc| htlc.final_state);
-        if !set.parts.iter().map(ends).all(FinalState::is_final) {
+        let lacks_parts = self.lacks_proved_parts(&hash);
+        let waits = lacks_parts && self.is_reconciling();
+        if waits || !set.parts.iter().map(ends).all(FinalState::is_final) {
             return;
         }
-        let complete = set.parts.iter().map(ends).all(is_settled);
+        let complete = !lacks_parts && set.parts.iter().map(ends).all(is_settled);
         let received_msat = invoice.received_msat;
         let settle_index = self.core.last_settle_index.saturating_add(1);
         self.core.last_settle_index = settle_index;

@@ -34,6 +34,9 @@ pub enum ObstacleCause {
     /// LND reported it gone, it went on chain, or it has a verdict already.
     #[error("the HTLC is no longer held")]
     NotHeld,
+    /// The cluster was restored from a backup, and LND has not said yet how some HTLCs ended.
+    #[error("HTLCs are in doubt after a restoration")]
+    Reconciling,
     /// Its front node's stream is down.
     #[error("the link is down")]
     LinkDown,
@@ -98,7 +101,9 @@ impl State {
         };
         let Some(session) = &front.session else { return Some(ObstacleCause::LinkDown) };
         let deadline = htlc.settle_deadline(self.core.settings.margin_blocks);
-        if htlc.gone || htlc.on_chain || htlc.verdict.is_some() {
+        if self.is_reconciling() {
+            Some(ObstacleCause::Reconciling)
+        } else if htlc.gone || htlc.on_chain || htlc.verdict.is_some() {
             Some(ObstacleCause::NotHeld)
         } else if htlc.session != session.id {
             Some(ObstacleCause::NotReoffered)

@@ -74,6 +74,12 @@ impl State {
         hash: PaymentHash,
         scope: &CancelScope,
     ) -> Reply {
+        let set = self.core.invoices.get(&hash).and_then(|invoice| invoice.set.as_ref());
+        if set.is_some() && self.is_reconciling() {
+            return invalid(
+                "HTLCs are in doubt after a restoration: cancel when LND has said how they ended",
+            );
+        }
         match (scope, self.known_invoice(&hash)) {
             (CancelScope::Unseen { terms, secret }, None) => self.bury(step, hash, *terms, secret),
             (_, None) => Reply::Rejected(Rejection::UnknownInvoice(hash)),

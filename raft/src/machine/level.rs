@@ -47,7 +47,7 @@ impl Command {
             | Self::AddInvoice(_)
             | Self::SettleInvoice { .. }
             | Self::CancelInvoice { .. } => FIRST,
-            Self::RaiseFeatureLevel { .. } | Self::SetRetention { .. } => 2,
+            Self::RaiseFeatureLevel { .. } | Self::SetRetention { .. } | Self::AcceptRestoration => 2,
         }
     }
 

@@ -84,6 +84,9 @@ impl State {
             final_state: FinalState::Open,
             decided_at_index: 0,
         };
+        if self.join_proved_set(step, htlc.clone(), offer) {
+            return;
+        }
         let Err(refusal) = self.check_new(step, key, offer) else {
             return self.join_set(step, htlc, offer.total_msat);
         };

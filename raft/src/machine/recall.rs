@@ -76,7 +76,8 @@ impl State {
             | Command::LinkReport { .. }
             | Command::LinkDown { .. }
             | Command::RaiseFeatureLevel { .. }
-            | Command::SetRetention { .. } => {}
+            | Command::SetRetention { .. }
+            | Command::AcceptRestoration => {}
         }
         Ok(recall.recalled)
     }

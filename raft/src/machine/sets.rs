@@ -194,7 +194,7 @@ fn take_undecided_set(invoice: &mut Invoice) -> Option<HtlcSet> {
 }
 
 /// `SHA-256` over the sorted `(node ‖ chan_id ‖ htlc_id)`, integers big-endian: lnmux's set id.
-fn set_id(parts: &BTreeSet<CircuitKey>) -> SetId {
+pub(super) fn set_id(parts: &BTreeSet<CircuitKey>) -> SetId {
     let mut hasher = Sha256::new();
     for key in parts {
         hasher.update(key.node.0);

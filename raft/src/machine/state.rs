@@ -10,6 +10,7 @@ use super::level;
 use super::model::{Event, FrontNode, Htlc, Invoice, InvoiceState, Settings, Verdict};
 use super::recall::Recalled;
 use super::reply::Reply;
+use super::restoring::Restored;
 use crate::types::{CircuitKey, LogIndex, LogTimeMs, NodePubkey, PaymentHash, Preimage};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -68,6 +69,7 @@ pub(super) struct More {
     pub(super) archived_counts: BTreeMap<InvoiceState, u64>,
     /// `None`: for ever.
     pub(super) keep_finished_ms: Option<LogTimeMs>,
+    pub(super) restored: Option<Restored>,
 }
 
 impl State {

@@ -33,7 +33,7 @@ impl State {
     }
 
     fn run_set_timers(&mut self, step: &mut Step) {
-        if self.core.time_ms < self.core.grace_until_ms {
+        if self.core.time_ms < self.core.grace_until_ms || self.is_reconciling() {
             return;
         }
         for hash in due(&self.index.set_timers, self.core.time_ms) {
@@ -56,6 +56,9 @@ impl State {
     }
 
     fn run_expiries(&mut self, step: &mut Step) {
+        if self.is_reconciling() {
+            return;
+        }
         for hash in due(&self.index.expiries, self.core.time_ms) {
             self.fail_set(step, hash, SetFailure::Details(DetailsCause::Expired));
             self.expire(step, hash);

@@ -9,7 +9,10 @@ impl Reference {
     pub(super) fn command(&mut self, command: &Command) {
         match command {
             // A higher level changes where records are kept, not what is decided.
-            Command::Tick | Command::RaiseFeatureLevel { .. } | Command::SetRetention { .. } => {}
+            Command::Tick
+            | Command::RaiseFeatureLevel { .. }
+            | Command::SetRetention { .. }
+            | Command::AcceptRestoration => {}
             Command::Configure(settings) => self.settings = settings.clone(),
             Command::PutFrontNode { node, .. } => self.nodes.push(Node {
                 node: *node,

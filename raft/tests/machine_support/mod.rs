@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
 use mux_raft::archive::{Archive, MemoryArchive};
+use mux_raft::machine::archive::ArchiveLookup as _;
 use mux_raft::machine::command::*;
 use mux_raft::machine::model::*;
 use mux_raft::machine::reply::*;
@@ -285,6 +286,13 @@ impl World {
 
     pub fn invoice(&self, invoice: u8) -> &Invoice {
         self.state.invoice(&hash(invoice)).unwrap()
+    }
+
+    /// Wherever it is.
+    pub fn find(&self, invoice: u8) -> Invoice {
+        let archived =
+            || self.archive.invoice(self.state.archive_tip(), &hash(invoice)).unwrap().unwrap().invoice;
+        self.state.invoice(&hash(invoice)).cloned().unwrap_or_else(archived)
     }
 
     pub fn state_of(&self, invoice: u8) -> InvoiceState {

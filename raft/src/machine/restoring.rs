@@ -1,0 +1,220 @@
+//! A state that was restored from a backup, and what it must find out before it decides anything.
+//!
+//! A backup is older than what the cluster did last: verdicts may have been given that it does not know. So a
+//! restored state asks first. Every HTLC whose end the backup does not know is *in doubt* until LND says how it
+//! ended, or offers it again on a new stream, which proves that it was not answered. Until none is in doubt
+//! nothing is decided and no timer fails a set. An HTLC that LND settled although the backup knows no decision
+//! proves the decision: the rest of its set is settled, too.
+//!
+//! What came after the backup in full (invoices, HTLCs, events) is not known and cannot be asked for: LND finds
+//! the ends of HTLCs by their keys only.
+
+use super::apply::Step;
+use super::command::{FinalOutcome, HtlcOffer};
+use super::level;
+use super::model::{EventKind, GAP_GRACE_MS, Htlc, Invoice, InvoiceState, Verdict};
+use super::reply::{Rejection, Reply};
+use super::state::{LogPosition, State};
+use crate::types::{CircuitKey, LogTimeMs, Msat, PaymentHash};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
+
+/// What a restored cluster knows of its restoration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    /// The last entry in the backup.
+    pub at: LogPosition,
+    /// Log time of the backup.
+    pub time_ms: LogTimeMs,
+    /// HTLCs in doubt at the restoration.
+    pub asked: u64,
+    /// HTLCs still in doubt.
+    pub in_doubt: BTreeSet<CircuitKey>,
+    /// Where LND's word differs from the backup.
+    pub differences: Vec<Difference>,
+    /// HTLCs that were in doubt when an operator put an end to it.
+    pub given_up: BTreeSet<CircuitKey>,
+    /// Invoices whose decision is known only from LND.
+    pub proved: BTreeSet<PaymentHash>,
+}
+
+/// Where LND's word differs from the backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// The HTLC.
+    pub key: CircuitKey,
+    /// What it paid or tried to pay.
+    pub hash: PaymentHash,
+    /// What differs.
+    pub kind: DifferenceKind,
+}
+
+/// See [`Difference`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DifferenceKind {
+    /// Undecided in the backup, settled at LND: the decision came after the backup. It is recorded again.
+    SettledSince,
+    /// Undecided in the backup, failed at LND.
+    FailedSince,
+    /// Decided to settle in the backup, failed at LND: its money did not arrive.
+    LostSince,
+    /// Failed in the backup, settled at LND.
+    SettledAgainstVerdict,
+}
+
+impl State {
+    /// How the restoration stands, if this cluster was restored from a backup.
+    #[must_use]
+    pub fn restored(&self) -> Option<&Restored> {
+        self.more.restored.as_ref()
+    }
+
+    /// Whether HTLCs are still in doubt after a restoration: nothing is decided until then.
+    #[must_use]
+    pub fn is_reconciling(&self) -> bool {
+        self.more.restored.as_ref().is_some_and(|restored| !restored.in_doubt.is_empty())
+    }
+
+    /// Makes the state of a backup the first one of a new cluster: nobody holds a link, no member is known, and
+    /// every HTLC that is not final is in doubt.
+    pub fn begin_anew(&mut self) {
+        for front in self.core.front_nodes.values_mut() {
+            front.assigned = None;
+            front.session = None;
+        }
+        self.more.level = self.more.level.max(level::ARCHIVE);
+        let in_doubt = self.index.unresolved.clone();
+        let asked = u64::try_from(in_doubt.len()).unwrap_or(u64::MAX);
+        let (at, time_ms) = (self.core.applied, self.core.time_ms);
+        self.more.restored = Some(Restored { at, time_ms, asked, in_doubt, ..Restored::default() });
+        // Never taken for the state of the cluster that made the backup.
+        let mut hasher = Sha256::new_with_prefix(b"restored");
+        hasher.update(self.core.chain_hash);
+        self.core.chain_hash = hasher.finalize().into();
+        self.rebuild_index();
+    }
+
+    /// LND's word on an HTLC in doubt, before it is acted on. Records the decision that it proves.
+    pub(super) fn compare_with_backup(&mut self, step: &mut Step, key: CircuitKey, outcome: FinalOutcome) {
+        let Some(restored) = &self.more.restored else { return };
+        if !restored.in_doubt.contains(&key) {
+            return;
+        }
+        let Some(htlc) = self.core.htlcs.get(&key) else { return };
+        let hash = htlc.hash;
+        let kind = match (htlc.verdict, outcome) {
+            (None, FinalOutcome::Settled) => DifferenceKind::SettledSince,
+            (None, FinalOutcome::Failed | FinalOutcome::FailedByLnd) => DifferenceKind::FailedSince,
+            (Some(Verdict::Settle), FinalOutcome::Failed) => DifferenceKind::LostSince,
+            (Some(Verdict::Fail(_)), FinalOutcome::Settled) => DifferenceKind::SettledAgainstVerdict,
+            _ => return,
+        };
+        if let Some(restored) = &mut self.more.restored {
+            restored.differences.push(Difference { key, hash, kind });
+        }
+        if kind == DifferenceKind::SettledSince {
+            self.decide_by_proof(step, hash);
+        }
+    }
+
+    /// LND has the preimage of this invoice: whatever else of its set is held must be settled.
+    fn decide_by_proof(&mut self, step: &mut Step, hash: PaymentHash) {
+        let time_ms = self.core.time_ms;
+        let undecided = self.change_invoice(&hash, |invoice| {
+            let open = matches!(invoice.state, InvoiceState::Open | InvoiceState::Accepted);
+            let Some(set) = invoice.set.as_mut().filter(|_| open) else { return false };
+            if set.id.is_none() {
+                set.id = Some(super::sets::set_id(&set.parts));
+                set.accepted_at_ms = time_ms;
+            }
+            true
+        });
+        if undecided == Some(true) {
+            if let Some(restored) = &mut self.more.restored {
+                restored.proved.insert(hash);
+            }
+            self.decide(step, hash);
+        }
+    }
+
+    /// Whether the decision on this invoice is known from LND only, and parts of its set came after the backup.
+    pub(super) fn lacks_proved_parts(&self, hash: &PaymentHash) -> bool {
+        let proved = self.more.restored.as_ref().is_some_and(|restored| restored.proved.contains(hash));
+        let lacks = |invoice: &Invoice| {
+            let set = invoice.set.as_ref().filter(|_| invoice.state == InvoiceState::Settling);
+            set.is_some_and(|set| set.sum_msat < set.total_msat)
+        };
+        proved && self.core.invoices.get(hash).is_some_and(lacks)
+    }
+
+    /// An HTLC that the backup does not know is a missing part of a set whose decision is proved: the preimage is
+    /// out, so it is settled with the rest. Says whether it was taken.
+    pub(super) fn join_proved_set(&mut self, step: &mut Step, mut htlc: Htlc, offer: &HtlcOffer) -> bool {
+        let hash = offer.hash;
+        let is_part = |invoice: &Invoice| {
+            let total = invoice.set.as_ref().map(|set| set.total_msat);
+            invoice.secret == offer.secret && total == Some(offer.total_msat)
+        };
+        if !self.lacks_proved_parts(&hash) || !self.core.invoices.get(&hash).is_some_and(is_part) {
+            return false;
+        }
+        let (key, amount_msat) = (htlc.key, htlc.outgoing_amount_msat);
+        htlc.verdict = Some(Verdict::Settle);
+        htlc.decided_at_index = self.core.applied.index;
+        self.insert_htlc(htlc);
+        self.change_invoice(&hash, |invoice| {
+            if let Some(set) = invoice.set.as_mut() {
+                set.parts.insert(key);
+                set.sum_msat = Msat(set.sum_msat.0.saturating_add(amount_msat.0));
+            }
+        });
+        self.emit(step, hash, EventKind::HtlcJoined { key, amount_msat });
+        step.nodes.insert(key.node);
+        true
+    }
+
+    /// Nothing is in doubt any more, or nobody waits for it: sets may be decided, fail and finish.
+    fn end_reconciliation(&mut self, step: &mut Step) {
+        self.core.grace_until_ms = self.core.time_ms.saturating_add(GAP_GRACE_MS);
+        let proved = self.more.restored.as_ref().map(|restored| restored.proved.clone());
+        for hash in proved.unwrap_or_default() {
+            self.finish_invoice(step, hash);
+        }
+        self.decide_pending(step, None);
+    }
+
+    /// At the end of an entry: which HTLCs are no longer in doubt, and what follows when none is.
+    pub(super) fn settle_doubts(&mut self, step: &mut Step) {
+        if !self.is_reconciling() {
+            return;
+        }
+        let Some(mut restored) = self.more.restored.take() else { return };
+        restored.in_doubt.retain(|key| self.is_in_doubt(key));
+        let over = restored.in_doubt.is_empty();
+        self.more.restored = Some(restored);
+        if over {
+            self.end_reconciliation(step);
+        }
+    }
+
+    /// Not final, and not offered again since the restoration (which ended all sessions).
+    fn is_in_doubt(&self, key: &CircuitKey) -> bool {
+        let Some(htlc) = self.core.htlcs.get(key) else { return false };
+        let session = self.core.front_nodes.get(&key.node).and_then(|front| front.session.as_ref());
+        let held = session.is_some_and(|session| session.id == htlc.session);
+        let gone_undecided = htlc.gone && htlc.verdict.is_none_or(|verdict| verdict != Verdict::Settle);
+        !htlc.final_state.is_final() && !held && !gone_undecided
+    }
+
+    /// An operator does not wait for LND's word any longer.
+    pub(super) fn accept_restoration(&mut self, step: &mut Step) -> Reply {
+        let Some(restored) = self.more.restored.as_mut().filter(|restored| !restored.in_doubt.is_empty())
+        else {
+            return Reply::Rejected(Rejection::Invalid("no HTLC is in doubt".into()));
+        };
+        restored.given_up = std::mem::take(&mut restored.in_doubt);
+        self.end_reconciliation(step);
+        Reply::Done
+    }
+}

@@ -1,0 +1,165 @@
+//! A restored state asks LND before it decides.
+
+use crate::support::*;
+use mux_raft::machine::command::*;
+use mux_raft::machine::model::*;
+use mux_raft::machine::reply::*;
+use mux_raft::machine::restoring::{DifferenceKind, Restored};
+use mux_raft::types::*;
+
+/// The world goes on from its own backup as a new cluster, an hour later; links are not up yet.
+fn restore(world: &mut World) {
+    let before = world.state.chain_hash();
+    world.state.begin_anew();
+    assert_ne!(world.state.chain_hash(), before, "never taken for the old cluster");
+    world.term += 1;
+    world.time_ms += 3_600_000 / 2;
+    world.next_term();
+    world.run(Command::Tick);
+}
+
+fn connect(world: &mut World, number: u8) {
+    world.assign(number, 1);
+    world.up(number, 1, number + 100);
+    world.report(number, HEIGHT);
+}
+
+fn restored(world: &World) -> &Restored {
+    world.state.restored().unwrap()
+}
+
+fn raised(nodes: u8) -> World {
+    let mut world = World::auto(nodes);
+    world.run(Command::raise_feature_level());
+    world
+}
+
+#[test]
+fn nothing_in_doubt_means_nothing_to_wait_for() {
+    let mut world = raised(1);
+    assert_eq!(world.judge(1, offer(1, 1)), Verdict::Settle);
+    world.end(1, 1, FinalOutcome::Settled);
+    restore(&mut world);
+    assert!(!world.state.is_reconciling());
+    connect(&mut world, 1);
+    assert_eq!(world.judge(1, offer(2, 2)), Verdict::Settle);
+    assert_eq!(world.judge(1, offer(1, 1)), Verdict::Settle, "what was paid stays paid");
+}
+
+#[test]
+fn while_an_htlc_is_in_doubt_nothing_is_decided_and_nothing_fails() {
+    let mut world = raised(2);
+    world.hold(1, part(1, 1, 400, 1000));
+    restore(&mut world);
+    assert!(world.state.is_reconciling());
+    connect(&mut world, 2);
+    world.hold(2, offer(2, 1));
+    let report = world.state.gate_report(&hash(2)).unwrap();
+    assert_eq!(report.obstacles[0].cause, mux_raft::machine::ObstacleCause::Reconciling);
+    let cancel = world.cancel(1, CancelScope::Invoice);
+    assert!(matches!(cancel, Reply::Rejected(Rejection::Invalid(_))), "another part may have been settled");
+    world.pass(200_000);
+    assert_eq!(world.verdict(1, 1), None, "its set is far beyond its time");
+    assert_eq!(world.verdict(2, 1), None);
+}
+
+#[test]
+fn an_htlc_that_is_offered_again_was_not_answered() {
+    let mut world = raised(2);
+    world.hold(1, part(1, 1, 400, 1000));
+    restore(&mut world);
+    connect(&mut world, 1);
+    connect(&mut world, 2);
+    assert!(world.state.is_reconciling());
+    world.hold(1, part(1, 1, 400, 1000));
+    assert!(!world.state.is_reconciling());
+    assert!(restored(&world).differences.is_empty());
+    assert_eq!(world.judge(2, part(1, 1, 600, 1000)), Verdict::Settle);
+}
+
+#[test]
+fn a_part_that_lnd_settled_proves_the_decision_for_the_rest() {
+    let mut world = raised(2);
+    world.hold(1, part(1, 1, 400, 1000));
+    world.down(2);
+    world.hold(1, part(1, 2, 300, 1000));
+    restore(&mut world);
+    connect(&mut world, 1);
+    assert_eq!(world.offer(1, part(1, 2, 300, 1000)), OfferReply::Held);
+    world.end(1, 1, FinalOutcome::Settled);
+    assert_eq!(world.verdict(1, 2), Some(Verdict::Settle), "its preimage is out");
+    assert_eq!(restored(&world).differences.len(), 1);
+    assert_eq!(restored(&world).differences[0].kind, DifferenceKind::SettledSince);
+    assert!(world.alarms.is_empty(), "the decision was taken, only the backup does not know it");
+    // The third part came after the backup.
+    connect(&mut world, 2);
+    assert_eq!(world.judge(2, part(1, 7, 300, 1000)), Verdict::Settle);
+    world.end(1, 2, FinalOutcome::Settled);
+    world.end(2, 7, FinalOutcome::Settled);
+    let found = world.find(1);
+    assert_eq!((found.state, found.received_msat), (InvoiceState::Settled, Msat(1000)));
+}
+
+#[test]
+fn a_proved_payment_whose_other_parts_nobody_knows_is_partial() {
+    let mut world = raised(1);
+    world.hold(1, part(1, 1, 400, 1000));
+    restore(&mut world);
+    connect(&mut world, 1);
+    world.end(1, 1, FinalOutcome::Settled);
+    let found = world.find(1);
+    assert_eq!((found.state, found.received_msat), (InvoiceState::Partial, Msat(400)));
+}
+
+#[test]
+fn what_lnd_failed_meanwhile_leaves_its_set_and_is_told() {
+    let mut world = raised(1);
+    world.hold(1, part(1, 1, 400, 1000));
+    restore(&mut world);
+    connect(&mut world, 1);
+    world.end(1, 1, FinalOutcome::Failed);
+    assert!(!world.state.is_reconciling());
+    assert_eq!(restored(&world).differences[0].kind, DifferenceKind::FailedSince);
+    assert_eq!(world.judge(1, offer(1, 2)), Verdict::Settle, "the invoice is payable");
+}
+
+#[test]
+fn a_decided_htlc_is_settled_when_it_is_offered_again() {
+    let mut world = raised(1);
+    assert_eq!(world.judge(1, offer(1, 1)), Verdict::Settle);
+    restore(&mut world);
+    assert!(world.state.is_reconciling());
+    connect(&mut world, 1);
+    assert_eq!(world.judge(1, offer(1, 1)), Verdict::Settle);
+    assert!(!world.state.is_reconciling());
+    world.end(1, 1, FinalOutcome::Settled);
+    assert!(restored(&world).differences.is_empty());
+}
+
+#[test]
+fn ends_that_contradict_the_backup_are_told() {
+    let mut world = raised(1);
+    assert_eq!(world.judge(1, offer(1, 1)), Verdict::Settle);
+    assert_eq!(details(world.judge(1, part(1, 2, 1000, 1000))), DetailsCause::AlreadyPaid);
+    restore(&mut world);
+    connect(&mut world, 1);
+    world.end(1, 1, FinalOutcome::Failed);
+    world.end(1, 2, FinalOutcome::Settled);
+    let kinds: Vec<_> = restored(&world).differences.iter().map(|difference| difference.kind).collect();
+    assert_eq!(kinds, vec![DifferenceKind::LostSince, DifferenceKind::SettledAgainstVerdict]);
+    assert_eq!(world.alarms.len(), 2, "{:?}", world.alarms);
+}
+
+#[test]
+fn an_operator_may_end_the_waiting() {
+    let mut world = raised(2);
+    world.hold(1, part(1, 1, 400, 1000));
+    restore(&mut world);
+    connect(&mut world, 2);
+    assert_eq!(world.run(Command::AcceptRestoration), Reply::Done);
+    assert_eq!(restored(&world).given_up.len(), 1);
+    assert!(matches!(world.run(Command::AcceptRestoration), Reply::Rejected(Rejection::Invalid(_))));
+    assert_eq!(world.judge(2, offer(2, 1)), Verdict::Settle);
+    world.pass(200_000);
+    assert_eq!(world.verdict(1, 1), Some(Verdict::Fail(FailReason::MppTimeout)));
+}
