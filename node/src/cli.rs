@@ -5,7 +5,7 @@
 //!
 //! Exit codes: 0 done, 64 the configuration or the command line is wrong, 70 the replica cannot go on.
 
-use crate::config::Config;
+use crate::config::{Config, Problem};
 use crate::init::{API_PORT, ClusterPlan, METRICS_PORT, next_steps, write_cluster};
 use crate::keys::Network;
 use crate::server::RunError;
@@ -39,8 +39,9 @@ enum Command {
     Init(Box<InitArgs>),
     /// Runs a replica.
     Run(ConfigArgs),
-    /// Says what is wrong with a configuration, without starting anything.
-    Check(ConfigArgs),
+    /// Says everything that is wrong with a configuration, without starting anything.
+    #[command(alias = "check")]
+    CheckConfig(ConfigArgs),
 }
 
 #[derive(Debug, Args)]
@@ -51,6 +52,9 @@ struct ConfigArgs {
     /// Overrides one key; may be repeated.
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     overrides: Vec<String>,
+    /// Prints the configuration in effect, with where each value comes from, secrets masked; starts nothing.
+    #[arg(long)]
+    print_config: bool,
 }
 
 /// Lists go by replica: the first value is replica 1's.
@@ -102,7 +106,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Init(args) => init(&args),
-        Command::Check(args) => check(&args),
+        Command::CheckConfig(args) => check(&args),
         Command::Run(args) => return run(&args),
     };
     match outcome {
@@ -112,7 +116,19 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(args: &ConfigArgs) -> ExitCode {
-    let config = match Config::load(&args.config, &args.overrides) {
+    if args.print_config {
+        return match check(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => refuse(&why),
+        };
+    }
+    let mut examined = match Config::examine(&args.config, &args.overrides) {
+        Ok(examined) => examined,
+        Err(error) => return refuse(&error.to_string()),
+    };
+    examined.examine_machine(true);
+    let warnings = std::mem::take(&mut examined.warnings);
+    let config = match examined.into_config() {
         Ok(config) => config,
         Err(error) => return refuse(&error.to_string()),
     };
@@ -120,8 +136,8 @@ fn run(args: &ConfigArgs) -> ExitCode {
         return refuse(&error);
     }
     telemetry::exit_on_panic();
-    for warning in config.warnings() {
-        tracing::warn!("{warning}");
+    for Problem { place, key, wrong, remedy } in &warnings {
+        tracing::warn!(place, key, remedy, "{wrong}");
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -150,15 +166,24 @@ fn give_up(why: &str) -> ExitCode {
 }
 
 fn check(args: &ConfigArgs) -> Result<(), String> {
-    let config = Config::load(&args.config, &args.overrides).map_err(|error| error.to_string())?;
-    for warning in config.warnings() {
+    let mut examined = Config::examine(&args.config, &args.overrides).map_err(|error| error.to_string())?;
+    examined.examine_machine(false);
+    for warning in &examined.warnings {
         eprintln!("warning: {warning}");
     }
-    println!(
-        "{}: replica {} of {:?} is configured",
-        args.config.display(),
-        config.cluster.replica_id,
-        config.cluster.name
+    let printed = args.print_config.then(|| examined.print());
+    let config = examined.into_config().map_err(|error| error.to_string())?;
+    print!(
+        "{}",
+        printed.unwrap_or_else(|| {
+            let cluster = &config.cluster;
+            format!(
+                "{}: replica {} of {:?} is configured\n",
+                args.config.display(),
+                cluster.replica_id,
+                cluster.name
+            )
+        })
     );
     Ok(())
 }

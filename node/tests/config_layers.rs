@@ -1,4 +1,4 @@
-//! File, environment and flags as `muxd check` sees them, and what `muxd` does with mistakes.
+//! File, environment and flags as `muxd check-config` sees them, and what `muxd` does with mistakes.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -25,7 +25,7 @@ fn stderr(output: &Output) -> String {
 }
 
 fn check(config: &Path, environment: &[(&str, &str)], flags: &[&str]) -> Output {
-    let mut arguments = vec!["check", "--config", config.to_str().unwrap()];
+    let mut arguments = vec!["check-config", "--config", config.to_str().unwrap()];
     arguments.extend(flags);
     muxd(&arguments, environment)
 }
@@ -37,7 +37,12 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     assert!(check(&config, &[], &[]).status.success());
     let by_file = String::from_utf8(check(&config, &[], &[]).stdout).unwrap();
     assert!(by_file.contains("replica 1 of \"mux\""), "{by_file}");
-    let environment = [("MUX__CLUSTER__NAME", "shop"), ("MUX__CLUSTER__REPLICA_ID", "2")];
+    let environment = [
+        ("MUX__CLUSTER__NAME", "shop"),
+        ("MUX__CLUSTER__REPLICA_ID", "2"),
+        ("MUX__RAFT__TLS_CERT", "../replica-2/raft.pem"),
+        ("MUX__RAFT__TLS_KEY", "../replica-2/raft.key"),
+    ];
     let by_environment = String::from_utf8(check(&config, &environment, &[]).stdout).unwrap();
     assert!(by_environment.contains("replica 2 of \"shop\""), "{by_environment}");
     let output = check(&config, &environment, &["--set", "cluster.name=bank"]);
@@ -70,6 +75,58 @@ fn run_refuses_what_check_refuses() {
     let output = muxd(&["run", "--config", "/nowhere/muxd.toml"], &[]);
     assert_eq!(output.status.code(), Some(64));
     assert!(stderr(&output).contains("muxd init"), "{}", stderr(&output));
+}
+
+#[test]
+fn every_mistake_is_told_in_one_run_with_place_key_and_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = cluster(dir.path()).join("replica-1/muxd.toml");
+    let text =
+        std::fs::read_to_string(&config).unwrap().replace("tls_ca = \"ca.pem\"", "tls_ca = \"gone.pem\"");
+    let node = "[[front_nodes]]\npubkey = \"02ab\"\nalias = \"alice\"\nmacaroon = \"none\"\nendpoints = []\n";
+    std::fs::write(&config, format!("{text}\n{node}{node}")).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("metrics.listen={}", taken.local_addr().unwrap());
+    for command in ["check-config", "check", "run"] {
+        let arguments = [command, "--config", config.to_str().unwrap(), "--set", &port];
+        let output = muxd(&arguments, &[("MUX__RAFT__HEARTBEET_MS", "5")]);
+        assert_eq!(output.status.code(), Some(64));
+        let said = stderr(&output);
+        for part in [
+            "environment variable MUX__RAFT__HEARTBEET_MS: raft.heartbeet_ms: there is no such key",
+            "did you mean \"heartbeat_ms\"?",
+            "flag --set metrics.listen: metrics.listen: cannot listen on",
+            "muxd.toml: raft.tls_ca: ",
+            "front_nodes[0].pubkey: ",
+            "front_nodes[1].alias: \"alice\" is the alias of front_nodes[0], too",
+            "front_nodes[0].macaroon: ",
+            "front_nodes[0].endpoints: there is none",
+        ] {
+            assert!(said.contains(part), "{command}: {part} is not in {said}");
+        }
+        assert!(!config.with_file_name("data").exists(), "nothing was started");
+    }
+}
+
+#[test]
+fn the_configuration_in_effect_is_printed_with_its_sources() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = cluster(dir.path()).join("replica-1/muxd.toml");
+    for command in ["check-config", "run"] {
+        let arguments = ["--config", config.to_str().unwrap(), "--print-config", "--set", "log.format=json"];
+        let output = muxd(&[&[command], &arguments[..]].concat(), &[("MUX__INVOICES__HINTS", "2")]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let printed = String::from_utf8(output.stdout).unwrap();
+        for line in [
+            "hints = 2 # environment variable MUX__INVOICES__HINTS",
+            "format = \"json\" # flag --set log.format",
+            "name = \"mux\" # file",
+        ] {
+            assert!(printed.lines().any(|printed| printed == line), "{line} is not in {printed}");
+        }
+        let read: toml::Table = printed.parse().unwrap();
+        assert_eq!(read["invoices"]["hints"].as_integer(), Some(2), "it is TOML");
+    }
 }
 
 #[test]

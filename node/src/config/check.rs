@@ -1,52 +1,59 @@
 //! What can be found wrong before anything is started.
 
+use super::files::{self, Files};
 use super::load::Problem;
+use super::mask;
 use super::sections::{Config, FrontNode};
 use crate::invoice::{DEFAULT_MIN_FINAL_CLTV, EXPIRY_S_MAX, MIN_FINAL_CLTV_RANGE};
 use crate::keys::ClusterSeed;
 use mux_raft::machine::model::{ACCEPT_SLACK_BLOCKS, LND_INTERCEPT_DELTA, MIN_FINAL_SLACK_BLOCKS, Settings};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Most hints in an invoice: more do not fit a QR code that phones can still read.
 const HINTS_MAX: usize = 10;
 
+/// As long as fits into a table of people and a metric label.
+pub(crate) const ALIAS_LEN_MAX: usize = 32;
+
 impl Config {
-    /// Everything that is wrong, each with its remedy.
+    /// Everything that is wrong, and what works but is probably not meant, each with its remedy. Looks at files, but
+    /// not at what else there is on the machine.
     #[must_use]
-    pub(super) fn check(&self) -> Vec<Problem> {
+    pub(super) fn check(&self) -> (Vec<Problem>, Vec<Problem>) {
         let mut problems = Vec::new();
         self.check_cluster(&mut problems);
-        self.check_raft(&mut problems);
+        let mut files = Files::default();
+        self.check_raft(&mut problems, &mut files);
+        problems.append(&mut files.problems);
+        self.check_timing(&mut problems);
         self.check_invoices(&mut problems);
-        self.check_front_nodes(&mut problems);
-        file(&mut problems, "api.tls_cert", &self.api.tls_cert);
-        secret_file(&mut problems, "api.tls_key", &self.api.tls_key);
-        problems
+        self.check_front_nodes(&mut problems, &mut files);
+        files.key_pair(("api.tls_cert", &self.api.tls_cert), ("api.tls_key", &self.api.tls_key));
+        problems.append(&mut files.problems);
+        let mut warnings = self.warnings();
+        warnings.append(&mut files.warnings);
+        (problems, warnings)
     }
 
-    /// What works but is probably not meant.
-    #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
+    fn warnings(&self) -> Vec<Problem> {
         let mut warnings = Vec::new();
         let members = self.cluster.initial_members.len();
         if members > 0 && members.is_multiple_of(2) {
-            warnings.push(format!(
-                "cluster.initial_members: {members} replicas survive no more failures than {}",
+            let wrong = format!(
+                "an even number of voters: {members} replicas survive no more failures than {}",
                 members.saturating_sub(1)
-            ));
+            );
+            warnings.push(Problem::new("cluster.initial_members", wrong, "use 3 or 5 replicas"));
         }
         if self.api.auth == super::ApiAuth::None && !self.api.listen.ip().is_loopback() {
-            warnings.push("api.auth = \"none\": whoever reaches api.listen controls the cluster".into());
+            let wrong = "\"none\": whoever reaches api.listen controls the cluster";
+            warnings.push(Problem::new("api.auth", wrong, "use \"macaroon\", or listen on loopback"));
         }
         if self.lnmux.return_preimage {
-            warnings.push(
-                "lnmux.return_preimage: whoever sees an AddInvoice answer can take payments on the way"
-                    .into(),
-            );
-        }
-        if self.front_nodes.is_empty() {
-            warnings.push("no front_nodes: no invoice can be made until there is one".into());
+            let wrong = "whoever sees an AddInvoice answer can take payments on the way";
+            let remedy = "set it to false if no application needs it";
+            warnings.push(Problem::new("lnmux.return_preimage", wrong, remedy));
         }
         warnings
     }
@@ -72,19 +79,28 @@ impl Config {
         for (id, address) in &cluster.initial_members {
             host_port(problems, &format!("cluster.initial_members.{id}"), address);
         }
-        let addresses: BTreeSet<_> = cluster.initial_members.values().collect();
-        if addresses.len() != cluster.initial_members.len() {
-            let remedy = "give every replica its own host:port";
-            problems.push(Problem::new("cluster.initial_members", "an address is there twice", remedy));
+        let mut addresses = BTreeMap::new();
+        for (id, address) in &cluster.initial_members {
+            if let Some(other) = addresses.insert(address, id) {
+                let remedy = "give every replica its own host:port";
+                let wrong = format!("replicas {other} and {id} have the same address {address}");
+                problems.push(Problem::new("cluster.initial_members", wrong, remedy));
+            }
         }
         seed_file(problems, &cluster.seed_file);
     }
 
-    fn check_raft(&self, problems: &mut Vec<Problem>) {
+    fn check_raft(&self, problems: &mut Vec<Problem>, files: &mut Files) {
         let raft = &self.raft;
-        file(problems, "raft.tls_ca", &raft.tls_ca);
-        file(problems, "raft.tls_cert", &raft.tls_cert);
-        secret_file(problems, "raft.tls_key", &raft.tls_key);
+        let ca = files.certificates("raft.tls_ca", &raft.tls_ca);
+        let own = files.key_pair(("raft.tls_cert", &raft.tls_cert), ("raft.tls_key", &raft.tls_key));
+        if let (Some(ca), Some(own)) = (ca, own) {
+            problems.extend(files::wrong_issuer(&ca, &own, self.cluster.replica_id));
+        }
+    }
+
+    fn check_timing(&self, problems: &mut Vec<Problem>) {
+        let raft = &self.raft;
         if raft.heartbeat_ms < 10 || raft.heartbeat_ms.saturating_mul(3) > raft.election_min_ms {
             let remedy = "let at least three heartbeats (of 10 ms or more) fit into raft.election_min_ms";
             let wrong = format!(
@@ -123,29 +139,44 @@ impl Config {
         }
     }
 
-    fn check_front_nodes(&self, problems: &mut Vec<Problem>) {
-        let mut seen = BTreeSet::new();
-        let mut aliases = BTreeSet::new();
+    fn check_front_nodes(&self, problems: &mut Vec<Problem>, files: &mut Files) {
+        let mut pubkeys = BTreeMap::new();
+        let mut aliases = BTreeMap::new();
         for (at, node) in self.front_nodes.iter().enumerate() {
             let key = format!("front_nodes[{at}]");
             if secp256k1::PublicKey::from_slice(&node.pubkey.0).is_err() {
                 let remedy = "copy identity_pubkey from `lncli getinfo`";
-                problems.push(Problem::new(format!("{key}.pubkey"), "it is no public key", remedy));
+                let wrong = "it is no public key (no point of the curve)";
+                problems.push(Problem::new(format!("{key}.pubkey"), wrong, remedy));
             }
-            if !seen.insert(node.pubkey) {
+            if let Some(first) = pubkeys.insert(node.pubkey, at) {
                 let remedy = "merge the two; one node may have several endpoints";
-                problems.push(Problem::new(format!("{key}.pubkey"), "this node is there twice", remedy));
+                let wrong = format!("this node is there twice: it is front_nodes[{first}], too");
+                problems.push(Problem::new(format!("{key}.pubkey"), wrong, remedy));
             }
-            if node.alias.is_empty() || node.alias.len() > 32 || !aliases.insert(node.alias.clone()) {
-                let remedy = "give every node its own short name";
-                problems.push(Problem::new(
-                    format!("{key}.alias"),
-                    "it is empty, too long or there twice",
-                    remedy,
-                ));
+            let wrong = match aliases.insert(node.alias.clone(), at) {
+                Some(first) => Some(format!("{:?} is the alias of front_nodes[{first}], too", node.alias)),
+                None if node.alias.is_empty() => Some("it is empty".to_owned()),
+                None if node.alias.len() > ALIAS_LEN_MAX => Some("it is too long".to_owned()),
+                None => None,
+            };
+            if let Some(wrong) = wrong {
+                let remedy = format!("give every node its own name of at most {ALIAS_LEN_MAX} bytes");
+                problems.push(Problem::new(format!("{key}.alias"), wrong, remedy));
             }
             self.check_front_node(&key, node, problems);
+            self.check_front_node_files(&key, node, files);
+            problems.append(&mut files.problems);
         }
+    }
+
+    fn check_front_node_files(&self, key: &str, node: &FrontNode, files: &mut Files) {
+        for (at, endpoint) in node.endpoints.iter().enumerate() {
+            let key = format!("{key}.endpoints[{at}].tls_cert");
+            let certificates = files.certificates(&key, &endpoint.tls_cert);
+            files.warn_of_end(&key, &certificates.unwrap_or_default());
+        }
+        files.macaroon(&format!("{key}.macaroon"), &node.macaroon);
     }
 
     fn check_front_node(&self, key: &str, node: &FrontNode, problems: &mut Vec<Problem>) {
@@ -163,9 +194,7 @@ impl Config {
         }
         for (at, endpoint) in node.endpoints.iter().enumerate() {
             host_port(problems, &format!("{key}.endpoints[{at}].address"), &endpoint.address);
-            file(problems, &format!("{key}.endpoints[{at}].tls_cert"), &endpoint.tls_cert);
         }
-        file(problems, &format!("{key}.macaroon"), &node.macaroon);
     }
 }
 
@@ -178,26 +207,10 @@ fn host_port(problems: &mut Vec<Problem>, key: &str, address: &str) {
     }
 }
 
-fn file(problems: &mut Vec<Problem>, key: &str, path: &Path) {
-    if let Err(error) = std::fs::File::open(path) {
-        let remedy = "correct the path, or make the file readable for this user";
-        problems.push(Problem::new(key, format!("{}: {error}", path.display()), remedy));
-    }
-}
-
 fn seed_file(problems: &mut Vec<Problem>, path: &Path) {
     if let Err(error) = ClusterSeed::load(path) {
         let remedy = "write the cluster's seed there, or correct the path; `muxd init` makes a new cluster";
-        problems.push(Problem::new("cluster.seed_file", error.to_string(), remedy));
-    }
-}
-
-fn secret_file(problems: &mut Vec<Problem>, key: &str, path: &Path) {
-    use std::os::unix::fs::PermissionsExt as _;
-    file(problems, key, path);
-    let world = std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0);
-    if world {
-        let remedy = format!("chmod 600 {}", path.display());
-        problems.push(Problem::new(key, format!("{} is open to every user", path.display()), remedy));
+        let wrong = error.to_string().replace(&path.display().to_string(), &mask::path(path));
+        problems.push(Problem::new("cluster.seed_file", wrong, remedy));
     }
 }

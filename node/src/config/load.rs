@@ -1,15 +1,13 @@
-//! Reading the layers and saying what is wrong with them.
+//! Reading a configuration and saying everything that is wrong with it.
 
+use super::layers::Layers;
+use super::read::{Read, read};
 use super::sections::Config;
-use figment::Figment;
-use figment::error::Kind;
-use figment::providers::{Env, Format as _, Serialized, Toml};
+use super::{full_example, print};
+use figment::providers::{Format as _, Toml};
+use figment::{Figment, Profile, Provider as _};
 use std::fmt;
 use std::path::{Path, PathBuf};
-
-/// Prefix of the environment variables; [`SEPARATOR`] stands between section and key.
-const PREFIX: &str = "MUX__";
-const SEPARATOR: &str = "__";
 
 /// Everything that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,9 +18,11 @@ pub struct ConfigError {
     pub problems: Vec<Problem>,
 }
 
-/// One mistake.
+/// One mistake, or something that works but is probably not meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
+    /// File, environment variable or flag; empty until it is known.
+    pub place: String,
     /// `section.key`.
     pub key: String,
     /// What is wrong with it.
@@ -33,7 +33,16 @@ pub struct Problem {
 
 impl Problem {
     pub(super) fn new(key: impl Into<String>, wrong: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { key: key.into(), wrong: wrong.into(), remedy: remedy.into() }
+        Self { place: String::new(), key: key.into(), wrong: wrong.into(), remedy: remedy.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.place.is_empty() {
+            write!(f, "{}: ", self.place)?;
+        }
+        write!(f, "{}: {}\n    -> {}", self.key, self.wrong, self.remedy)
     }
 }
 
@@ -41,9 +50,48 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the configuration in {} cannot be used:", self.file.display())?;
         for problem in &self.problems {
-            write!(f, "\n  {}: {}\n    -> {}", problem.key, problem.wrong, problem.remedy)?;
+            write!(f, "\n  {problem}")?;
         }
         Ok(())
+    }
+}
+
+/// A configuration and everything that was found about it.
+pub struct Examined {
+    /// The configuration; not to be used if there are problems.
+    pub config: Config,
+    /// What makes it unusable.
+    pub problems: Vec<Problem>,
+    /// What works but is probably not meant.
+    pub warnings: Vec<Problem>,
+    file: PathBuf,
+    layers: Layers,
+}
+
+impl Examined {
+    /// The configuration in effect as TOML, each value with where it comes from; secrets are masked.
+    #[must_use]
+    pub fn print(&self) -> String {
+        print::print(&self.config, &self.layers)
+    }
+
+    /// Also looks at the machine: ports, data directory. `starting`: the replica is about to run, so that nobody else
+    /// may be running it.
+    pub fn examine_machine(&mut self, starting: bool) {
+        let (problems, warnings) = self.config.check_machine(starting);
+        self.problems.extend(placed(problems, &self.layers));
+        self.warnings.extend(placed(warnings, &self.layers));
+    }
+
+    /// The configuration, if it can be used.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem.
+    pub fn into_config(self) -> Result<Config, ConfigError> {
+        if self.problems.is_empty() {
+            return Ok(self.config);
+        }
+        Err(ConfigError { file: self.file, problems: self.problems })
     }
 }
 
@@ -52,11 +100,23 @@ impl Config {
     /// resolves relative paths, and checks what can be checked without starting.
     ///
     /// # Errors
-    /// [`ConfigError`] with every mistake found at the first stage that has any.
+    /// [`ConfigError`] with every mistake.
     pub fn load(file: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
-        let config = Self::parse(file, overrides)?;
-        let problems = config.check();
-        if problems.is_empty() { Ok(config) } else { Err(fail(file, problems)) }
+        Self::examine(file, overrides)?.into_config()
+    }
+
+    /// Like [`Config::load`], and keeps what was found.
+    ///
+    /// # Errors
+    /// [`ConfigError`], if there is no file, or it is not TOML.
+    pub fn examine(file: &Path, overrides: &[String]) -> Result<Examined, ConfigError> {
+        let (layers, Read { config, mut problems, replaced }) = Self::layered(file, overrides)?;
+        let sound = |problem: &Problem| !replaced.iter().any(|key| is_below(&problem.key, key));
+        let (wrong, warnings) = config.check();
+        problems.extend(wrong.into_iter().filter(sound));
+        let problems = placed(problems, &layers);
+        let warnings = placed(warnings.into_iter().filter(sound).collect(), &layers);
+        Ok(Examined { config, problems, warnings, file: file.to_owned(), layers })
     }
 
     /// Like [`Config::load`], without looking whether the named files are there and sound.
@@ -64,20 +124,19 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn parse(file: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|error| {
-            let remedy = "give the right path with --config, or create a cluster with `muxd init`";
-            fail(file, vec![Problem::new("(file)", error.to_string(), remedy)])
-        })?;
-        let figment = Figment::new()
-            .merge(Toml::string(&text))
-            .merge(Env::prefixed(PREFIX).split(SEPARATOR).lowercase(true));
-        let figment =
-            overrides.iter().try_fold(figment, |figment, text| with_override(file, figment, text))?;
-        let mut config: Self = figment
-            .extract()
-            .map_err(|error| fail(file, error.into_iter().map(|one| explain(&one)).collect()))?;
-        config.resolve(file.parent().unwrap_or_else(|| Path::new(".")));
-        Ok(config)
+        let (layers, read) = Self::layered(file, overrides)?;
+        if read.problems.is_empty() {
+            return Ok(read.config);
+        }
+        Err(ConfigError { file: file.to_owned(), problems: placed(read.problems, &layers) })
+    }
+
+    fn layered(file: &Path, overrides: &[String]) -> Result<(Layers, Read), ConfigError> {
+        let (layers, mut problems) = Layers::read(file, overrides)?;
+        let mut read = read(layers.merged()?, &example());
+        problems.append(&mut read.problems);
+        read.config.resolve(file.parent().unwrap_or_else(|| Path::new(".")));
+        Ok((layers, Read { problems, ..read }))
     }
 
     /// Makes relative paths relative to `base`.
@@ -100,53 +159,26 @@ impl Config {
                 endpoint.tls_cert = base.join(&endpoint.tls_cert);
             }
         }
+        base.clone_into(&mut self.dir);
     }
 }
 
-fn fail(file: &Path, problems: Vec<Problem>) -> ConfigError {
-    ConfigError { file: file.to_owned(), problems }
+/// A value of every key.
+fn example() -> figment::value::Dict {
+    let data = Figment::from(Toml::string(&full_example())).data();
+    let data = data.expect("the example is TOML, a test reads it");
+    data.get(&Profile::Default).cloned().unwrap_or_default()
 }
 
-fn with_override(file: &Path, figment: Figment, text: &str) -> Result<Figment, ConfigError> {
-    let Some((key, value)) = text.split_once('=') else {
-        let problem = Problem::new(text, "--set without a value", "write --set section.key=value");
-        return Err(fail(file, vec![problem]));
-    };
-    let value = match format!("value = {value}").parse::<toml::Table>() {
-        Ok(mut table) => table.remove("value").unwrap_or_else(|| toml::Value::String(value.to_owned())),
-        Err(_) => toml::Value::String(value.to_owned()),
-    };
-    Ok(figment.merge(Serialized::default(key.trim(), value)))
+/// Whether a key is another one, or in it.
+fn is_below(key: &str, other: &str) -> bool {
+    key.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
-fn explain(error: &figment::Error) -> Problem {
-    let mut path = error.path.clone();
-    let (wrong, remedy) = match &error.kind {
-        Kind::UnknownField(name, known) => {
-            if path.last() != Some(name) {
-                path.push(name.clone());
-            }
-            (format!("there is no such key{}", source(error)), format!("use one of: {}", known.join(", ")))
-        }
-        Kind::MissingField(name) => {
-            path.push(name.to_string());
-            let variable = format!("{PREFIX}{}", path.join(SEPARATOR).to_uppercase());
-            ("it is missing".to_owned(), format!("set it in the file, by --set, or in {variable}"))
-        }
-        Kind::UnknownVariant(value, known) => (
-            format!("{value:?} is not allowed{}", source(error)),
-            format!("use one of: {}", known.join(", ")),
-        ),
-        other => (format!("{other}{}", source(error)), "correct the value".to_owned()),
-    };
-    let key = if path.is_empty() { "(file)".to_owned() } else { path.join(".") };
-    Problem { key, wrong, remedy }
-}
-
-/// Where a value came from, when it was not the file.
-fn source(error: &figment::Error) -> String {
-    match &error.metadata {
-        Some(metadata) if metadata.name.contains("nvironment") => " (from the environment)".to_owned(),
-        _ => String::new(),
+/// Says of each problem where its key was given.
+fn placed(mut problems: Vec<Problem>, layers: &Layers) -> Vec<Problem> {
+    for problem in &mut problems {
+        problem.place = layers.place(&problem.key);
     }
+    problems
 }

@@ -36,6 +36,9 @@ pub struct Config {
     /// How links behave.
     #[serde(default)]
     pub links: Links,
+    /// The file's directory, to which relative paths are relative.
+    #[serde(skip)]
+    pub dir: PathBuf,
 }
 
 /// `[cluster]`

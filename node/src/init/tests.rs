@@ -23,7 +23,9 @@ fn what_is_written_is_a_configuration_that_is_accepted() {
     let dir = tempfile::tempdir().unwrap();
     let mut plan = plan(dir.path());
     let cert = dir.path().join("alice \"1\".cert");
-    std::fs::write(&cert, "x").unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["alice".to_owned()]).unwrap();
+    std::fs::write(&cert, params.self_signed(&key).unwrap().pem()).unwrap();
     plan.front_nodes = vec![FrontNode {
         pubkey: "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798".parse().unwrap(),
         alias: "alice".into(),
