@@ -4,10 +4,20 @@
 //! Every reader passes the [`ArchiveTip`] of the state it looked at, so that what it sees of the archive is of
 //! the same moment: an archive may hold more than that, after a crash or while it is being fetched.
 
+//!
+//! * `disk`: on disk, for replicas. `memory`: in memory, for tests.
+//! * `keys`: what records are found by. `reading`: state and archive, merged.
+
+mod disk;
+mod ends;
 mod keys;
 mod memory;
 mod reading;
+mod records;
+#[cfg(test)]
+mod tests;
 
+pub(crate) use disk::{ArchiveOpenError, DiskArchive};
 pub use keys::{InvoiceOrder, RecordKeys};
 pub use memory::MemoryArchive;
 pub use reading::{FoundInvoice, InvoicePage};
@@ -26,6 +36,13 @@ pub trait Archive: ArchiveLookup + Send + Sync + 'static {
     /// must stop.
     fn append(&self, records: Vec<NewRecord>) -> Result<(), ArchiveUnreadable>;
 
+    /// Goes on at a record past the end, since everybody has forgotten those before it; `hash` is the rolling
+    /// hash before it. At or before the end it does nothing.
+    ///
+    /// # Errors
+    /// The archive cannot be written. The replica must stop.
+    fn start_at(&self, number: u64, hash: [u8; 32]) -> Result<(), ArchiveUnreadable>;
+
     /// Makes every record before `next` durable.
     ///
     /// # Errors
@@ -43,6 +60,19 @@ pub trait Archive: ArchiveLookup + Send + Sync + 'static {
     /// # Errors
     /// The archive cannot be read.
     fn end(&self) -> Result<(u64, [u8; 32]), ArchiveUnreadable>;
+
+    /// The rolling hash before a record that is here, or one past it.
+    ///
+    /// # Errors
+    /// The archive cannot be read, or does not hold the record before.
+    fn hash_before(&self, number: u64) -> Result<[u8; 32], ArchiveUnreadable>;
+
+    /// Whether this is the archive that goes with a state: it holds the tip's records, to judge by its ends and
+    /// the rolling hash.
+    ///
+    /// # Errors
+    /// It is not, or cannot be read.
+    fn check(&self, tip: &ArchiveTip) -> Result<(), ArchiveUnreadable>;
 
     /// Finished invoices by one of their numbers, in that order (`newest_first`: the other way), `limit` at most.
     ///
@@ -73,4 +103,12 @@ pub trait Archive: ArchiveLookup + Send + Sync + 'static {
     /// # Errors
     /// The archive cannot be read, or does not hold the first.
     fn chunk(&self, from: u64, until: u64, bytes_max: usize) -> Result<Vec<Vec<u8>>, ArchiveUnreadable>;
+}
+
+fn missing(number: u64) -> ArchiveUnreadable {
+    ArchiveUnreadable(format!("record {number} is missing"))
+}
+
+fn other(number: u64) -> ArchiveUnreadable {
+    ArchiveUnreadable(format!("record {number} is another one than the log says"))
 }

@@ -1,7 +1,7 @@
 //! One replica: consensus, storage and its network, behind [`Consensus`].
 //!
 //! [`Replica::start`] opens the data directory, serves the Raft listener and takes part in the cluster until
-//! [`Replica::shutdown`]. Any I/O error of log, vote or snapshot, and any committed command this program does
+//! [`Replica::shutdown`]. Any I/O error of log, vote, snapshot or archive, and any committed command this program does
 //! not know, stops the replica for good ([`Replica::stopped`]): there is no retry, since what the disk holds
 //! is then unknown. The process is expected to exit (70) and be restarted.
 //!
@@ -127,9 +127,9 @@ impl Drop for Replica {
 }
 
 /// Runs the replica's tasks until it is stopped or cannot go on, then closes everything in order: first the
-/// listener, so that nobody is promised anything any more; then consensus; then the log; then the lock.
+/// listener, so that nobody is promised anything any more; then consensus; then the log; then the archive, which snapshots wait for; then the lock.
 async fn supervise(started: Started, stop: CancellationToken, closed: watch::Sender<bool>) {
-    let Started { core, log, directory, snapshots, clearance, server, stop_serving } = started;
+    let Started { core, log, directory, snapshots, archive, clearance, server, stop_serving } = started;
     let mut tasks = JoinSet::new();
     tasks.spawn(status_keeper::keep_status(Arc::clone(&core), stop.clone()));
     tasks.spawn(leader_duty::lead(Arc::clone(&core), stop.clone()));
@@ -153,6 +153,7 @@ async fn supervise(started: Started, stop: CancellationToken, closed: watch::Sen
     if timeout(SHUTDOWN_TIMEOUT, idle(&snapshots)).await.is_err() {
         tracing::error!("a snapshot is still being written");
     }
+    startup::close(archive).await;
     drop(directory);
     while tasks.join_next().await.is_some() {}
     closed.send_replace(true);

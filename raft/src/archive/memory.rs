@@ -1,12 +1,14 @@
-use super::{Archive, InvoiceOrder, RecordKeys};
+use super::ends::Ends;
+use super::records::{RecordMap, events_in, invoice_in};
+use super::{Archive, InvoiceOrder, missing, other};
 use crate::machine::archive::{
     ArchiveLookup, ArchiveRecord, ArchiveTip, ArchiveUnreadable, ArchivedInvoice, NewRecord,
 };
 use crate::machine::model::Event;
 use crate::types::{CircuitKey, PaymentHash};
 use parking_lot::RwLock;
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 /// An archive in memory, for tests and simulations.
 #[derive(Debug, Default)]
@@ -16,40 +18,23 @@ pub struct MemoryArchive {
 
 #[derive(Debug, Default)]
 struct Inner {
-    records: BTreeMap<u64, NewRecord>,
-    end: (u64, [u8; 32]),
-    by_hash: BTreeMap<PaymentHash, u64>,
-    by_htlc: BTreeMap<CircuitKey, u64>,
-    by_number: BTreeMap<(InvoiceOrder, u64), u64>,
-    by_event: BTreeMap<u64, u64>,
+    records: RecordMap,
+    ends: Ends,
 }
 
 impl Inner {
-    fn invoice(&self, tip: &ArchiveTip, number: Option<&u64>) -> Option<ArchivedInvoice> {
-        let number = number.filter(|number| tip.contains(**number))?;
-        match &self.records.get(number)?.record {
-            ArchiveRecord::Invoice(archived) => Some(ArchivedInvoice::clone(archived)),
-            ArchiveRecord::Events(_) => None,
-        }
+    fn invoice(tip: &ArchiveTip, record: Option<&Arc<NewRecord>>) -> Option<ArchivedInvoice> {
+        invoice_in(&record.filter(|record| tip.contains(record.number))?.record)
     }
 
     fn push(&mut self, record: NewRecord) -> Result<(), ArchiveUnreadable> {
         let number = record.number;
-        if let Some(known) = self.records.get(&number) {
-            let same = known.hash_after == record.hash_after;
-            return if same { Ok(()) } else { Err(unreadable(number, "is another one")) };
+        if self.ends.take(number, record.hash_after)? {
+            self.records.insert(Arc::new(record));
+            return Ok(());
         }
-        if number != self.end.0 {
-            return Err(unreadable(self.end.0, "is missing"));
-        }
-        let keys = RecordKeys::of(&record.record);
-        self.by_hash.extend(keys.hash.map(|hash| (hash, number)));
-        self.by_htlc.extend(keys.htlcs.iter().map(|key| (*key, number)));
-        self.by_number.extend(keys.numbers.iter().map(|key| (*key, number)));
-        self.by_event.extend(keys.first_event.map(|sequence| (sequence, number)));
-        self.end = (number.saturating_add(1), record.hash_after);
-        self.records.insert(number, record);
-        Ok(())
+        let same = self.records.get(number).is_some_and(|known| known.hash_after == record.hash_after);
+        if same { Ok(()) } else { Err(other(number)) }
     }
 }
 
@@ -60,7 +45,7 @@ impl ArchiveLookup for MemoryArchive {
         hash: &PaymentHash,
     ) -> Result<Option<ArchivedInvoice>, ArchiveUnreadable> {
         let inner = self.inner.read();
-        Ok(inner.invoice(tip, inner.by_hash.get(hash)))
+        Ok(Inner::invoice(tip, inner.records.of_hash(hash)))
     }
 
     fn invoice_of(
@@ -69,12 +54,12 @@ impl ArchiveLookup for MemoryArchive {
         key: &CircuitKey,
     ) -> Result<Option<ArchivedInvoice>, ArchiveUnreadable> {
         let inner = self.inner.read();
-        Ok(inner.invoice(tip, inner.by_htlc.get(key)))
+        Ok(Inner::invoice(tip, inner.records.of_htlc(key)))
     }
 
     fn record(&self, number: u64) -> Result<(ArchiveRecord, [u8; 32]), ArchiveUnreadable> {
         let inner = self.inner.read();
-        let record = inner.records.get(&number).ok_or_else(|| unreadable(number, "is missing"))?;
+        let record = inner.records.get(number).ok_or_else(|| missing(number))?;
         Ok((record.record.clone(), record.hash_after))
     }
 }
@@ -85,24 +70,39 @@ impl Archive for MemoryArchive {
         records.into_iter().try_for_each(|record| inner.push(record))
     }
 
+    fn start_at(&self, number: u64, hash: [u8; 32]) -> Result<(), ArchiveUnreadable> {
+        self.inner.write().ends.start_at(number, hash);
+        Ok(())
+    }
+
     fn sync(&self, next: u64) -> Result<(), ArchiveUnreadable> {
-        let end = self.inner.read().end.0;
-        if end < next { Err(unreadable(end, "is missing")) } else { Ok(()) }
+        let (end, _) = self.end()?;
+        if end < next { Err(missing(end)) } else { Ok(()) }
     }
 
     fn forget(&self, tip: &ArchiveTip) -> Result<(), ArchiveUnreadable> {
         let mut inner = self.inner.write();
-        let first = tip.first;
-        inner.records.retain(|number, _| *number >= first);
-        inner.by_hash.retain(|_, number| *number >= first);
-        inner.by_htlc.retain(|_, number| *number >= first);
-        inner.by_number.retain(|_, number| *number >= first);
-        inner.by_event.retain(|_, number| *number >= first);
+        inner.ends.forget(tip);
+        inner.records.remove_before(tip.first.saturating_sub(1));
         Ok(())
     }
 
     fn end(&self) -> Result<(u64, [u8; 32]), ArchiveUnreadable> {
-        Ok(self.inner.read().end)
+        Ok(self.inner.read().ends.end())
+    }
+
+    fn hash_before(&self, number: u64) -> Result<[u8; 32], ArchiveUnreadable> {
+        let inner = self.inner.read();
+        if let Some(hash) = inner.ends.hash_before(number) {
+            return Ok(hash);
+        }
+        let before = inner.records.get(number.saturating_sub(1)).map(|record| record.hash_after);
+        before.ok_or_else(|| missing(number.saturating_sub(1)))
+    }
+
+    fn check(&self, tip: &ArchiveTip) -> Result<(), ArchiveUnreadable> {
+        let ends = self.inner.read().ends;
+        ends.check(tip, |number| self.hash_before(number))
     }
 
     fn invoices(
@@ -114,11 +114,8 @@ impl Archive for MemoryArchive {
         limit: usize,
     ) -> Result<Vec<ArchivedInvoice>, ArchiveUnreadable> {
         let inner = self.inner.read();
-        if numbers.is_empty() {
-            return Ok(Vec::new());
-        }
-        let found = inner.by_number.range((order, *numbers.start())..=(order, *numbers.end()));
-        let invoice = |(_, number): (&(InvoiceOrder, u64), &u64)| inner.invoice(tip, Some(number));
+        let found = inner.records.numbered(order, &numbers);
+        let invoice = |(_, record): (u64, &Arc<NewRecord>)| Inner::invoice(tip, Some(record));
         Ok(if newest_first {
             found.rev().filter_map(invoice).take(limit).collect()
         } else {
@@ -133,21 +130,9 @@ impl Archive for MemoryArchive {
         limit: usize,
     ) -> Result<Vec<Event>, ArchiveUnreadable> {
         let inner = self.inner.read();
-        let first =
-            inner.by_event.range(..=sequence.saturating_add(1)).next_back().map_or(0, |(first, _)| *first);
-        let records = inner.by_event.range(first..).map(|(_, number)| number);
-        let records =
-            records.filter(|number| tip.contains(**number)).filter_map(|number| inner.records.get(number));
-        let mut events = Vec::new();
-        for record in records {
-            let ArchiveRecord::Events(chunk) = &record.record else { continue };
-            events.extend(chunk.iter().filter(|event| event.sequence > sequence).cloned());
-            if events.len() >= limit {
-                break;
-            }
-        }
-        events.truncate(limit);
-        Ok(events)
+        let records = inner.records.events_after(sequence).map(|(_, record)| record);
+        let records = records.filter(|record| tip.contains(record.number));
+        Ok(records.flat_map(|record| events_in(&record.record, sequence)).take(limit).collect())
     }
 
     fn chunk(&self, from: u64, until: u64, bytes_max: usize) -> Result<Vec<Vec<u8>>, ArchiveUnreadable> {
@@ -155,7 +140,7 @@ impl Archive for MemoryArchive {
         let mut chunk = Vec::new();
         let mut bytes = 0_usize;
         for number in from..until {
-            let record = inner.records.get(&number).ok_or_else(|| unreadable(number, "is missing"))?;
+            let record = inner.records.get(number).ok_or_else(|| missing(number))?;
             bytes = bytes.saturating_add(record.bytes.len());
             if bytes > bytes_max && !chunk.is_empty() {
                 break;
@@ -164,8 +149,4 @@ impl Archive for MemoryArchive {
         }
         Ok(chunk)
     }
-}
-
-fn unreadable(number: u64, what: &str) -> ArchiveUnreadable {
-    ArchiveUnreadable(format!("record {number} {what}"))
 }

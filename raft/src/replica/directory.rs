@@ -40,6 +40,10 @@ impl DataDirectory {
         self.path.join("log")
     }
 
+    pub(crate) fn archive(&self) -> PathBuf {
+        self.path.join("archive")
+    }
+
     pub(crate) fn snapshots(&self) -> PathBuf {
         self.path.join("snapshots")
     }

@@ -5,9 +5,11 @@ use super::gateway::Gateway;
 use super::latch::Latch;
 use super::raft::Raft;
 use super::time_keeper::TimeKeeper;
+use crate::archive::{ArchiveOpenError, DiskArchive};
 use crate::clock::OffsetClock;
 use crate::consensus::StateCell;
 use crate::log::LogStore;
+use crate::machine::State;
 use crate::network::{Clearance, Guard, MESSAGE_BYTES_MAX, May, Peers, TlsMaterial, Transport};
 use crate::snapshot::{Machine, SnapshotDirectory, SnapshotError};
 use crate::store::{EngineError, Identity};
@@ -30,6 +32,7 @@ pub(super) struct Started {
     pub(super) log: LogStore,
     pub(super) directory: DataDirectory,
     pub(super) snapshots: SnapshotDirectory,
+    pub(super) archive: Arc<DiskArchive>,
     pub(super) clearance: Clearance,
     pub(super) server: JoinHandle<()>,
     /// Ends the server: no new calls, and connections close when their calls have ended.
@@ -40,6 +43,7 @@ struct Opened {
     directory: DataDirectory,
     log: LogStore,
     snapshots: SnapshotDirectory,
+    archive: Arc<DiskArchive>,
     tls: TlsMaterial,
 }
 
@@ -48,13 +52,13 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
     check(&config)?;
     let latch = Latch::new();
     let listener = bind(&config, wiring.listener.take())?;
-    let Opened { directory, log, snapshots, tls } = open(&config, &wiring, latch.clone()).await?;
+    let Opened { directory, log, snapshots, archive, tls } = open(&config, &wiring, latch.clone()).await?;
     let server = Server::builder()
         .tls_config(tls.server())
         .map_err(|error| StartError::Config(format!("certificates: {error}")))?;
     let tls = Arc::new(tls);
     let peers = Peers::new(config.id, config.cluster_id, Arc::clone(&tls), wiring.links.clone());
-    let cell = Arc::new(StateCell::default());
+    let cell = Arc::new(StateCell::new(State::default(), Arc::<DiskArchive>::clone(&archive)));
     let machine = Machine::new(Arc::clone(&cell), snapshots.clone(), latch.clone());
     let clearance = Clearance::new(may(&config, &log));
     let mut settings = raft_config(&config.timing, &config.snapshot)
@@ -66,7 +70,8 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
         Ok(raft) => raft,
         Err(error) => {
             log.close().await;
-            return Err(StartError::Storage(error.to_string()));
+            close(archive).await;
+            return Err(StartError::Storage(latch.reason().unwrap_or_else(|| error.to_string())));
         }
     };
     let clock = OffsetClock::new(Arc::clone(&wiring.clock), config.wall_offset_ms);
@@ -92,7 +97,7 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
     let stop_serving = CancellationToken::new();
     let gateway = Gateway { core: Arc::clone(&core), guard };
     let server = serve(server, listener, transport, gateway, stop_serving.clone());
-    Ok(Started { core, log, directory, snapshots, clearance, server, stop_serving })
+    Ok(Started { core, log, directory, snapshots, archive, clearance, server, stop_serving })
 }
 
 /// What this replica may do at first. A store that is not empty is its own; where nobody can be asked, the
@@ -131,9 +136,9 @@ fn bind(config: &ReplicaConfig, bound: Option<std::net::TcpListener>) -> Result<
     listen().map_err(|source| StartError::Listen { address: config.listen, source })
 }
 
-/// Opens what is on disk. sled may panic on damaged files, hence the separate thread.
+/// Opens what is on disk. The engines may panic on damaged files, hence the separate thread.
 async fn open(config: &ReplicaConfig, wiring: &Wiring, latch: Latch) -> Result<Opened, StartError> {
-    let (config, engine) = (config.clone(), Arc::clone(&wiring.engine));
+    let (config, engine, archive_latch) = (config.clone(), Arc::clone(&wiring.engine), latch.clone());
     let opened = tokio::task::spawn_blocking(move || {
         let tls = TlsMaterial::load(&config.tls, config.id)
             .map_err(|error| StartError::Config(error.to_string()))?;
@@ -153,9 +158,23 @@ async fn open(config: &ReplicaConfig, wiring: &Wiring, latch: Latch) -> Result<O
                 error => StartError::Storage(error.to_string()),
             },
         )?;
-        Ok(Opened { directory, log, snapshots, tls })
+        let archive =
+            DiskArchive::open(&directory.archive(), &config.cluster_id, archive_latch).map_err(|error| {
+                match error {
+                    ArchiveOpenError::Foreign(reason) => wrong(reason),
+                    ArchiveOpenError::Unusable(reason) => StartError::Storage(reason),
+                }
+            })?;
+        Ok(Opened { directory, log, snapshots, archive: Arc::new(archive), tls })
     });
     opened.await.map_err(|error| StartError::Storage(format!("opening the stores: {error}")))?
+}
+
+/// Writes what the archive holds back and closes its file, whoever still has a reference.
+pub(super) async fn close(archive: Arc<DiskArchive>) {
+    if tokio::task::spawn_blocking(move || archive.close()).await.is_err() {
+        tracing::error!("the archive was not closed");
+    }
 }
 
 fn serve(

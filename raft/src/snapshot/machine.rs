@@ -2,7 +2,7 @@ use super::directory::SnapshotDirectory;
 use super::file::SnapshotFile;
 use crate::archive::Archive;
 use crate::consensus::StateCell;
-use crate::machine::{Alarm, Applied, Envelope, FatalApply, LogPosition, State};
+use crate::machine::{Alarm, Applied, ArchiveTip, Envelope, FatalApply, LogPosition, State};
 use crate::replica::latch::Latch;
 use crate::replica::raft::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use futures::{FutureExt as _, Stream, StreamExt as _};
@@ -30,6 +30,7 @@ pub(crate) struct Machine {
 #[derive(Debug)]
 pub(crate) struct Builder {
     state: Arc<State>,
+    archive: Arc<dyn Archive>,
     meta: SnapshotMeta,
     directory: SnapshotDirectory,
 }
@@ -116,6 +117,17 @@ impl Machine {
     }
 }
 
+/// A state is only as good as the archive that goes with it.
+fn has_archive(archive: &dyn Archive, tip: &ArchiveTip) -> io::Result<()> {
+    archive.check(tip).map_err(|error| {
+        io::Error::other(format!(
+            "the archive is not the one that the snapshot belongs to ({}). This replica must join again under a \
+             new id with an empty directory",
+            error.0
+        ))
+    })
+}
+
 /// What left the state must be found in the archive before anybody reads the state again.
 fn keep_archived(archive: &dyn Archive, mut applied: Applied) -> Result<Applied, FatalApply> {
     let records = std::mem::take(&mut applied.archived);
@@ -179,18 +191,24 @@ impl RaftStateMachine<TypeConfig> for Machine {
     async fn get_snapshot_builder(&mut self) -> Builder {
         let state = self.cell.read(|state| Arc::new(state.clone()));
         let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
-        Builder { state, meta, directory: self.directory.clone() }
+        let archive = Arc::clone(self.cell.archive());
+        Builder { state, archive, meta, directory: self.directory.clone() }
     }
 
     async fn install_snapshot(&mut self, _meta: &SnapshotMeta, snapshot: SnapshotFile) -> io::Result<()> {
         let started = Instant::now();
         let directory = self.directory.clone();
+        let archive = Arc::clone(self.cell.archive());
         // The file's own header counts: it is what a restart will read.
         let work = directory.work();
         let (meta, state) = Self::blocking(&self.latch, move || {
             let _work = work;
             let (meta, state) = snapshot.load(directory.cluster_id())?;
+            let tip = state.archive_tip();
+            has_archive(archive.as_ref(), tip)?;
+            archive.sync(tip.next).map_err(io::Error::other)?;
             directory.keep(&snapshot, &meta)?;
+            archive.forget(tip).map_err(io::Error::other)?;
             Ok((meta, state))
         })
         .await?;
@@ -218,14 +236,19 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let (state, meta, directory) = (Arc::clone(&self.state), self.meta.clone(), self.directory.clone());
+        let archive = Arc::clone(&self.archive);
         let work = directory.work();
         tokio::task::spawn_blocking(move || {
             let _work = work;
             let started = Instant::now();
+            let tip = state.archive_tip();
+            // A snapshot that is found must find what it names.
+            archive.sync(tip.next).map_err(io::Error::other)?;
             let body = state.encode_snapshot();
             let written =
                 SnapshotFile::write(&directory.unfinished_path(), *directory.cluster_id(), &meta, &body)?;
             let snapshot = directory.keep(&written, &meta)?;
+            archive.forget(tip).map_err(io::Error::other)?;
             metrics::histogram!("mux_snapshot_duration_seconds", "what" => "build")
                 .record(started.elapsed().as_secs_f64());
             #[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]

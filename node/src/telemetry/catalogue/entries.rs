@@ -68,6 +68,17 @@ pub const CATALOGUE: &[Metric] = &[
     histogram("mux_apply_duration_seconds", &[], "Applying a batch of entries"),
     histogram("mux_snapshot_duration_seconds", &["what"], "A snapshot: build or install"),
     of(BYTES, gauge("mux_snapshot_bytes", &[], "Size of the last snapshot made")),
+    gauge("mux_archive_records", &[], "Records of finished invoices and old events on disk"),
+    of(
+        BYTES,
+        gauge("mux_archive_bytes", &[], "Size of the archive's file; what is forgotten is free inside it"),
+    ),
+    histogram(
+        "mux_archive_append_seconds",
+        &[],
+        "Handing records to the archive; long: its disk does not keep up, and commits wait",
+    ),
+    histogram("mux_archive_write_duration_seconds", &[], "Writing a batch of records"),
     gauge("mux_state_hash", &[], "Low 48 bits of the state hash: differs at the same applied index? Stop!"),
     counter(
         "mux_alarms_total",

@@ -1,0 +1,381 @@
+//! The archive on disk.
+//!
+//! One file, in redb: a copy-on-write B-tree. The log's engine would not do: with a million records sled keeps
+//! all keys in memory (gigabytes) and reads them when it is opened; redb stays within its cache and opens a file
+//! of any size in milliseconds, after a crash, too.
+//!
+//! `append` only queues: it is called while the state is locked. A thread of its own writes what waits, many
+//! records at a time; most writes are not synced. After a crash the file is as of the last sync, which a
+//! snapshot waits for before it takes its name, and the log brings what came after. Readers look at what waits
+//! first, then at the file. Records are checked (CRC) whenever they are read; opening checks the last one only.
+//!
+//! Deleting does not make the file smaller: what is freed is used again.
+//!
+//! * `store`: the tables; `record`: a record's bytes.
+//! * `queue`: what waits; `writer`: the thread.
+
+mod queue;
+mod record;
+mod store;
+mod writer;
+
+use super::ends::Ends;
+use super::records::{events_in, invoice_in};
+use super::{Archive, InvoiceOrder, missing, other};
+use crate::machine::archive::{
+    ArchiveLookup, ArchiveRecord, ArchiveTip, ArchiveUnreadable, ArchivedInvoice, NewRecord,
+};
+use crate::machine::model::Event;
+use crate::replica::latch::Latch;
+use crate::types::{CircuitKey, PaymentHash};
+use parking_lot::{Mutex, MutexGuard};
+use queue::Queue;
+use record::StoredRecord;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+use store::{Digest, Store, StoreError};
+use writer::Shared;
+
+/// Why an archive cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ArchiveOpenError {
+    #[error("{0}")]
+    Foreign(String),
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct DiskArchive {
+    shared: Arc<Shared>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Where a record that is listed comes from.
+enum Source {
+    Waiting(Arc<NewRecord>),
+    File(u64),
+}
+
+impl DiskArchive {
+    /// Opens the archive in this directory, or makes an empty one. Blocks. I/O errors from now on trip the latch.
+    ///
+    /// # Errors
+    /// It belongs to another cluster, or cannot be read.
+    pub(crate) fn open(dir: &Path, cluster_id: &[u8; 32], latch: Latch) -> Result<Self, ArchiveOpenError> {
+        let failed = |error: StoreError| match error {
+            StoreError::Foreign => {
+                ArchiveOpenError::Foreign(format!("the archive {} {error}", dir.display()))
+            }
+            error => ArchiveOpenError::Unusable(format!(
+                "the archive {} cannot be used: {error}. If it is damaged, this replica must join again under \
+                 a new id with an empty directory",
+                dir.display()
+            )),
+        };
+        let started = Instant::now();
+        let store = Store::open(dir, cluster_id).map_err(failed)?;
+        let (ends, first) = ends_of(&store).map_err(failed)?;
+        tracing::info!(first, end = ends.end().0, took = ?started.elapsed(), "opened the archive");
+        let shared = Arc::new(Shared::new(store, Queue::new(ends, first), latch));
+        let unusable = |error: &dyn std::fmt::Display| ArchiveOpenError::Unusable(error.to_string());
+        shared.export().map_err(|error| unusable(&error))?;
+        let writer = std::thread::Builder::new().name("archive".into());
+        let writer = writer.spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.run_to_the_end()
+        });
+        let writer = Mutex::new(Some(writer.map_err(|error| unusable(&error))?));
+        Ok(Self { shared, writer })
+    }
+
+    /// Writes what waits and closes the file; nothing works afterwards. Blocks. Idempotent.
+    pub(crate) fn close(&self) {
+        self.shared.queue.lock().closing = true;
+        self.shared.work.notify_all();
+        self.shared.done.notify_all();
+        if let Some(writer) = self.writer.lock().take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the archive's writer ended by a panic");
+        }
+    }
+
+    fn queue(&self) -> Result<MutexGuard<'_, Queue>, ArchiveUnreadable> {
+        let queue = self.shared.queue.lock();
+        queue.check()?;
+        Ok(queue)
+    }
+
+    /// Reads the file. An error there is the end.
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&store::Reader) -> Result<T, StoreError>,
+    ) -> Result<T, ArchiveUnreadable> {
+        let result = self.shared.with_store(|store| read(&store.read()?));
+        result.inspect_err(|error| self.shared.fail(error))
+    }
+
+    /// The latest record of the tip that has this key, waiting or in the file.
+    fn find(
+        &self,
+        tip: &ArchiveTip,
+        digest: impl Fn() -> Digest,
+        waiting: impl Fn(&Queue) -> Option<Arc<NewRecord>>,
+        is_it: impl Fn(&ArchivedInvoice) -> bool,
+    ) -> Result<Option<ArchivedInvoice>, ArchiveUnreadable> {
+        if tip.first == tip.next {
+            return Ok(None);
+        }
+        let found = waiting(&*self.queue()?).filter(|record| tip.contains(record.number));
+        if let Some(record) = found {
+            return Ok(invoice_in(&record.record));
+        }
+        self.read(|reader| {
+            for number in reader.candidates(digest())?.into_iter().filter(|number| tip.contains(*number)) {
+                let archived = reader.record(number)?.and_then(|stored| into_invoice(stored.record));
+                if let Some(archived) = archived.filter(&is_it) {
+                    return Ok(Some(archived));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// The rolling hash after a record, if it is here.
+    fn hash_after(&self, queue: &Queue, number: u64) -> Result<Option<[u8; 32]>, ArchiveUnreadable> {
+        match queue.waiting.get(number) {
+            Some(record) => Ok(Some(record.hash_after)),
+            None => self.shared.with_store(|store| store.read()?.hash_after(number)),
+        }
+    }
+}
+
+impl Drop for DiskArchive {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn ends_of(store: &Store) -> Result<(Ends, u64), StoreError> {
+    let reader = store.read()?;
+    let (base, end) = (reader.base()?, reader.end_before(u64::MAX)?);
+    let before_base = reader.end_before(base.0)?;
+    Ok((Ends::new(end, base, before_base), reader.first()?.unwrap_or(base.0)))
+}
+
+fn into_invoice(record: ArchiveRecord) -> Option<ArchivedInvoice> {
+    match record {
+        ArchiveRecord::Invoice(archived) => Some(*archived),
+        ArchiveRecord::Events(_) => None,
+    }
+}
+
+impl ArchiveLookup for DiskArchive {
+    fn invoice(
+        &self,
+        tip: &ArchiveTip,
+        hash: &PaymentHash,
+    ) -> Result<Option<ArchivedInvoice>, ArchiveUnreadable> {
+        self.find(
+            tip,
+            || Digest::of_hash(hash),
+            |queue| queue.waiting.of_hash(hash).cloned(),
+            |archived| archived.invoice.hash == *hash,
+        )
+    }
+
+    fn invoice_of(
+        &self,
+        tip: &ArchiveTip,
+        key: &CircuitKey,
+    ) -> Result<Option<ArchivedInvoice>, ArchiveUnreadable> {
+        self.find(
+            tip,
+            || Digest::of_htlc(key),
+            |queue| queue.waiting.of_htlc(key).cloned(),
+            |archived| archived.htlcs.iter().any(|htlc| htlc.key == *key),
+        )
+    }
+
+    fn record(&self, number: u64) -> Result<(ArchiveRecord, [u8; 32]), ArchiveUnreadable> {
+        if let Some(record) = self.queue()?.waiting.get(number) {
+            return Ok((record.record.clone(), record.hash_after));
+        }
+        let stored = self.read(|reader| reader.record(number))?;
+        let StoredRecord { record, hash_after, .. } = stored.ok_or_else(|| missing(number))?;
+        Ok((record, hash_after))
+    }
+}
+
+impl Archive for DiskArchive {
+    fn append(&self, records: Vec<NewRecord>) -> Result<(), ArchiveUnreadable> {
+        let started = Instant::now();
+        let mut queue = self.queue()?;
+        for record in records {
+            if !queue.ends.take(record.number, record.hash_after)? {
+                match self.hash_after(&queue, record.number) {
+                    Ok(Some(hash)) if hash == record.hash_after => continue,
+                    Ok(_) => return Err(other(record.number)),
+                    Err(error) => {
+                        queue.failed.get_or_insert_with(|| error.0.clone());
+                        return Err(error);
+                    }
+                }
+            }
+            queue.push(record);
+            while queue.is_full() {
+                self.shared.work.notify_one();
+                self.shared.done.wait(&mut queue);
+                queue.check()?;
+            }
+        }
+        drop(queue);
+        self.shared.work.notify_one();
+        metrics::histogram!("mux_archive_append_seconds").record(started.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    fn start_at(&self, number: u64, hash: [u8; 32]) -> Result<(), ArchiveUnreadable> {
+        self.queue()?.start_at(number, hash);
+        self.shared.work.notify_one();
+        Ok(())
+    }
+
+    fn sync(&self, next: u64) -> Result<(), ArchiveUnreadable> {
+        let mut queue = self.queue()?;
+        let (end, _) = queue.ends.end();
+        if end < next {
+            return Err(missing(end));
+        }
+        let changes = queue.want_sync();
+        self.shared.work.notify_one();
+        while !queue.is_synced(changes) {
+            self.shared.done.wait(&mut queue);
+            // What was asked for before it was closed is still written.
+            if let Some(reason) = &queue.failed {
+                return Err(ArchiveUnreadable(reason.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&self, tip: &ArchiveTip) -> Result<(), ArchiveUnreadable> {
+        self.queue()?.forget(tip);
+        self.shared.work.notify_one();
+        Ok(())
+    }
+
+    fn end(&self) -> Result<(u64, [u8; 32]), ArchiveUnreadable> {
+        Ok(self.queue()?.ends.end())
+    }
+
+    fn hash_before(&self, number: u64) -> Result<[u8; 32], ArchiveUnreadable> {
+        let before = number.saturating_sub(1);
+        {
+            let queue = self.queue()?;
+            let waiting = queue.waiting.get(before).map(|record| record.hash_after);
+            if let Some(hash) = queue.ends.hash_before(number).or(waiting) {
+                return Ok(hash);
+            }
+        }
+        self.read(|reader| reader.hash_after(before))?.ok_or_else(|| missing(before))
+    }
+
+    fn check(&self, tip: &ArchiveTip) -> Result<(), ArchiveUnreadable> {
+        let (ends, first) = {
+            let queue = self.queue()?;
+            (queue.ends, queue.first)
+        };
+        if first > tip.first {
+            return Err(missing(tip.first));
+        }
+        ends.check(tip, |number| self.hash_before(number))
+    }
+
+    fn invoices(
+        &self,
+        tip: &ArchiveTip,
+        order: InvoiceOrder,
+        numbers: RangeInclusive<u64>,
+        newest_first: bool,
+        limit: usize,
+    ) -> Result<Vec<ArchivedInvoice>, ArchiveUnreadable> {
+        let waiting: Vec<_> = {
+            let queue = self.queue()?;
+            let inside = |(_, record): &(u64, &Arc<NewRecord>)| tip.contains(record.number);
+            let found = queue.waiting.numbered(order, &numbers).filter(inside);
+            found.map(|(value, record)| (value, Source::Waiting(Arc::clone(record)))).collect()
+        };
+        self.read(|reader| {
+            let passes = |number| tip.contains(number);
+            let filed = reader.numbered(order, &numbers, newest_first, (limit, &passes))?;
+            let mut found: BTreeMap<u64, Source> =
+                filed.into_iter().map(|(value, number)| (value, Source::File(number))).collect();
+            found.extend(waiting);
+            let load = |source: Source| match source {
+                Source::Waiting(record) => Ok(invoice_in(&record.record)),
+                Source::File(number) => {
+                    Ok(reader.record(number)?.and_then(|stored| into_invoice(stored.record)))
+                }
+            };
+            let found = found.into_values();
+            if newest_first {
+                found.rev().take(limit).map(load).filter_map(Result::transpose).collect()
+            } else {
+                found.take(limit).map(load).filter_map(Result::transpose).collect()
+            }
+        })
+    }
+
+    fn events_after(
+        &self,
+        tip: &ArchiveTip,
+        sequence: u64,
+        limit: usize,
+    ) -> Result<Vec<Event>, ArchiveUnreadable> {
+        let waiting: Vec<Arc<NewRecord>> = {
+            let queue = self.queue()?;
+            let records = queue.waiting.events_after(sequence).map(|(_, record)| record);
+            records.filter(|record| tip.contains(record.number)).cloned().collect()
+        };
+        let mut events = BTreeMap::new();
+        let keep = |events: &mut BTreeMap<u64, Event>, record: &ArchiveRecord| {
+            events.extend(events_in(record, sequence).map(|event| (event.sequence, event)));
+        };
+        self.read(|reader| {
+            reader.events_after(sequence, |stored| {
+                if tip.contains(stored.number) {
+                    keep(&mut events, &stored.record);
+                }
+                events.len() < limit
+            })
+        })?;
+        waiting.iter().for_each(|record| keep(&mut events, &record.record));
+        Ok(events.into_values().take(limit).collect())
+    }
+
+    fn chunk(&self, from: u64, until: u64, bytes_max: usize) -> Result<Vec<Vec<u8>>, ArchiveUnreadable> {
+        let waiting: BTreeMap<u64, Arc<NewRecord>> = {
+            let queue = self.queue()?;
+            queue.waiting.range(from, until).map(|(number, record)| (number, Arc::clone(record))).collect()
+        };
+        let mut chunk = self.read(|reader| reader.chunk(from, until, bytes_max))?;
+        let mut bytes: usize = chunk.iter().map(Vec::len).sum();
+        let next = from.saturating_add(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
+        for number in next..until {
+            let Some(record) = waiting.get(&number) else { break };
+            bytes = bytes.saturating_add(record.bytes.len());
+            if bytes > bytes_max && !chunk.is_empty() {
+                break;
+            }
+            chunk.push(record.bytes.clone());
+        }
+        if chunk.is_empty() && from < until { Err(missing(from)) } else { Ok(chunk) }
+    }
+}

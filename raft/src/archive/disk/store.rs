@@ -1,0 +1,417 @@
+use super::record::{self, StoredRecord};
+use crate::archive::{InvoiceOrder, RecordKeys};
+use crate::machine::archive::NewRecord;
+use crate::types::{CircuitKey, PaymentHash};
+use redb::{
+    Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable as _, Table,
+    TableDefinition, WriteTransaction,
+};
+use sha2::{Digest as _, Sha256};
+use std::fs::{self, File};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What the engine keeps in memory of its file, in bytes. The operating system caches the rest.
+const CACHE_BYTES: usize = 32 << 20;
+
+/// The layout of the tables below.
+const FORMAT: u8 = 1;
+
+const FILE: &str = "records.redb";
+const UNFINISHED: &str = "records.tmp";
+
+/// Number → [`StoredRecord`].
+const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records");
+/// Digest of a payment hash or circuit key ‖ number of the record, big-endian. More than one record may have the
+/// digest: whoever looks one up compares the key in the record.
+const KEYS: TableDefinition<'_, &[u8; KEY_LEN], ()> = TableDefinition::new("keys");
+/// Which number, and its value → number of the record.
+const NUMBERS: TableDefinition<'_, (u8, u64), u64> = TableDefinition::new("numbers");
+/// First sequence number → number of the record.
+const EVENTS: TableDefinition<'_, u64, u64> = TableDefinition::new("events");
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+
+const META_FORMAT: &str = "format";
+const META_CLUSTER: &str = "cluster";
+const META_BASE: &str = "base";
+
+const DIGEST_LEN: usize = 16;
+const KEY_LEN: usize = DIGEST_LEN + 8;
+
+/// What a record is looked up by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Digest([u8; DIGEST_LEN]);
+
+impl Digest {
+    pub(super) fn of_hash(hash: &PaymentHash) -> Self {
+        Self::of(&[b"hash", &hash.0])
+    }
+
+    pub(super) fn of_htlc(key: &CircuitKey) -> Self {
+        Self::of(&[b"htlc", &key.node.0, &key.chan_id.to_be_bytes(), &key.htlc_id.to_be_bytes()])
+    }
+
+    fn of(parts: &[&[u8]]) -> Self {
+        let mut hasher = Sha256::new();
+        parts.iter().for_each(|part| hasher.update(part));
+        let full: [u8; 32] = hasher.finalize().into();
+        let (digest, _) = full.split_first_chunk::<DIGEST_LEN>().expect("16 of 32 bytes");
+        Self(*digest)
+    }
+
+    fn with(self, number: u64) -> [u8; KEY_LEN] {
+        let mut key = [0; KEY_LEN];
+        let (digest, rest) = key.split_at_mut(DIGEST_LEN);
+        digest.copy_from_slice(&self.0);
+        rest.copy_from_slice(&number.to_be_bytes());
+        key
+    }
+}
+
+/// The digests of everything a record is found by.
+fn digests(keys: &RecordKeys) -> impl Iterator<Item = Digest> {
+    keys.hash.iter().map(Digest::of_hash).chain(keys.htlcs.iter().map(Digest::of_htlc))
+}
+
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StoreError {
+    #[error("{0}")]
+    Engine(#[from] redb::Error),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Damaged(String),
+    #[error("it belongs to another cluster")]
+    Foreign,
+}
+
+macro_rules! engine_errors {
+    ($($error:ty),*) => {
+        $(impl From<$error> for StoreError {
+            fn from(error: $error) -> Self {
+                Self::Engine(error.into())
+            }
+        })*
+    };
+}
+
+engine_errors!(
+    redb::DatabaseError,
+    redb::TransactionError,
+    redb::TableError,
+    redb::StorageError,
+    redb::CommitError,
+    redb::SetDurabilityError
+);
+
+/// What is changed together.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) records: Vec<Arc<NewRecord>>,
+    /// Where the archive went on after a hole, if that is new.
+    pub(super) base: Option<(u64, [u8; 32])>,
+    /// Wait until this and everything before is safe from a power cut.
+    pub(super) durable: bool,
+}
+
+/// The file with the records. The engine (redb) is known to this module alone.
+pub(super) struct Store {
+    database: Database,
+    path: PathBuf,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the file, or makes it. Reads a few pages of it, however large it is.
+    pub(super) fn open(dir: &Path, cluster_id: &[u8; 32]) -> Result<Self, StoreError> {
+        let path = dir.join(FILE);
+        if !path.exists() {
+            create(dir, &path, cluster_id)?;
+        }
+        let database = Database::builder().set_cache_size(CACHE_BYTES).open(&path)?;
+        let store = Self { database, path };
+        let meta = store.database.begin_read()?.open_table(META)?;
+        let format = meta.get(META_FORMAT)?.map(|format| format.value().to_vec());
+        if format.as_deref() != Some(&[FORMAT]) {
+            return Err(StoreError::Damaged(format!("format {format:?}, this version knows {FORMAT}")));
+        }
+        if meta.get(META_CLUSTER)?.is_none_or(|cluster| cluster.value() != cluster_id) {
+            return Err(StoreError::Foreign);
+        }
+        Ok(store)
+    }
+
+    /// Size of the file in bytes.
+    pub(super) fn bytes(&self) -> Result<u64, StoreError> {
+        Ok(fs::metadata(&self.path)?.len())
+    }
+
+    pub(super) fn write(&self, changes: &Changes) -> Result<(), StoreError> {
+        let transaction = self.begin(changes.durable)?;
+        {
+            let mut tables = Tables::open(&transaction)?;
+            for new in &changes.records {
+                let bytes = record::encode(new.number, &new.hash_after, &new.bytes);
+                tables.records.insert(new.number, bytes.as_slice())?;
+                let keys = RecordKeys::of(&new.record);
+                for (order, value) in keys.numbers {
+                    tables.numbers.insert((tag(order), value), new.number)?;
+                }
+                if let Some(first) = keys.first_event {
+                    tables.events.insert(first, new.number)?;
+                }
+            }
+            // In the order of the tree: neighbours go to the same page.
+            let mut keys: Vec<[u8; KEY_LEN]> = changes.records.iter().flat_map(|new| keys_of(new)).collect();
+            keys.sort_unstable();
+            for key in &keys {
+                tables.keys.insert(key, ())?;
+            }
+            if let Some((number, hash)) = changes.base {
+                let bytes = [number.to_be_bytes().as_slice(), &hash].concat();
+                transaction.open_table(META)?.insert(META_BASE, bytes.as_slice())?;
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// Deletes records before a number, so many at most. Returns the first that is left.
+    pub(super) fn delete(&self, before: u64, most: usize) -> Result<Option<u64>, StoreError> {
+        let transaction = self.begin(false)?;
+        let first = {
+            let mut tables = Tables::open(&transaction)?;
+            let mut doomed = Vec::with_capacity(most);
+            for entry in tables.records.range(..before)?.take(most) {
+                let (number, value) = entry?;
+                doomed.push(StoredRecord::decode(number.value(), value.value())?);
+            }
+            for stored in &doomed {
+                tables.delete(stored)?;
+            }
+            let first = tables.records.first()?;
+            first.map(|(number, _)| number.value())
+        };
+        transaction.commit()?;
+        Ok(first)
+    }
+
+    pub(super) fn read(&self) -> Result<Reader, StoreError> {
+        Ok(Reader { transaction: self.database.begin_read()? })
+    }
+
+    /// A transaction. One that is durable makes all before it durable, and says where free space is, so that
+    /// opening the file after a crash does not have to look for it.
+    fn begin(&self, durable: bool) -> Result<WriteTransaction, StoreError> {
+        let mut transaction = self.database.begin_write()?;
+        if durable {
+            transaction.set_quick_repair(true);
+        } else {
+            transaction.set_durability(Durability::None)?;
+        }
+        Ok(transaction)
+    }
+}
+
+/// Makes the file under another name first: one that is there is complete.
+fn create(dir: &Path, path: &Path, cluster_id: &[u8; 32]) -> Result<(), StoreError> {
+    fs::create_dir_all(dir)?;
+    let unfinished = dir.join(UNFINISHED);
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        Ok(()) | Err(_) => {}
+    }
+    let database = Database::create(&unfinished)?;
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    {
+        Tables::open(&transaction)?;
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(META_FORMAT, [FORMAT].as_slice())?;
+        meta.insert(META_CLUSTER, cluster_id.as_slice())?;
+    }
+    transaction.commit()?;
+    drop(database);
+    fs::rename(&unfinished, path)?;
+    for dir in [Some(dir), dir.parent()].into_iter().flatten() {
+        File::open(dir)?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn tag(order: InvoiceOrder) -> u8 {
+    match order {
+        InvoiceOrder::Added => 1,
+        InvoiceOrder::Decided => 2,
+        InvoiceOrder::Settled => 3,
+    }
+}
+
+fn keys_of(new: &NewRecord) -> Vec<[u8; KEY_LEN]> {
+    digests(&RecordKeys::of(&new.record)).map(|digest| digest.with(new.number)).collect()
+}
+
+/// The tables, for writing.
+struct Tables<'txn> {
+    records: Table<'txn, u64, &'static [u8]>,
+    keys: Table<'txn, &'static [u8; KEY_LEN], ()>,
+    numbers: Table<'txn, (u8, u64), u64>,
+    events: Table<'txn, u64, u64>,
+}
+
+impl<'txn> Tables<'txn> {
+    fn open(transaction: &'txn WriteTransaction) -> Result<Self, StoreError> {
+        Ok(Self {
+            records: transaction.open_table(RECORDS)?,
+            keys: transaction.open_table(KEYS)?,
+            numbers: transaction.open_table(NUMBERS)?,
+            events: transaction.open_table(EVENTS)?,
+        })
+    }
+
+    fn delete(&mut self, stored: &StoredRecord) -> Result<(), StoreError> {
+        let keys = RecordKeys::of(&stored.record);
+        for digest in digests(&keys) {
+            self.keys.remove(&digest.with(stored.number))?;
+        }
+        for (order, value) in keys.numbers {
+            self.numbers.remove((tag(order), value))?;
+        }
+        if let Some(first) = keys.first_event {
+            self.events.remove(first)?;
+        }
+        self.records.remove(stored.number)?;
+        Ok(())
+    }
+}
+
+/// The file as it was at one moment.
+pub(super) struct Reader {
+    transaction: ReadTransaction,
+}
+
+impl Reader {
+    fn records(&self) -> Result<ReadOnlyTable<u64, &'static [u8]>, StoreError> {
+        Ok(self.transaction.open_table(RECORDS)?)
+    }
+
+    pub(super) fn base(&self) -> Result<(u64, [u8; 32]), StoreError> {
+        let meta = self.transaction.open_table(META)?;
+        let Some(value) = meta.get(META_BASE)? else { return Ok((0, [0; 32])) };
+        let damaged = || StoreError::Damaged("where it begins is not readable".into());
+        let (number, hash) = value.value().split_first_chunk::<8>().ok_or_else(damaged)?;
+        Ok((u64::from_be_bytes(*number), hash.try_into().map_err(|_| damaged())?))
+    }
+
+    /// The first record's number.
+    pub(super) fn first(&self) -> Result<Option<u64>, StoreError> {
+        Ok(self.records()?.first()?.map(|(number, _)| number.value()))
+    }
+
+    /// One past the last record before a number, and the rolling hash there.
+    pub(super) fn end_before(&self, number: u64) -> Result<(u64, [u8; 32]), StoreError> {
+        let table = self.records()?;
+        let Some(last) = table.range(..number)?.next_back() else { return Ok((0, [0; 32])) };
+        let (number, value) = last?;
+        let stored = StoredRecord::decode(number.value(), value.value())?;
+        Ok((stored.number.saturating_add(1), stored.hash_after))
+    }
+
+    pub(super) fn record(&self, number: u64) -> Result<Option<StoredRecord>, StoreError> {
+        let found = self.records()?.get(number)?;
+        found.map(|value| StoredRecord::decode(number, value.value())).transpose()
+    }
+
+    /// The rolling hash after a record, without decoding it.
+    pub(super) fn hash_after(&self, number: u64) -> Result<Option<[u8; 32]>, StoreError> {
+        let found = self.records()?.get(number)?;
+        found.map(|value| record::hash_after(number, value.value())).transpose()
+    }
+
+    /// Numbers of the records that may have this key, the latest first.
+    pub(super) fn candidates(&self, digest: Digest) -> Result<Vec<u64>, StoreError> {
+        let table = self.transaction.open_table(KEYS)?;
+        let mut numbers = Vec::new();
+        let (first, last) = (digest.with(0), digest.with(u64::MAX));
+        for entry in table.range::<&[u8; KEY_LEN]>(&first..=&last)?.rev() {
+            let (key, ()) = entry.map(|(key, _)| (*key.value(), ()))?;
+            let (_, number) = key.split_last_chunk::<8>().expect("8 of 24 bytes");
+            numbers.push(u64::from_be_bytes(*number));
+        }
+        Ok(numbers)
+    }
+
+    /// Invoices by one of their numbers (the value, and the record's number) that pass, so many at most.
+    pub(super) fn numbered(
+        &self,
+        order: InvoiceOrder,
+        values: &RangeInclusive<u64>,
+        newest_first: bool,
+        (limit, passes): (usize, &dyn Fn(u64) -> bool),
+    ) -> Result<Vec<(u64, u64)>, StoreError> {
+        if values.is_empty() {
+            return Ok(Vec::new());
+        }
+        let table = self.transaction.open_table(NUMBERS)?;
+        let mut range = table.range((tag(order), *values.start())..=(tag(order), *values.end()))?;
+        let mut found = Vec::new();
+        while found.len() < limit {
+            let Some(entry) = (if newest_first { range.next_back() } else { range.next() }) else { break };
+            let (key, number) = entry?;
+            if passes(number.value()) {
+                found.push((key.value().1, number.value()));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Records of events from the one that may hold the event after `sequence` on, while `more` says so.
+    pub(super) fn events_after(
+        &self,
+        sequence: u64,
+        mut more: impl FnMut(StoredRecord) -> bool,
+    ) -> Result<(), StoreError> {
+        let table = self.transaction.open_table(EVENTS)?;
+        let first = table.range(..=sequence.saturating_add(1))?.next_back().transpose()?;
+        let first = first.map_or(0, |(first, _)| first.value());
+        for entry in table.range(first..)? {
+            let (_, number) = entry?;
+            let number = number.value();
+            let stored = self.record(number)?;
+            let stored = stored.ok_or_else(|| StoreError::Damaged(format!("record {number} is missing")))?;
+            if !more(stored) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Encoded records from a number on without a hole, until `bytes_max` is reached but one at least.
+    pub(super) fn chunk(&self, from: u64, until: u64, bytes_max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        if from >= until {
+            return Ok(Vec::new());
+        }
+        let table = self.records()?;
+        let mut chunk = Vec::new();
+        let mut bytes = 0_usize;
+        for (entry, expected) in table.range(from..until)?.zip(from..) {
+            let (number, value) = entry?;
+            if number.value() != expected {
+                break;
+            }
+            let encoded = record::bytes_of(expected, value.value())?;
+            bytes = bytes.saturating_add(encoded.len());
+            if bytes > bytes_max && !chunk.is_empty() {
+                break;
+            }
+            chunk.push(encoded.to_vec());
+        }
+        Ok(chunk)
+    }
+}

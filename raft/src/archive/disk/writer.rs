@@ -1,0 +1,163 @@
+use super::queue::Queue;
+use super::store::{Changes, Store, StoreError};
+use crate::machine::archive::ArchiveUnreadable;
+use crate::replica::latch::Latch;
+use parking_lot::{Condvar, Mutex, RwLock};
+use std::time::{Duration, Instant};
+
+/// How long records wait for others to be written with.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// What was written is made safe from a power cut at least so often, so that closing and snapshots find little
+/// to do.
+const SYNC_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Records that are deleted together.
+const DELETE_MAX: usize = 512;
+
+/// What the archive's callers and its writing thread share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// None once it is closed.
+    pub(super) store: RwLock<Option<Store>>,
+    pub(super) queue: Mutex<Queue>,
+    /// The writer waits for work.
+    pub(super) work: Condvar,
+    /// Callers wait for room, or until something is durable.
+    pub(super) done: Condvar,
+    latch: Latch,
+}
+
+enum Task {
+    Write(super::queue::Batch),
+    Delete { before: u64 },
+    Stop,
+}
+
+impl Shared {
+    pub(super) fn new(store: Store, queue: Queue, latch: Latch) -> Self {
+        Self {
+            store: RwLock::new(Some(store)),
+            queue: Mutex::new(queue),
+            work: Condvar::new(),
+            done: Condvar::new(),
+            latch,
+        }
+    }
+
+    /// Uses the file. An error there stops the replica.
+    pub(super) fn with_store<T>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, StoreError>,
+    ) -> Result<T, ArchiveUnreadable> {
+        let store = self.store.read();
+        let store = store.as_ref().ok_or_else(|| ArchiveUnreadable("it is closed".into()))?;
+        work(store).map_err(|error| {
+            let reason = error.to_string();
+            self.latch.trip(format!("the archive of finished invoices failed: {reason}"));
+            ArchiveUnreadable(reason)
+        })
+    }
+
+    /// Nothing goes on after an error.
+    pub(super) fn fail(&self, error: &ArchiveUnreadable) {
+        self.queue.lock().failed.get_or_insert_with(|| error.0.clone());
+        self.work.notify_all();
+        self.done.notify_all();
+    }
+
+    /// The thread's work. The engine may panic on a damaged file: nobody must wait for it for ever.
+    pub(super) fn run_to_the_end(&self) {
+        let run = std::panic::AssertUnwindSafe(|| self.run());
+        if std::panic::catch_unwind(run).is_err() {
+            let reason = "the archive's writer panicked: its file may be damaged";
+            self.latch.trip(reason);
+            self.fail(&ArchiveUnreadable(reason.into()));
+        }
+    }
+
+    /// Writes what comes until the archive is closed or fails.
+    fn run(&self) {
+        let mut last_sync = Instant::now();
+        loop {
+            let task = self.next(last_sync);
+            let result = match task {
+                Task::Stop => break,
+                Task::Delete { before } => self.delete(before),
+                Task::Write(batch) => {
+                    let durable = batch.durable.is_some();
+                    let result = self.write(batch);
+                    if durable {
+                        last_sync = Instant::now();
+                    }
+                    result
+                }
+            };
+            if let Err(error) = result.and_then(|()| self.export()) {
+                self.fail(&error);
+                break;
+            }
+            self.done.notify_all();
+        }
+        // Closes the file.
+        self.store.write().take();
+        self.done.notify_all();
+    }
+
+    /// Waits for the next thing to do.
+    fn next(&self, last_sync: Instant) -> Task {
+        let mut queue = self.queue.lock();
+        let mut gathering_since = None;
+        loop {
+            if queue.failed.is_some() {
+                return Task::Stop;
+            }
+            if !queue.is_empty() && gathering_since.is_none() {
+                gathering_since = Some(Instant::now());
+            }
+            let gathered = gathering_since.is_some_and(|since: Instant| since.elapsed() >= GATHER);
+            let sync = !queue.is_durable()
+                && (queue.closing || queue.is_sync_wanted() || last_sync.elapsed() >= SYNC_INTERVAL);
+            if sync || gathered || queue.has_batch() {
+                return Task::Write(queue.batch(sync));
+            }
+            if queue.closing {
+                return Task::Stop;
+            }
+            if let Some(before) = queue.to_delete() {
+                return Task::Delete { before };
+            }
+            let gather = gathering_since.map(|since| since + GATHER);
+            let sync = (!queue.is_durable()).then(|| last_sync + SYNC_INTERVAL);
+            match gather.into_iter().chain(sync).min() {
+                Some(deadline) => drop(self.work.wait_until(&mut queue, deadline)),
+                None => self.work.wait(&mut queue),
+            }
+        }
+    }
+
+    fn write(&self, batch: super::queue::Batch) -> Result<(), ArchiveUnreadable> {
+        let started = Instant::now();
+        let (records, base, durable) = (batch.records.clone(), batch.base, batch.durable.is_some());
+        self.with_store(|store| store.write(&Changes { records, base, durable }))?;
+        self.queue.lock().written(&batch);
+        metrics::histogram!("mux_archive_write_duration_seconds").record(started.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    fn delete(&self, before: u64) -> Result<(), ArchiveUnreadable> {
+        let first = self.with_store(|store| store.delete(before, DELETE_MAX))?;
+        self.queue.lock().forgotten(first.unwrap_or(before));
+        Ok(())
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "gauges are floats")]
+    pub(super) fn export(&self) -> Result<(), ArchiveUnreadable> {
+        let bytes = self.with_store(Store::bytes)?;
+        let queue = self.queue.lock();
+        let records = queue.ends.end().0.saturating_sub(queue.first);
+        metrics::gauge!("mux_archive_records").set(records as f64);
+        metrics::gauge!("mux_archive_bytes").set(bytes as f64);
+        Ok(())
+    }
+}

@@ -1,0 +1,5 @@
+//! What an archive must do, on disk and in memory, and what a disk does to it.
+
+mod contract;
+mod disk;
+mod maker;
