@@ -40,6 +40,7 @@ mod sets;
 mod settle;
 pub mod snapshot;
 pub mod state;
+mod stores;
 mod timers;
 
 pub use apply::FatalApply;

@@ -9,7 +9,7 @@
 //! * `peers`: connections.
 //! * `peer_client`: openraft's view of a peer.
 //! * `append_stream`: pipelined replication, the sending end.
-//! * `guard`: who may call; `clearance`: what this replica may answer.
+//! * `stores`: which data directory is which replica's. `guard`: who may call; `clearance`: what this replica may answer.
 //! * `transport`: Raft's service.
 //! * `incoming_snapshot`: receives a snapshot into a file.
 //! * `links`: a switch for the traffic between two replicas, for tests and fault injection.
@@ -21,6 +21,7 @@ mod incoming_snapshot;
 mod links;
 mod peer_client;
 mod peers;
+mod stores;
 mod tls;
 mod transport;
 
@@ -28,6 +29,7 @@ pub(crate) use clearance::{Clearance, May};
 pub(crate) use guard::Guard;
 pub use links::Links;
 pub(crate) use peers::{Lane, Peers};
+pub(crate) use stores::Stores;
 pub(crate) use tls::TlsMaterial;
 pub(crate) use transport::{Heard, Transport};
 

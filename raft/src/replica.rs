@@ -5,7 +5,8 @@
 //! not know, stops the replica for good ([`Replica::stopped`]): there is no retry, since what the disk holds
 //! is then unknown. The process is expected to exit (70) and be restarted.
 //!
-//! * `startup`: opens and recovers; `founding`: who founds a new cluster, and who must not vote.
+//! * `startup`: opens and recovers; `founding`: who founds a new cluster, and who must not vote; `recognition`:
+//!   whether a store is what the others know it to be; `confirmed`: what they know.
 //! * `propose`, `read`, `transfer`: what [`Consensus`] promises; `gateway`: the leader's side of it.
 //! * `members`: who belongs to the cluster.
 //! * `roster`: what members say of themselves; `upgrade`: when the cluster's feature level rises.
@@ -13,6 +14,7 @@
 //! * `latch`: why a replica stopped.
 
 mod config;
+mod confirmed;
 mod core;
 mod directory;
 mod founding;
@@ -23,6 +25,7 @@ mod members;
 mod propose;
 pub(crate) mod raft;
 mod read;
+mod recognition;
 mod roster;
 mod startup;
 mod status_keeper;

@@ -10,7 +10,7 @@ mod secret;
 
 pub use amount::Msat;
 pub use circuit_key::CircuitKey;
-pub use hash::{NodePubkey, ParseHexError, PaymentHash, SetId};
+pub use hash::{NodePubkey, ParseHexError, PaymentHash, SetId, StoreId};
 pub use secret::{PaymentSecret, Preimage};
 
 /// A replica's number, unique in its cluster for ever: a wiped replica comes back under a new one.

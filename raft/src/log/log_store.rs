@@ -1,10 +1,11 @@
 use super::memory::LogMemory;
 use super::writer::{Job, Writer};
 use crate::codec::{entry, marks};
+use crate::machine::LogPosition;
 use crate::replica::latch::Latch;
 use crate::replica::raft::{Entry, LogId, TypeConfig, Vote};
 use crate::store::{EngineError, Identity, Mark, OpenEngine, Record};
-use crate::types::LogIndex;
+use crate::types::{LogIndex, StoreId};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use parking_lot::RwLock;
@@ -25,6 +26,7 @@ const READ_BYTES_MAX: usize = 1 << 20;
 pub(crate) struct LogStore {
     memory: Arc<RwLock<LogMemory>>,
     jobs: mpsc::Sender<Job>,
+    id: StoreId,
 }
 
 impl LogStore {
@@ -36,22 +38,33 @@ impl LogStore {
         latch: Latch,
     ) -> Result<Self, EngineError> {
         let (engine, loaded) = opener.open(dir, identity)?;
-        let store_id = hex::encode(loaded.store_id);
+        let id = StoreId(loaded.store_id);
         let (memory, garbage) =
             LogMemory::load(loaded).map_err(|error| EngineError::Damaged(error.to_string()))?;
-        tracing::info!(%store_id, last = ?memory.last(), purged = ?memory.purged, "opened the log");
+        tracing::info!(store = %id, last = ?memory.last(), purged = ?memory.purged, "opened the log");
         let (jobs, receiver) = mpsc::channel(QUEUE_CAPACITY);
         let writer = Writer::new(engine, receiver, garbage, latch);
         std::thread::Builder::new().name("mux-log".into()).spawn(move || writer.run()).map_err(|error| {
             EngineError::Io { doing: "starting the log's thread", reason: error.to_string() }
         })?;
-        Ok(Self { memory: Arc::new(RwLock::new(memory)), jobs })
+        Ok(Self { memory: Arc::new(RwLock::new(memory)), jobs, id })
     }
 
     /// Whether nothing was ever written.
     pub(crate) fn is_pristine(&self) -> bool {
         let memory = self.memory.read();
         memory.last().is_none() && memory.vote.is_none() && memory.probation.is_none()
+    }
+
+    /// Names the store.
+    pub(crate) fn id(&self) -> StoreId {
+        self.id
+    }
+
+    /// The last entry that was written, or purged.
+    pub(crate) fn end(&self) -> Option<LogPosition> {
+        let last = self.memory.read().last();
+        last.map(|id| LogPosition { term: id.leader_id.term, index: id.index })
     }
 
     /// Writes what is queued and closes the store.

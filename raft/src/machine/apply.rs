@@ -184,6 +184,8 @@ impl State {
             Command::CancelInvoice { hash, scope } => self.cancel_invoice(step, *hash, scope),
             Command::RaiseFeatureLevel { level, .. } => self.raise_feature_level(*level),
             Command::AcceptRestoration => self.accept_restoration(step),
+            Command::EnrolStore { replica, store } => self.enrol_store(*replica, *store),
+            Command::NoteLogs { ends } => self.note_logs(ends),
             Command::SetRetention { keep_finished_ms } => self.set_retention(*keep_finished_ms),
         }
     }
@@ -205,7 +207,9 @@ impl State {
             | Command::CancelInvoice { .. }
             | Command::RaiseFeatureLevel { .. }
             | Command::SetRetention { .. }
-            | Command::AcceptRestoration => GateScope::None,
+            | Command::AcceptRestoration
+            | Command::EnrolStore { .. }
+            | Command::NoteLogs { .. } => GateScope::None,
         };
         match scope {
             GateScope::None => {}

@@ -5,9 +5,10 @@
 //! stops rather than diverge.
 
 use super::model::{FrontNodePolicy, InvoiceTerms, Settings};
+use super::state::LogPosition;
 use crate::types::{
     BlockHeight, CircuitKey, LogTimeMs, Msat, NodePubkey, PaymentHash, PaymentSecret, Preimage, ReplicaId,
-    SessionId, SetId,
+    SessionId, SetId, StoreId,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -145,6 +146,19 @@ pub enum Command {
     },
     /// After a restoration: an operator does not wait for LND's word on what is still in doubt. Level 2.
     AcceptRestoration,
+    /// From here on this replica is the one with this store, and no other. Proposed by the leader. Level 2.
+    EnrolStore {
+        /// Its id.
+        replica: ReplicaId,
+        /// Names its data directory.
+        store: StoreId,
+    },
+    /// Committed entries that replicas have confirmed to have: where their logs end at least, should one come
+    /// back with an older disk. Proposed by the leader every few seconds. Level 2.
+    NoteLogs {
+        /// By replica, without those that confirmed nothing new.
+        ends: Vec<(ReplicaId, LogPosition)>,
+    },
 }
 
 /// The most offers that a batch carries: keeps an entry below the store's 7 KB.

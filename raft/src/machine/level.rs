@@ -19,6 +19,9 @@ pub const FIRST: u16 = 1;
 /// From this level on finished invoices and old events move to the archive.
 pub const ARCHIVE: u16 = 2;
 
+/// From this level on the log knows which data directory is which replica's.
+pub const STORES: u16 = 2;
+
 /// The first version that knows a level, for the message of one that does not.
 #[must_use]
 pub fn version_of(level: u16) -> &'static str {
@@ -47,7 +50,11 @@ impl Command {
             | Self::AddInvoice(_)
             | Self::SettleInvoice { .. }
             | Self::CancelInvoice { .. } => FIRST,
-            Self::RaiseFeatureLevel { .. } | Self::SetRetention { .. } | Self::AcceptRestoration => 2,
+            Self::RaiseFeatureLevel { .. }
+            | Self::SetRetention { .. }
+            | Self::AcceptRestoration
+            | Self::EnrolStore { .. }
+            | Self::NoteLogs { .. } => 2,
         }
     }
 

@@ -77,7 +77,9 @@ impl State {
             | Command::LinkDown { .. }
             | Command::RaiseFeatureLevel { .. }
             | Command::SetRetention { .. }
-            | Command::AcceptRestoration => {}
+            | Command::AcceptRestoration
+            | Command::EnrolStore { .. }
+            | Command::NoteLogs { .. } => {}
         }
         Ok(recall.recalled)
     }

@@ -15,6 +15,7 @@ use super::level;
 use super::model::{EventKind, GAP_GRACE_MS, Htlc, Invoice, InvoiceState, Verdict};
 use super::reply::{Rejection, Reply};
 use super::state::{LogPosition, State};
+use super::stores::Stores;
 use crate::types::{CircuitKey, LogTimeMs, Msat, PaymentHash};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -84,6 +85,7 @@ impl State {
             front.session = None;
         }
         self.more.level = self.more.level.max(level::ARCHIVE);
+        self.more.stores = Stores::default();
         let in_doubt = self.index.unresolved.clone();
         let asked = u64::try_from(in_doubt.len()).unwrap_or(u64::MAX);
         let (at, time_ms) = (self.core.applied, self.core.time_ms);

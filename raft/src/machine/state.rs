@@ -11,6 +11,7 @@ use super::model::{Event, FrontNode, Htlc, Invoice, InvoiceState, Settings, Verd
 use super::recall::Recalled;
 use super::reply::Reply;
 use super::restoring::Restored;
+use super::stores::Stores;
 use crate::types::{CircuitKey, LogIndex, LogTimeMs, NodePubkey, PaymentHash, Preimage};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -70,6 +71,7 @@ pub(super) struct More {
     /// `None`: for ever.
     pub(super) keep_finished_ms: Option<LogTimeMs>,
     pub(super) restored: Option<Restored>,
+    pub(super) stores: Stores,
 }
 
 impl State {

@@ -1,4 +1,5 @@
 use super::links::Links;
+use super::stores::Stores;
 use super::tls::TlsMaterial;
 use crate::types::ReplicaId;
 use mux_proto::mux::raft::v1 as pb;
@@ -12,14 +13,21 @@ pub(crate) struct Guard {
     cluster_id: [u8; 32],
     tls: Arc<TlsMaterial>,
     links: Links,
+    stores: Stores,
 }
 
 /// What the caller's certificate says, taken from the connection.
 pub(crate) type Certificates = Option<Vec<u8>>;
 
 impl Guard {
-    pub(crate) fn new(id: ReplicaId, cluster_id: [u8; 32], tls: Arc<TlsMaterial>, links: Links) -> Self {
-        Self { id, cluster_id, tls, links }
+    pub(crate) fn new(
+        id: ReplicaId,
+        cluster_id: [u8; 32],
+        tls: Arc<TlsMaterial>,
+        links: Links,
+        stores: Stores,
+    ) -> Self {
+        Self { id, cluster_id, tls, links, stores }
     }
 
     /// The caller's end-entity certificate (DER). TLS has verified it against the cluster's CA.
@@ -27,8 +35,8 @@ impl Guard {
         request.peer_certs().and_then(|chain| chain.first().map(|certificate| certificate.to_vec()))
     }
 
-    /// Checks that a message is for this replica, from a replica of this cluster, and that the connection
-    /// belongs to the replica it claims to come from.
+    /// Checks that a message is for this replica, from a replica of this cluster, that the connection belongs to
+    /// the replica it claims to come from, and that both have the data directories that the log knows.
     pub(crate) fn check(
         &self,
         header: Option<&pb::Header>,
@@ -56,6 +64,7 @@ impl Guard {
             Status::permission_denied(format!("certificate of replica {}: {reason}", header.source))
         })?;
         self.check_link(header.source)?;
+        self.stores.check(header)?;
         Ok(header.source)
     }
 

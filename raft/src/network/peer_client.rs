@@ -79,8 +79,9 @@ impl PeerClient {
 
     fn failed(&self, action: RPCTypes, status: &Status) -> Error {
         let text = format!("{action} to replica {}: {}", self.target, status.message());
+        self.peers.stores().heed(self.target, status);
         match status.code() {
-            Code::PermissionDenied | Code::FailedPrecondition => {
+            Code::PermissionDenied | Code::FailedPrecondition | Code::AlreadyExists => {
                 tracing::warn!(target_replica = self.target, reason = status.message(), "refused by a peer");
                 Unreachable::from_string(text).into()
             }

@@ -1,5 +1,6 @@
 use super::links::Links;
 use super::peer_client::PeerClient;
+use super::stores::Stores;
 use super::tls::TlsMaterial;
 use crate::replica::raft::TypeConfig;
 use crate::types::ReplicaId;
@@ -39,12 +40,19 @@ struct Inner {
     cluster_id: [u8; 32],
     tls: Arc<TlsMaterial>,
     links: Links,
+    stores: Stores,
     channels: Mutex<BTreeMap<(ReplicaId, Lane), (String, Channel)>>,
 }
 
 impl Peers {
-    pub(crate) fn new(id: ReplicaId, cluster_id: [u8; 32], tls: Arc<TlsMaterial>, links: Links) -> Self {
-        Self { inner: Arc::new(Inner { id, cluster_id, tls, links, channels: Mutex::default() }) }
+    pub(crate) fn new(
+        id: ReplicaId,
+        cluster_id: [u8; 32],
+        tls: Arc<TlsMaterial>,
+        links: Links,
+        stores: Stores,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { id, cluster_id, tls, links, stores, channels: Mutex::default() }) }
     }
 
     pub(crate) fn id(&self) -> ReplicaId {
@@ -53,8 +61,12 @@ impl Peers {
 
     /// Says who sends to whom.
     pub(crate) fn header(&self, target: ReplicaId) -> pb::Header {
-        let cluster_id = self.inner.cluster_id.to_vec().into();
-        pb::Header { cluster_id, source: self.inner.id, target }
+        self.inner.stores.header(&self.inner.cluster_id, target)
+    }
+
+    /// Which data directory is which replica's.
+    pub(crate) fn stores(&self) -> &Stores {
+        &self.inner.stores
     }
 
     /// Whether messages to a peer pass at the moment.

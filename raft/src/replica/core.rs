@@ -1,4 +1,5 @@
 use super::config::{SnapshotConfig, Timing};
+use super::confirmed::Confirmed;
 use super::latch::Latch;
 use super::raft::{Raft, TypeConfig};
 use super::roster::Roster;
@@ -25,6 +26,7 @@ pub(crate) struct Core {
     pub(crate) latch: Latch,
     pub(crate) time: TimeKeeper,
     pub(crate) roster: Roster,
+    pub(crate) confirmed: Confirmed,
     pub(crate) status: watch::Sender<RaftStatus>,
     pub(crate) proposals: Semaphore,
     handing_over: AtomicBool,
@@ -75,6 +77,7 @@ impl Core {
             latch: parts.latch,
             time: parts.time,
             roster: Roster::new(id, parts.feature_level_max),
+            confirmed: Confirmed::default(),
             status,
             proposals: Semaphore::new(PROPOSALS_MAX),
             handing_over: AtomicBool::new(false),

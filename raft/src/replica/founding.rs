@@ -1,4 +1,5 @@
 use super::core::Core;
+use super::recognition::recognise;
 use crate::log::LogStore;
 use crate::network::{Clearance, May};
 use crate::types::{LogIndex, ReplicaId};
@@ -15,12 +16,12 @@ const RETRY_PAUSE: Duration = Duration::from_millis(250);
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// What the other initial members that answered say.
-type Standings = Vec<(ReplicaId, pb::StandingResponse)>;
+pub(super) type Standings = Vec<(ReplicaId, pb::StandingResponse)>;
 
 /// What a replica with an empty store may do, by what the others say.
 #[derive(Debug, PartialEq, Eq)]
 enum Finding {
-    /// A leader remembers this replica: it has lost its disk. It must not come back under this id.
+    /// Somebody remembers this replica: it has lost its disk. It must not come back under this id.
     LostLog,
     /// A leader does not know it: it is new, or it is forgotten. It may vote when it has all that the leader
     /// has now, which is all that it can ever have had.
@@ -55,6 +56,11 @@ async fn try_until_clear(core: &Core, log: &LogStore, clearance: &Clearance) -> 
     if let Some(upto) = log.probation() {
         return serve_probation(core, log, clearance, upto).await;
     }
+    if !log.is_pristine() {
+        recognise(core, log).await?;
+        clear(core, clearance);
+        return Ok(());
+    }
     let members = &core.initial_members;
     let founder = members.keys().next() == Some(&core.id);
     // Who is not among the founders joins later: only a leader can tell him that he is new.
@@ -64,7 +70,7 @@ async fn try_until_clear(core: &Core, log: &LogStore, clearance: &Clearance) -> 
         match find(&ask_members(core).await, majority) {
             Finding::LostLog => {
                 return Err(io::Error::other(format!(
-                    "the store is empty, but the leader has replicated to replica {} before; a replica that \
+                    "the store is empty, but others have replicated to replica {} before; a replica that \
                      lost its disk must join under a new id",
                     core.id
                 )));
@@ -118,7 +124,8 @@ fn clear(core: &Core, clearance: &Clearance) {
 
 /// `majority`: of the initial members, this replica included; `None` if it is not one of them.
 fn find(standings: &Standings, majority: Option<usize>) -> Finding {
-    if standings.iter().any(|(_, standing)| standing.knows_your_log) {
+    let remembers = |standing: &pb::StandingResponse| standing.knows_your_log || standing.confirmed.is_some();
+    if standings.iter().any(|(_, standing)| remembers(standing)) {
         return Finding::LostLog;
     }
     if let Some((_, leader)) = standings.iter().find(|(_, standing)| standing.leads) {
@@ -146,7 +153,12 @@ async fn found(core: &Core) {
 
 async fn ask_members(core: &Core) -> Standings {
     let others = core.initial_members.iter().filter(|(id, _)| **id != core.id);
-    let asked = others.map(|(id, address)| async move { (*id, standing_of(core, *id, address).await) });
+    ask(core, others).await
+}
+
+/// Asks all of them at once.
+pub(super) async fn ask(core: &Core, whom: impl Iterator<Item = (&ReplicaId, &String)>) -> Standings {
+    let asked = whom.map(|(id, address)| async move { (*id, standing_of(core, *id, address).await) });
     let answers = futures::future::join_all(asked).await;
     answers.into_iter().filter_map(|(id, answer)| answer.map(|answer| (id, answer))).collect()
 }

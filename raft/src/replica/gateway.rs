@@ -94,6 +94,8 @@ impl LeaderGateway for Gateway {
         let stopped = |error: openraft::errors::Fatal<_>| Status::unavailable(error.to_string());
         let initialized = self.core.raft.is_initialized().await.map_err(stopped)?;
         let metrics = self.core.metrics();
+        self.core.confirmed.note(&metrics);
+        let confirmed = self.core.confirmed_by(source);
         let matched = metrics.replication.and_then(|peers| peers.get(&source).copied()).flatten();
         Ok(Response::new(pb::StandingResponse {
             initialized,
@@ -102,6 +104,8 @@ impl LeaderGateway for Gateway {
             last_log_index: metrics.last_log_index.unwrap_or(0),
             feature_level_max: u32::from(self.core.roster.feature_level_max()),
             version: env!("CARGO_PKG_VERSION").into(),
+            store: self.core.peers.stores().own().0.to_vec().into(),
+            confirmed: confirmed.map(|at| pb::LogId { term: at.term, index: at.index }),
         }))
     }
 }

@@ -1,6 +1,6 @@
 use super::core::Core;
 use crate::clock::Agreement;
-use crate::machine::{Command, State};
+use crate::machine::{Command, State, level};
 use crate::types::ReplicaId;
 use futures::future::join_all;
 use mux_proto::mux::raft::v1 as pb;
@@ -14,21 +14,25 @@ use tokio_util::sync::CancellationToken;
 const STEP: Duration = Duration::from_millis(100);
 /// Log time moves at least this often.
 const TICK_EVERY: Duration = Duration::from_secs(1);
+/// What the replicas have is noted in the log this often.
+const NOTE_EVERY: Duration = Duration::from_secs(5);
 /// Wall clocks are compared this often.
 const CLOCKS_EVERY: Duration = Duration::from_secs(1);
 const CLOCK_TIMEOUT: Duration = Duration::from_millis(500);
 /// A leader whose clock is outvoted this many times in a row hands over.
 const OUTVOTED_MAX: u32 = 3;
 
-/// What the leader does unasked: compares wall clocks, lets log time pass. Runs on every replica, idle unless
+/// What the leader does unasked: compares wall clocks, lets log time pass, notes what the replicas have. Runs on every replica, idle unless
 /// it leads.
 pub(crate) async fn lead(core: Arc<Core>, stop: CancellationToken) {
     let clocks = Box::pin(compare_clocks(&core));
     let ticks = Box::pin(tick(&core));
+    let notes = Box::pin(note_logs(&core));
     tokio::select! {
         () = stop.cancelled() => {}
         () = clocks => {}
         () = ticks => {}
+        () = notes => {}
     }
 }
 
@@ -46,6 +50,23 @@ async fn tick(core: &Core) {
             let deadline = Instant::now() + core.timing.propose;
             let attempt = core.propose_here(&Command::Tick, None, deadline).await;
             tracing::trace!(?attempt, "tick");
+        }
+    }
+}
+
+/// Puts into the log what the replicas have confirmed: should the whole cluster be restarted, and one come back
+/// with an older disk, the others know.
+async fn note_logs(core: &Core) {
+    loop {
+        tokio::time::sleep(NOTE_EVERY).await;
+        if leads(core).is_none() || core.cell.read(State::feature_level) < level::STORES {
+            continue;
+        }
+        let ends = core.unnoted_ends();
+        if !ends.is_empty() {
+            let deadline = Instant::now() + core.timing.propose;
+            let attempt = core.propose_here(&Command::NoteLogs { ends }, None, deadline).await;
+            tracing::trace!(?attempt, "noting what replicas have");
         }
     }
 }

@@ -295,7 +295,11 @@ fn forwarded(outcome: Option<pb::propose_response::Outcome>) -> Attempt {
 fn not_processed(status: &Status) -> bool {
     if matches!(
         status.code(),
-        Code::PermissionDenied | Code::FailedPrecondition | Code::InvalidArgument | Code::Unauthenticated
+        Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::InvalidArgument
+            | Code::Unauthenticated
+            | Code::AlreadyExists
     ) {
         return true;
     }

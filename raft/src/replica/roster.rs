@@ -57,7 +57,8 @@ impl Core {
         let message = pb::StandingRequest { header: Some(self.peers.header(id)) };
         let answer = timeout(ANSWER_TIMEOUT, client.standing(message))
             .await
-            .map_err(|_| Status::unavailable("no answer in time"))??
+            .map_err(|_| Status::unavailable("no answer in time"))?
+            .inspect_err(|status| self.peers.stores().heed(id, status))?
             .into_inner();
         self.roster.note(id, program(&answer));
         Ok(answer)

@@ -10,7 +10,7 @@ use crate::clock::OffsetClock;
 use crate::consensus::StateCell;
 use crate::log::LogStore;
 use crate::machine::State;
-use crate::network::{Clearance, Guard, MESSAGE_BYTES_MAX, May, Peers, TlsMaterial, Transport};
+use crate::network::{Clearance, Guard, MESSAGE_BYTES_MAX, May, Peers, Stores, TlsMaterial, Transport};
 use crate::snapshot::{Machine, SnapshotDirectory, SnapshotError};
 use crate::store::{EngineError, Identity};
 use mux_proto::mux::raft::v1::leader_gateway_server::LeaderGatewayServer;
@@ -57,8 +57,11 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
         .tls_config(tls.server())
         .map_err(|error| StartError::Config(format!("certificates: {error}")))?;
     let tls = Arc::new(tls);
-    let peers = Peers::new(config.id, config.cluster_id, Arc::clone(&tls), wiring.links.clone());
     let cell = Arc::new(StateCell::new(State::default(), Arc::<DiskArchive>::clone(&archive)));
+    let stores = Stores::new(config.id, log.id(), Arc::clone(&cell), latch.clone())
+        .map_err(|error| StartError::Storage(format!("reading randomness: {error}")))?;
+    let (links, own_tls) = (wiring.links, Arc::clone(&tls));
+    let peers = Peers::new(config.id, config.cluster_id, own_tls, links.clone(), stores.clone());
     let machine = Machine::new(Arc::clone(&cell), snapshots.clone(), latch.clone());
     let clearance = Clearance::new(may(&config, &log));
     let mut settings = raft_config(&config.timing, &config.snapshot)
@@ -85,7 +88,7 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
         time: TimeKeeper::new(Arc::new(clock)),
         feature_level_max: wiring.feature_level_max,
     }));
-    let guard = Guard::new(config.id, config.cluster_id, Arc::clone(&tls), wiring.links);
+    let guard = Guard::new(config.id, config.cluster_id, tls, links, stores);
     let transport = Transport {
         raft: core.raft.clone(),
         guard: guard.clone(),
@@ -100,12 +103,12 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
     Ok(Started { core, log, directory, snapshots, archive, clearance, server, stop_serving })
 }
 
-/// What this replica may do at first. A store that is not empty is its own; where nobody can be asked, the
-/// operator's word counts that the replica is new.
+/// What this replica may do at first: others may know better who it is. Where nobody can be asked, the operator's
+/// word counts that the replica is new.
 fn may(config: &ReplicaConfig, log: &LogStore) -> May {
     match log.probation() {
         Some(_) => May::Append,
-        None if !log.is_pristine() || config.initial_members.is_empty() => May::Vote,
+        None if log.is_pristine() && config.initial_members.is_empty() => May::Vote,
         None => May::Nothing,
     }
 }

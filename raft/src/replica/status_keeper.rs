@@ -40,6 +40,7 @@ pub(crate) async fn keep_status(core: Arc<Core>, stop: CancellationToken) {
 }
 
 fn publish(core: &Core, metrics: &RaftMetrics<TypeConfig>) {
+    core.confirmed.note(metrics);
     let status = status_of(core, metrics);
     export(&status, core);
     core.status.send_if_modified(|current| {

@@ -2,9 +2,9 @@ use super::core::Core;
 use super::propose::Attempt;
 use super::roster::program;
 use crate::consensus::{Program, ProposeError};
-use crate::machine::level::version_of;
+use crate::machine::level::{self, version_of};
 use crate::machine::{Command, State};
-use crate::types::ReplicaId;
+use crate::types::{ReplicaId, StoreId};
 use futures::future::join_all;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ const SHOW_EVERY: Duration = Duration::from_secs(10);
 /// How often it is said what holds the cluster back.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
-/// What the members that answered run.
-type Answers = BTreeMap<ReplicaId, Program>;
+/// What the members that answered run, and the stores that they have.
+type Answers = BTreeMap<ReplicaId, (Program, Option<StoreId>)>;
 
 /// Asks the members what they run, and, as leader, raises the cluster's feature level to what all of them know.
 pub(crate) async fn keep_roster(core: Arc<Core>, stop: CancellationToken) {
@@ -40,12 +40,16 @@ async fn ask_for_ever(core: &Core) {
         sleep(STEP).await;
         let leads = core.metrics().current_leader == Some(core.id);
         let rises = leads && core.feature_level() < core.roster.feature_level_max();
-        let pause = if rises { ASK_EVERY } else { SHOW_EVERY };
+        let enrols = leads && core.lacks_stores();
+        let pause = if rises || enrols { ASK_EVERY } else { SHOW_EVERY };
         if asked.is_some_and(|asked| asked.elapsed() < pause) {
             continue;
         }
         asked = Some(Instant::now());
         let answers = call_the_roll(core).await;
+        if leads {
+            enrol(core, &answers).await;
+        }
         if rises && !raise(core, &answers).await && told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
             told = Some(Instant::now());
             let level = core.feature_level();
@@ -58,7 +62,7 @@ async fn call_the_roll(core: &Core) -> Answers {
     let members = core.other_members();
     let asked = members.iter().map(|(id, address)| async move {
         let standing = core.standing_of(*id, address).await.ok()?;
-        Some((*id, program(&standing)))
+        Some((*id, (program(&standing), StoreId::try_from(standing.store.as_ref()).ok())))
     });
     join_all(asked).await.into_iter().flatten().collect()
 }
@@ -67,7 +71,7 @@ async fn call_the_roll(core: &Core) -> Answers {
 /// with an older program again must not be left behind.
 async fn raise(core: &Core, answers: &Answers) -> bool {
     let all = core.other_members().iter().all(|(id, _)| answers.contains_key(id));
-    let others = answers.values().map(|program| program.feature_level_max);
+    let others = answers.values().map(|(program, _)| program.feature_level_max);
     let known = others.fold(core.roster.feature_level_max(), u16::min);
     let level = core.feature_level();
     if !all || known <= level {
@@ -84,7 +88,31 @@ async fn raise(core: &Core, answers: &Answers) -> bool {
     true
 }
 
+/// Binds the members that answered, and this replica, to their stores, once and for ever.
+async fn enrol(core: &Core, answers: &Answers) {
+    if core.feature_level() < level::STORES {
+        return;
+    }
+    let others = answers.iter().filter_map(|(id, (_, store))| store.map(|store| (*id, store)));
+    for (replica, store) in others.chain([(core.id, core.peers.stores().own())]) {
+        if core.cell.read(|state| state.store_of(replica)).is_some() {
+            continue;
+        }
+        let deadline = Instant::now() + core.timing.propose;
+        let attempt = core.propose_here(&Command::EnrolStore { replica, store }, None, deadline).await;
+        tracing::info!(replica, %store, ?attempt, "binding a replica to its data directory");
+    }
+}
+
 impl Core {
+    /// Whether the log does not know every member's store yet.
+    fn lacks_stores(&self) -> bool {
+        let ids: Vec<_> = self.other_members().into_iter().map(|(id, _)| id).chain([self.id]).collect();
+        self.cell.read(|state| {
+            state.feature_level() >= level::STORES && ids.iter().any(|id| state.store_of(*id).is_none())
+        })
+    }
+
     pub(super) fn feature_level(&self) -> u16 {
         self.cell.read(State::feature_level)
     }

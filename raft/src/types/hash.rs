@@ -112,6 +112,11 @@ hex_newtype!(
     SetId,
     32
 );
+hex_newtype!(
+    /// Names a replica's data directory: random, made with it.
+    StoreId,
+    16
+);
 
 #[cfg(test)]
 mod tests {

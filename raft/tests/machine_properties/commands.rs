@@ -12,6 +12,8 @@ impl Reference {
             Command::Tick
             | Command::RaiseFeatureLevel { .. }
             | Command::SetRetention { .. }
+            | Command::EnrolStore { .. }
+            | Command::NoteLogs { .. }
             | Command::AcceptRestoration => {}
             Command::Configure(settings) => self.settings = settings.clone(),
             Command::PutFrontNode { node, .. } => self.nodes.push(Node {

@@ -1,16 +1,18 @@
-use crate::cluster::{Authority, CLUSTER_ID, Cluster};
+use crate::cluster::{Authority, CLUSTER_ID, Cluster, PATIENCE, eventually};
 use mux_proto::mux::raft::v1::leader_gateway_client::LeaderGatewayClient;
 use mux_proto::mux::raft::v1::raft_transport_client::RaftTransportClient;
 use mux_proto::mux::raft::v1::{AppendRequest, ClockRequest, Header, Vote, VoteRequest};
 use mux_raft::consensus::Consensus as _;
-use mux_raft::replica::{StartError, TlsPaths};
+use mux_raft::replica::{Replica, StartError, TlsPaths};
 use mux_raft::types::ReplicaId;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Status};
 
 fn header(cluster_id: [u8; 32], source: ReplicaId, target: ReplicaId) -> Option<Header> {
-    Some(Header { cluster_id: cluster_id.to_vec().into(), source, target })
+    Some(Header { cluster_id: cluster_id.to_vec().into(), source, target, ..Header::default() })
 }
 
 /// Connects to a replica as somebody with these files.
@@ -122,4 +124,188 @@ async fn a_data_directory_serves_one_replica_of_one_cluster_at_a_time() {
     cluster.configs.get_mut(&1).unwrap().cluster_id = CLUSTER_ID;
     cluster.start_one(1).await;
     cluster.replica(1).read_barrier().await.unwrap();
+}
+
+/// All enrolled, and their ends noted in the log.
+async fn known_to_all(cluster: &Cluster) {
+    eventually("the stores are known", || {
+        cluster.running.values().all(|replica| {
+            replica.state().read(|state| {
+                (1..=3).all(|id| state.store_of(id).is_some() && state.log_end_of(id).is_some())
+            })
+        })
+    })
+    .await;
+}
+
+/// Why it stops.
+async fn stops(replica: &Replica) -> String {
+    tokio::time::timeout(PATIENCE, replica.stopped()).await.expect("it goes on")
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_replica_with_the_same_id_and_a_store_of_its_own_is_refused_and_stops() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.leader().await;
+    known_to_all(&cluster).await;
+    let mut second = cluster.configs[&2].clone();
+    second.data_dir = cluster.dir.path().join("second");
+    second.listen = "127.0.0.1:0".parse().unwrap();
+    let reason = stops(&*Replica::start(second).await.unwrap()).await;
+    assert!(
+        reason.contains("replica id 2 is already used by another store")
+            && reason.contains("a replica that lost its disk must join under a new id"),
+        "{reason}"
+    );
+    // The right one was never disturbed.
+    cluster.commit(2).await;
+    cluster.stop(2).await;
+    cluster.start_one(2).await;
+    cluster.leader().await;
+    cluster.commit(2).await;
+    assert!((1..=3).all(|id| cluster.status(id).fatal.is_none()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_in_the_place_of_another_is_not_given_entries() {
+    let mut cluster = Cluster::start(3).await;
+    known_to_all(&cluster).await;
+    let leader = cluster.leader().await;
+    let victim = cluster.follower().await;
+    cluster.stop(victim).await;
+    // At its address, under its id, and it asks nobody: the leader must find out.
+    let mut second = cluster.configs[&victim].clone();
+    second.data_dir = cluster.dir.path().join("second");
+    second.initial_members = BTreeMap::new();
+    let replica = Replica::start(second).await.unwrap();
+    let reason = stops(&replica).await;
+    assert!(reason.contains("is already used by another store"), "{reason}");
+    assert_eq!(replica.state().read(|state| state.applied().index), 0, "it got nothing");
+    replica.shutdown().await;
+    drop(replica);
+    cluster.commit(leader).await;
+    cluster.start_one(victim).await;
+    cluster.commit(victim).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_with_copies_of_one_data_directory_are_both_refused() {
+    let mut cluster = Cluster::start(3).await;
+    known_to_all(&cluster).await;
+    let victim = cluster.follower().await;
+    cluster.stop(victim).await;
+    let mut second = cluster.configs[&victim].clone();
+    second.data_dir = cluster.dir.path().join("second");
+    second.listen = "127.0.0.1:0".parse().unwrap();
+    copy(&cluster.configs[&victim].data_dir, &second.data_dir);
+    cluster.start_one(victim).await;
+    let other = Replica::start(second).await.unwrap();
+    let (first, second) = tokio::join!(stops(cluster.replica(victim)), stops(&other));
+    for reason in [first, second] {
+        assert!(reason.contains(&format!("two processes run as replica {victim}")), "{reason}");
+    }
+    other.shutdown().await;
+    cluster.stop(victim).await;
+    cluster.start_one(victim).await;
+    cluster.commit(victim).await;
+    cluster.leader().await;
+}
+
+/// What a replica with an older copy of its disk is told, in a cluster that the test first brings into some state.
+async fn restored(cluster: &mut Cluster, victim: u64, meanwhile: impl AsyncFnOnce(&mut Cluster)) -> String {
+    let (data, image) = (cluster.configs[&victim].data_dir.clone(), cluster.dir.path().join("image"));
+    cluster.stop(victim).await;
+    copy(&data, &image);
+    cluster.start_one(victim).await;
+    for _ in 0..5 {
+        cluster.commit(victim).await;
+    }
+    meanwhile(cluster).await;
+    cluster.stop(victim).await;
+    std::fs::remove_dir_all(&data).unwrap();
+    copy(&image, &data);
+    cluster.start_one(victim).await;
+    stops(cluster.replica(victim)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_copy_of_its_own_disk_is_refused_by_the_leader_that_replicated_to_it() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.leader().await;
+    let victim = cluster.follower().await;
+    let reason = restored(&mut cluster, victim, async |_| {}).await;
+    assert!(reason.contains("the data directory is an older copy"), "{reason}");
+    let leader = cluster.status(victim % 3 + 1).leader.unwrap();
+    cluster.commit(leader).await;
+    assert_eq!(cluster.status(leader).fatal, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_copy_of_its_own_disk_is_refused_when_somebody_else_leads_meanwhile() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let victim = cluster.follower().await;
+    let reason = restored(&mut cluster, victim, async |cluster| {
+        // The one that knows best no longer leads when it is asked, and the new one never heard from the victim.
+        cluster.stop(victim).await;
+        let next = (1..=3).find(|id| *id != leader && *id != victim).unwrap();
+        cluster.replica(leader).transfer_leader(Some(next)).await.unwrap();
+        cluster.start_one(victim).await;
+    })
+    .await;
+    assert!(reason.contains("the data directory is an older copy"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_copy_of_its_own_disk_is_refused_after_a_restart_of_all() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.leader().await;
+    known_to_all(&cluster).await;
+    let reason = restored(&mut cluster, 2, async |cluster| {
+        let end = cluster.commit(2).await.at;
+        eventually("it is noted", || {
+            [1, 3].iter().all(|id| {
+                cluster
+                    .replica(*id)
+                    .state()
+                    .read(|state| state.log_end_of(2).is_some_and(|noted| noted >= end))
+            })
+        })
+        .await;
+        cluster.stop_all().await;
+        cluster.start_one(2).await;
+        cluster.start_one(3).await;
+    })
+    .await;
+    assert!(reason.contains("the data directory is an older copy"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_the_whole_cluster_is_not_held_up() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.leader().await;
+    known_to_all(&cluster).await;
+    cluster.stop_all().await;
+    // A majority is enough, one by one.
+    cluster.start_one(3).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    cluster.start_one(1).await;
+    let started = Instant::now();
+    let leader = cluster.leader().await;
+    cluster.commit(leader).await;
+    // An election takes up to two seconds here; whom to believe takes a few hundred milliseconds of it.
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
