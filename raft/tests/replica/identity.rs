@@ -164,7 +164,7 @@ async fn a_second_replica_with_the_same_id_and_a_store_of_its_own_is_refused_and
     let mut second = cluster.configs[&2].clone();
     second.data_dir = cluster.dir.path().join("second");
     second.listen = "127.0.0.1:0".parse().unwrap();
-    let reason = stops(&*Replica::start(second).await.unwrap()).await;
+    let reason = stops(&Replica::start(second).await.unwrap()).await;
     assert!(
         reason.contains("replica id 2 is already used by another store")
             && reason.contains("a replica that lost its disk must join under a new id"),
