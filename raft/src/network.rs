@@ -12,9 +12,12 @@
 //! * `stores`: which data directory is which replica's. `guard`: who may call; `clearance`: what this replica may answer.
 //! * `transport`: Raft's service.
 //! * `incoming_snapshot`: receives a snapshot into a file.
+//! * `archive_fetch`: brings the records that a snapshot names; `archive_source`: gives them to others.
 //! * `links`: a switch for the traffic between two replicas, for tests and fault injection.
 
 mod append_stream;
+mod archive_fetch;
+mod archive_source;
 mod clearance;
 mod guard;
 mod incoming_snapshot;
@@ -25,6 +28,8 @@ mod stores;
 mod tls;
 mod transport;
 
+pub(crate) use archive_fetch::ArchiveFetch;
+pub(crate) use archive_source::ArchiveSource;
 pub(crate) use clearance::{Clearance, May};
 pub(crate) use guard::Guard;
 pub use links::Links;

@@ -84,7 +84,7 @@ impl DiskArchive {
         tracing::info!(first, end = ends.end().0, took = ?started.elapsed(), "opened the archive");
         let shared = Arc::new(Shared::new(store, Queue::new(ends, first), latch));
         let unusable = |error: &dyn std::fmt::Display| ArchiveOpenError::Unusable(error.to_string());
-        shared.export().map_err(|error| unusable(&error))?;
+        shared.export();
         let writer = std::thread::Builder::new().name("archive".into());
         let writer = writer.spawn({
             let shared = Arc::clone(&shared);

@@ -10,10 +10,11 @@ use tonic::{Status, Streaming};
 /// The next chunk must arrive within this time.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A snapshot on its way into a file. The file is removed unless it is completed.
+/// A snapshot on its way into a file. The file is removed unless the snapshot is taken.
 #[derive(Debug)]
 pub(super) struct IncomingSnapshot {
-    path: Option<PathBuf>,
+    path: PathBuf,
+    taken: bool,
     file: File,
     latch: Latch,
 }
@@ -22,12 +23,12 @@ impl IncomingSnapshot {
     pub(super) async fn create(directory: &SnapshotDirectory, latch: Latch) -> Result<Self, Status> {
         let path = directory.unfinished_path();
         let file = File::create(&path).await.map_err(|error| failed(&latch, error))?;
-        Ok(Self { path: Some(path), file, latch })
+        Ok(Self { path, taken: false, file, latch })
     }
 
     /// Takes this and all further chunks and makes the file durable.
     pub(super) async fn receive(
-        mut self,
+        &mut self,
         first: pb::SnapshotChunk,
         chunks: &mut Streaming<pb::SnapshotChunk>,
     ) -> Result<SnapshotFile, Status> {
@@ -48,16 +49,20 @@ impl IncomingSnapshot {
         }
         self.file.flush().await.map_err(|error| failed(&self.latch, error))?;
         self.file.sync_all().await.map_err(|error| failed(&self.latch, error))?;
-        let path = self.path.take().unwrap_or_default();
-        SnapshotFile::open(&path).map_err(|error| failed(&self.latch, error))
+        SnapshotFile::open(&self.path).map_err(|error| failed(&self.latch, error))
+    }
+
+    /// The file is somebody else's from now on.
+    pub(super) fn taken(mut self) {
+        self.taken = true;
     }
 }
 
 impl Drop for IncomingSnapshot {
     fn drop(&mut self) {
-        if let Some(path) = self.path.take() {
+        if !self.taken {
             // What stays is removed at the next start.
-            let _ = std::fs::remove_file(path);
+            let _ = std::fs::remove_file(&self.path);
         }
     }
 }

@@ -1,3 +1,4 @@
+use super::archive_fetch::ArchiveFetch;
 use super::clearance::Clearance;
 use super::guard::{Certificates, Guard};
 use super::incoming_snapshot::IncomingSnapshot;
@@ -39,6 +40,7 @@ pub(crate) struct Transport {
     pub(crate) raft: Raft,
     pub(crate) guard: Guard,
     pub(crate) snapshots: SnapshotDirectory,
+    pub(crate) archives: ArchiveFetch,
     pub(crate) heard: Arc<Heard>,
     pub(crate) clearance: Clearance,
     pub(crate) latch: Latch,
@@ -180,16 +182,21 @@ impl RaftTransport for Transport {
             chunks.message().await?.ok_or_else(|| Status::invalid_argument("the snapshot is empty"))?;
         let source = self.check_append(first.header.as_ref(), &certificate)?;
         let vote = wire::vote_from_pb(first.vote).map_err(malformed)?;
-        let snapshot = IncomingSnapshot::create(&self.snapshots, self.latch.clone())
-            .await?
-            .receive(first, &mut chunks)
-            .await?;
+        let mut incoming = IncomingSnapshot::create(&self.snapshots, self.latch.clone()).await?;
+        let snapshot = incoming.receive(first, &mut chunks).await?;
         let (file, cluster_id) = (snapshot.clone(), *self.snapshots.cluster_id());
-        let meta = tokio::task::spawn_blocking(move || file.verify(&cluster_id))
+        let (meta, tip) = tokio::task::spawn_blocking(move || file.verify(&cluster_id))
             .await
             .map_err(|error| Status::internal(error.to_string()))?
             .map_err(|error| Status::data_loss(error.to_string()))?;
         tracing::info!(last = ?meta.last_log_id, from = source, "received a snapshot");
+        let members = meta.last_membership.membership();
+        let address = |id: ReplicaId| members.get_node(&id).map(|node| (id, node.addr.clone()));
+        let others = members.nodes().map(|(id, _)| *id).filter(|id| *id != source);
+        let sources = std::iter::once(source).chain(others).filter_map(address);
+        let index = meta.last_log_id.map_or(0, |id| id.index);
+        self.archives.complete(index, tip, sources.collect::<Vec<_>>()).await?;
+        incoming.taken();
         let response =
             self.raft.install_full_snapshot(vote, Snapshot { meta, snapshot }).await.map_err(stopped)?;
         self.heard.from(source);

@@ -10,9 +10,13 @@ use crate::clock::OffsetClock;
 use crate::consensus::StateCell;
 use crate::log::LogStore;
 use crate::machine::State;
-use crate::network::{Clearance, Guard, MESSAGE_BYTES_MAX, May, Peers, Stores, TlsMaterial, Transport};
+use crate::network::{
+    ArchiveFetch, ArchiveSource, Clearance, Guard, MESSAGE_BYTES_MAX, May, Peers, Stores, TlsMaterial,
+    Transport,
+};
 use crate::snapshot::{Machine, SnapshotDirectory, SnapshotError};
 use crate::store::{EngineError, Identity};
+use mux_proto::mux::raft::v1::archive_transfer_server::ArchiveTransferServer;
 use mux_proto::mux::raft::v1::leader_gateway_server::LeaderGatewayServer;
 use mux_proto::mux::raft::v1::raft_transport_server::RaftTransportServer;
 use std::sync::Arc;
@@ -93,6 +97,7 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
         raft: core.raft.clone(),
         guard: guard.clone(),
         snapshots: snapshots.clone(),
+        archives: ArchiveFetch::new(Arc::clone(&core.cell), core.peers.clone()),
         heard: Arc::clone(&core.heard),
         clearance: clearance.clone(),
         latch: core.latch.clone(),
@@ -196,6 +201,9 @@ fn serve(
     let transport = RaftTransportServer::new(transport)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let records =
+        ArchiveSource { archive: Arc::clone(gateway.core.cell.archive()), guard: gateway.guard.clone() };
+    let records = ArchiveTransferServer::new(records).max_encoding_message_size(MESSAGE_BYTES_MAX);
     let gateway = LeaderGatewayServer::new(gateway)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -203,6 +211,7 @@ fn serve(
     let serving = server
         .add_service(transport)
         .add_service(gateway)
+        .add_service(records)
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
     tokio::spawn(async move {
         match Box::pin(serving).await {

@@ -1,6 +1,6 @@
 use crate::codec::entry::StoredMembers;
 use crate::codec::{CodecError, open, seal};
-use crate::machine::State;
+use crate::machine::{ArchiveTip, State};
 use crate::replica::raft::{LogId, SnapshotMeta, StoredMembership, log_id};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -103,9 +103,10 @@ impl SnapshotFile {
         read().map_err(|source| SnapshotError::Io { path: self.path.clone(), source })
     }
 
-    /// Checks everything, as a snapshot from outside needs before it is handed on. Blocks.
-    pub(crate) fn verify(&self, cluster_id: &[u8; 32]) -> Result<SnapshotMeta, SnapshotError> {
-        self.load(cluster_id).map(|(meta, _)| meta)
+    /// Checks everything, as a snapshot from outside needs before it is handed on, and says which archive goes
+    /// with it. Blocks.
+    pub(crate) fn verify(&self, cluster_id: &[u8; 32]) -> Result<(SnapshotMeta, ArchiveTip), SnapshotError> {
+        self.load(cluster_id).map(|(meta, state)| (meta, *state.archive_tip()))
     }
 
     /// What the snapshot contains, without the state. Blocks.

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
+mod archive;
 mod cluster;
 mod elections;
 mod engine;
 mod failures;
 mod identity;
+mod invoices;
 mod joining;
 mod keeping;
 mod leadership;

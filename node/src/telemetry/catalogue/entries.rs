@@ -78,6 +78,11 @@ pub const CATALOGUE: &[Metric] = &[
         &[],
         "Handing records to the archive; long: its disk does not keep up, and commits wait",
     ),
+    counter(
+        "mux_archive_fetched_records_total",
+        &[],
+        "Records taken from other replicas, to go with a snapshot",
+    ),
     histogram("mux_archive_write_duration_seconds", &[], "Writing a batch of records"),
     gauge("mux_state_hash", &[], "Low 48 bits of the state hash: differs at the same applied index? Stop!"),
     counter(

@@ -148,9 +148,9 @@ impl Store {
         Ok(store)
     }
 
-    /// Size of the file in bytes.
-    pub(super) fn bytes(&self) -> Result<u64, StoreError> {
-        Ok(fs::metadata(&self.path)?.len())
+    /// Size of the file in bytes, if the system says it.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        fs::metadata(&self.path).ok().map(|metadata| metadata.len())
     }
 
     pub(super) fn write(&self, changes: &Changes) -> Result<(), StoreError> {

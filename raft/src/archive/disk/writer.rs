@@ -93,10 +93,11 @@ impl Shared {
                     result
                 }
             };
-            if let Err(error) = result.and_then(|()| self.export()) {
+            if let Err(error) = result {
                 self.fail(&error);
                 break;
             }
+            self.export();
             self.done.notify_all();
         }
         // Closes the file.
@@ -152,12 +153,13 @@ impl Shared {
     }
 
     #[allow(clippy::cast_precision_loss, reason = "gauges are floats")]
-    pub(super) fn export(&self) -> Result<(), ArchiveUnreadable> {
-        let bytes = self.with_store(Store::bytes)?;
+    pub(super) fn export(&self) {
+        let bytes = self.store.read().as_ref().and_then(Store::bytes);
         let queue = self.queue.lock();
         let records = queue.ends.end().0.saturating_sub(queue.first);
         metrics::gauge!("mux_archive_records").set(records as f64);
-        metrics::gauge!("mux_archive_bytes").set(bytes as f64);
-        Ok(())
+        if let Some(bytes) = bytes {
+            metrics::gauge!("mux_archive_bytes").set(bytes as f64);
+        }
     }
 }
