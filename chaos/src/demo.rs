@@ -5,7 +5,6 @@
 //! `failover`, what is told at the end in `report`.
 
 mod args;
-mod child;
 mod failover;
 mod load;
 mod report;
@@ -17,6 +16,7 @@ pub use failover::{Kill, failover_ms, percentile};
 pub use load::{Job, Load, Mix};
 
 use crate::{
+    child,
     cluster::{Cluster, ClusterError, ClusterOptions, Executable},
     ledger::{Totals, check::Violation},
     story::Story,

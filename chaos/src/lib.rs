@@ -1,6 +1,8 @@
 //! What breaks things and keeps the books while they break: the simulated LND, the simulated payer, the money
-//! ledger, the cluster of real processes, and the demo that tells about it.
+//! ledger, the cluster of real processes, and the demo that tells about it, and the benchmark.
 
+pub mod bench;
+mod child;
 pub mod cluster;
 pub mod demo;
 pub mod ledger;

@@ -49,7 +49,10 @@ impl Lnd {
         number: u32,
     ) -> Result<Self, ClusterError> {
         let (process, ready) = launch(options, dir, number).await?;
-        let peer = Arc::new(LndPeer::connect(&ready.control.to_string()).await?);
+        let control = ready.control.to_string();
+        let peer =
+            if options.for_load { LndPeer::silent(&control).await } else { LndPeer::connect(&control).await };
+        let peer = Arc::new(peer?);
         Ok(Self {
             alias: alias(number),
             node: peer.node(),
@@ -120,7 +123,7 @@ async fn launch(options: &ClusterOptions, dir: &Path, number: u32) -> Result<(Pr
     let own = dir.join(&name);
     let ready_file = own.join("ready.json");
     let text = |value: &str| value.to_owned().into();
-    let arguments = [
+    let mut arguments = vec![
         text("__lndsim"),
         text("--dir"),
         own.into(),
@@ -131,6 +134,9 @@ async fn launch(options: &ClusterOptions, dir: &Path, number: u32) -> Result<(Pr
         text("--channels"),
         text(&options.channels.to_string()),
     ];
+    if options.for_load {
+        arguments.push(text("--ephemeral"));
+    }
     let mut process = Process::start(&name, &options.executable, &arguments, &dir.join("logs"))?;
     let pid = process.pid();
     let ready = until(&format!("{alias} serves"), START_DEADLINE, || {

@@ -26,6 +26,8 @@ pub struct ClusterOptions {
     pub proxied: bool,
     /// Of everything random in the simulated LND nodes.
     pub seed: u64,
+    /// For load: the LND nodes keep no journal, and nobody follows their outcomes one by one.
+    pub for_load: bool,
 }
 
 impl ClusterOptions {
@@ -43,6 +45,7 @@ impl ClusterOptions {
             settings: Vec::new(),
             proxied: false,
             seed: 1,
+            for_load: false,
         }
     }
 }

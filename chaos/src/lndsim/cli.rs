@@ -52,6 +52,9 @@ struct Arguments {
     /// Stay in WAITING_TO_START until a control changes that.
     #[arg(long)]
     standby: bool,
+    /// Write no journal: for load. Killed, the node forgets its channels and HTLCs.
+    #[arg(long)]
+    ephemeral: bool,
 }
 
 /// Runs `lndsim` with these arguments, the program's name first.
@@ -91,6 +94,7 @@ async fn serve(arguments: Arguments) -> anyhow::Result<()> {
         ping_interval: Duration::from_millis(arguments.ping_interval_ms),
         ping_timeout: Duration::from_millis(arguments.ping_timeout_ms),
         standby: arguments.standby,
+        ephemeral: arguments.ephemeral,
     })
     .await?;
     let mut out = std::io::stdout().lock();

@@ -16,6 +16,7 @@ mod journal;
 mod lazy;
 mod lightning;
 mod listener;
+mod load;
 mod macaroon;
 mod node;
 mod router;

@@ -38,7 +38,7 @@ pub struct LndPeer {
     node: NodePubkey,
     control: ControlClient<Channel>,
     slots: Slots,
-    _follower: AbortOnDropHandle<()>,
+    _follower: Option<AbortOnDropHandle<()>>,
 }
 
 impl LndPeer {
@@ -47,6 +47,16 @@ impl LndPeer {
     /// # Errors
     /// [`PeerError`], if the node cannot be reached or does not say who it is.
     pub async fn connect(control_address: &str) -> Result<Self, PeerError> {
+        let silent = Self::silent(control_address).await?;
+        let follower = tokio::spawn(follow(silent.control.clone(), silent.slots.clone()));
+        Ok(Self { _follower: Some(AbortOnDropHandle::new(follower)), ..silent })
+    }
+
+    /// The same without following the outcomes, for load: nobody can wait for an HTLC's end.
+    ///
+    /// # Errors
+    /// [`PeerError`], if the node cannot be reached or does not say who it is.
+    pub async fn silent(control_address: &str) -> Result<Self, PeerError> {
         let control = connect_control(control_address).await?;
         let state = control
             .clone()
@@ -58,9 +68,7 @@ impl LndPeer {
             .identity_pubkey
             .parse()
             .map_err(|error| PeerError::Refused(format!("identity of the simulated LND: {error}")))?;
-        let slots = Slots::default();
-        let follower = AbortOnDropHandle::new(tokio::spawn(follow(control.clone(), slots.clone())));
-        Ok(Self { node, control, slots, _follower: follower })
+        Ok(Self { node, control, slots: Slots::default(), _follower: None })
     }
 
     /// The node's control port, for everything that is not paying.

@@ -144,6 +144,46 @@ pub fn build(hop: &Hop, terms: &PartTerms) -> Result<BuiltOnion, OnionError> {
     })
 }
 
+/// The same as a front node hands it on: the packet is built for the virtual node alone, so there is no layer
+/// to take off. For payments by the hundred thousand.
+///
+/// # Errors
+/// [`OnionError`], if the route or the amounts cannot be put into an onion.
+pub fn build_last_hop(hop: &Hop, terms: &PartTerms) -> Result<LastHop, OnionError> {
+    let payee = PublicKey::from_slice(&hop.payee.0)?;
+    let session_key = SecretKey::new(&mut secp256k1::rand::thread_rng());
+    let mut seed = [0; 32];
+    rand::rng().fill_bytes(&mut seed);
+    let path = Path {
+        hops: vec![route_hop(payee, hop.scid, terms.amount_msat, terms.final_cltv)],
+        blinded_tail: None,
+    };
+    let (packet, amount_msat, expiry) = create_payment_onion(
+        secp256k1::SECP256K1,
+        &path,
+        &session_key,
+        terms.total_msat,
+        &RecipientOnionFields::secret_only(payment::PaymentSecret(terms.secret.0)),
+        terms.height,
+        &payment::PaymentHash(terms.hash.0),
+        &None,
+        None,
+        seed,
+    )
+    .map_err(|error| OnionError::Build(format!("{error:?}")))?;
+    Ok(LastHop { packet: packet.encode(), amount_msat, expiry })
+}
+
+/// What [`build_last_hop`] gives.
+pub struct LastHop {
+    /// The packet for the virtual node, 1366 bytes.
+    pub packet: Vec<u8>,
+    /// What the onion says is forwarded.
+    pub amount_msat: u64,
+    /// And until when.
+    pub expiry: BlockHeight,
+}
+
 fn route_hop(pubkey: PublicKey, short_channel_id: u64, fee_msat: u64, cltv_expiry_delta: u32) -> RouteHop {
     RouteHop {
         pubkey,
@@ -332,6 +372,22 @@ mod tests {
         let layer = take_layer_off(&packet, &secret, &terms().hash).unwrap();
         assert!(layer.is_final);
         assert!(layer.payload.windows(32).any(|window| window == [5; 32]), "carries the payment secret");
+    }
+
+    #[test]
+    fn a_packet_for_the_last_hop_alone_says_the_same_to_the_virtual_node() {
+        let (_, front) = key(1);
+        let (payee_key, payee) = key(2);
+        let hop = Hop { front, payee, scid: 9_000_000 << 40, fee_msat: 7, cltv_delta: 80 };
+        let open = |packet: &[u8]| {
+            let packet = OnionPacket::read(&mut &*packet).unwrap();
+            let secret = SharedSecret::new(&packet.public_key.unwrap(), &payee_key).secret_bytes();
+            take_layer_off(&packet, &secret, &terms().hash).unwrap()
+        };
+        let (whole, last) = (build(&hop, &terms()).unwrap(), build_last_hop(&hop, &terms()).unwrap());
+        assert_eq!(open(&whole.packet).payload, open(&last.packet).payload);
+        assert!(open(&last.packet).is_final);
+        assert_eq!((last.amount_msat, last.expiry), (whole.outgoing_amount_msat, whole.outgoing_expiry));
     }
 
     #[test]

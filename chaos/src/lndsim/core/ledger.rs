@@ -3,7 +3,7 @@
 use super::{
     Core,
     channel::Limit,
-    htlc::{Htlc, HtlcKey, Stage},
+    htlc::{Htlc, HtlcKey, Outcome, Stage},
 };
 use mux_proto::lndsim::v1 as ctl;
 
@@ -68,6 +68,12 @@ impl Core {
     pub fn outcomes_from(&self, seq: u64, max: usize) -> Vec<ctl::Outcome> {
         let skip = usize::try_from(seq.saturating_sub(1)).unwrap_or(usize::MAX);
         self.db.outcomes.iter().skip(skip).take(max).map(ctl::Outcome::from).collect()
+    }
+
+    /// What the payer learned, without what was known before that many outcomes.
+    #[must_use]
+    pub fn outcomes_since(&self, known: usize) -> &[Outcome] {
+        self.db.outcomes.get(known..).unwrap_or_default()
     }
 
     /// Whether the interceptor's answers are left unread.

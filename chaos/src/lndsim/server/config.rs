@@ -29,6 +29,8 @@ pub struct Config {
     pub ping_timeout: Duration,
     /// Do not start the node's services yet: it stays in WAITING_TO_START until a control changes that.
     pub standby: bool,
+    /// Write no journal: for load. A node that is killed comes back without its channels and HTLCs.
+    pub ephemeral: bool,
 }
 
 impl Config {
@@ -49,6 +51,7 @@ impl Config {
             ping_interval: Duration::from_secs(5),
             ping_timeout: Duration::from_secs(5),
             standby: false,
+            ephemeral: false,
         }
     }
 }

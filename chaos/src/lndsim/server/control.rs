@@ -3,11 +3,12 @@ use std::sync::Arc;
 use mux_proto::lndsim::v1::{self as ctl, control_server::Control};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     super::core::{Command, Core, HtlcKey, Input, Rejected, Reply},
     lazy::Messages,
+    load,
     node::Node,
 };
 
@@ -53,6 +54,7 @@ impl ControlService {
 impl Control for ControlService {
     type StreamLedgerStream = Messages<ctl::HtlcEntry>;
     type SubscribeOutcomesStream = Messages<ctl::Outcome>;
+    type OfferBatchesStream = Messages<ctl::VerdictBatch>;
 
     async fn get_state(&self, _request: Request<ctl::GetStateRequest>) -> Answer<ctl::GetStateResponse> {
         Ok(Response::new(self.node.read(|core| core.state())))
@@ -80,6 +82,13 @@ impl Control for ControlService {
             }
             _ => Err(Status::internal("unexpected reply")),
         }
+    }
+
+    async fn offer_batches(
+        &self,
+        request: Request<Streaming<ctl::HtlcBatch>>,
+    ) -> Answer<Self::OfferBatchesStream> {
+        Ok(Response::new(load::serve(Arc::clone(&self.node), request.into_inner())))
     }
 
     async fn get_htlc(&self, request: Request<ctl::GetHtlcRequest>) -> Answer<ctl::HtlcEntry> {

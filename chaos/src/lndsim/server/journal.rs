@@ -16,7 +16,8 @@ const LEN_BYTES: usize = 4;
 
 /// An open journal.
 pub(super) struct Journal {
-    file: File,
+    /// `None`: nothing is kept.
+    file: Option<File>,
 }
 
 impl Journal {
@@ -44,12 +45,20 @@ impl Journal {
         std::fs::write(&new, encode(records)).map_err(StartError::disk)?;
         std::fs::rename(&new, &path).map_err(StartError::disk)?;
         let file = OpenOptions::new().append(true).open(&path).map_err(StartError::disk)?;
-        Ok(Self { file })
+        Ok(Self { file: Some(file) })
+    }
+
+    /// Keeps nothing: the node cannot be killed and come back.
+    pub(super) fn none() -> Self {
+        Self { file: None }
     }
 
     /// Adds records.
     pub(super) fn append(&mut self, records: &[Record]) -> std::io::Result<()> {
-        if records.is_empty() { Ok(()) } else { self.file.write_all(&encode(records)) }
+        match &mut self.file {
+            Some(file) if !records.is_empty() => file.write_all(&encode(records)),
+            _ => Ok(()),
+        }
     }
 }
 

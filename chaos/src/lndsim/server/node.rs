@@ -25,6 +25,7 @@ use super::{
     super::core::{Core, Input, Output, Record, Rejected, Reply, StreamError, StreamErrorCode, StreamId},
     conn::{ConnId, Connections},
     journal::Journal,
+    load::{Load, Tracked},
     macaroon::Macaroons,
     tls::Tls,
 };
@@ -59,6 +60,7 @@ pub(super) struct StreamPort {
 struct Inner {
     core: Core,
     journal: Journal,
+    load: Load,
     /// Nothing happens any more, whatever tasks are still around.
     killed: bool,
 }
@@ -96,7 +98,7 @@ impl Node {
     ) -> Self {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
-            inner: Mutex::new(Inner { core, journal, killed: false }),
+            inner: Mutex::new(Inner { core, journal, load: Load::default(), killed: false }),
             streams: Mutex::default(),
             streams_total: AtomicU64::new(0),
             connections: Connections::default(),
@@ -130,7 +132,21 @@ impl Node {
 
     /// Carries out one input: journal first, then everything else.
     pub(super) fn apply(&self, input: Input) -> Result<Reply, Rejected> {
-        let mut inner = self.inner.lock();
+        self.step(input, &mut None)
+    }
+
+    /// The same for an HTLC whose verdict somebody waits for; `tracked` is left if it was not locked in.
+    pub(super) fn apply_tracked(
+        &self,
+        input: Input,
+        tracked: &mut Option<Tracked>,
+    ) -> Result<Reply, Rejected> {
+        self.step(input, tracked)
+    }
+
+    fn step(&self, input: Input, tracked: &mut Option<Tracked>) -> Result<Reply, Rejected> {
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
         if inner.killed {
             return Err(Rejected::Precondition("the node was killed".to_owned()));
         }
@@ -146,8 +162,14 @@ impl Node {
             tracing::error!(%error, "the journal cannot be written; stopping");
             self.stop.cancel();
         }
+        if let Ok(Reply::Added(key)) = handled.reply
+            && let Some(tracked) = tracked.take()
+        {
+            inner.load.track(key, tracked);
+        }
+        inner.load.observe(&rest, &inner.core);
         rest.into_iter().for_each(|output| self.route(output));
-        drop(inner);
+        drop(guard);
         self.timer.notify_one();
         handled.reply
     }

@@ -143,7 +143,7 @@ fn open(config: &Config, dir: &Path) -> Result<(Node, String), StartError> {
     // Not the same random numbers after every restart.
     let seed = config.seed.wrapping_add(records.len() as u64);
     let core = Core::start(settings, config.height, records, seed);
-    let journal = Journal::create(dir, &core.dump())?;
+    let journal = if config.ephemeral { Journal::none() } else { Journal::create(dir, &core.dump())? };
     let node = Node::new(core, journal, (macaroons, tls), dir.to_owned(), config.alias.clone());
     for _ in 0..if new { config.channels } else { 0 } {
         let channel = ctl::OpenChannelRequest {

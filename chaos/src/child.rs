@@ -1,16 +1,16 @@
-//! The other processes of the demo's cluster: the code of `muxd` and `lndsim`, started from the demo's own
-//! executable, so that they are there whatever was built.
+//! The other processes of a cluster: the code of `muxd` and `lndsim`, started from the demo's or the
+//! benchmark's own executable, so that they are there whatever was built.
 
 use crate::{cluster::die_with_parent, lndsim};
 use std::{ffi::OsString, process::ExitCode};
 
-/// `demo __muxd ...` is `muxd ...`.
-pub(super) fn muxd(arguments: Vec<OsString>) -> ExitCode {
+/// `<executable> __muxd ...` is `muxd ...`.
+pub(crate) fn muxd(arguments: Vec<OsString>) -> ExitCode {
     child("muxd", arguments, muxd::cli::main)
 }
 
-/// `demo __lndsim ...` is `lndsim ...`.
-pub(super) fn lndsim(arguments: Vec<OsString>) -> ExitCode {
+/// `<executable> __lndsim ...` is `lndsim ...`.
+pub(crate) fn lndsim(arguments: Vec<OsString>) -> ExitCode {
     child("lndsim", arguments, lndsim::cli::main)
 }
 
