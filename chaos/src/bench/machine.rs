@@ -3,7 +3,7 @@
 use super::quantiles::Quantiles;
 use serde::Serialize;
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Seek as _, Write as _},
     path::Path,
     process::Command,
@@ -90,8 +90,7 @@ fn file_system(dir: &Path) -> String {
 }
 
 fn probe(dir: &Path) -> io::Result<Quantiles> {
-    let path = dir.join("fsync.probe");
-    let mut file = File::create(&path)?;
+    let mut file = tempfile::tempfile_in(dir)?;
     // As in a log that was written before: the file system has nothing to note down but the data.
     file.write_all(&vec![7; SYNCS * SYNC_BYTES])?;
     file.sync_all()?;
@@ -103,7 +102,6 @@ fn probe(dir: &Path) -> io::Result<Quantiles> {
         file.sync_data()?;
         samples.push(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
     }
-    fs::remove_file(path)?;
     Ok(Quantiles::of(samples))
 }
 
@@ -128,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_disk_is_probed_and_the_probe_removed() {
+    fn the_disk_is_probed_and_nothing_left_there() {
         let dir = tempfile::tempdir().unwrap();
         let machine = Machine::look(dir.path()).unwrap();
         assert_eq!(machine.fsync.count, SYNCS);
