@@ -7,6 +7,7 @@
 
 mod add_invoice;
 mod auth;
+mod backup;
 mod cancel_invoice;
 mod context;
 mod error;

@@ -42,6 +42,8 @@ enum Command {
     /// Says everything that is wrong with a configuration, without starting anything.
     #[command(alias = "check")]
     CheckConfig(ConfigArgs),
+    /// Makes the data directory of a new cluster's first replica from a backup.
+    Restore(RestoreArgs),
 }
 
 #[derive(Debug, Args)]
@@ -55,6 +57,18 @@ struct ConfigArgs {
     /// Prints the configuration in effect, with where each value comes from, secrets masked; starts nothing.
     #[arg(long)]
     print_config: bool,
+}
+
+#[derive(Debug, Args)]
+struct RestoreArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Required: what is restored is a new cluster, under a new name. The old one must never run again.
+    #[arg(long, required = true)]
+    new_cluster: bool,
+    /// The backup, made by `muxcli backup save`.
+    #[arg(value_name = "BACKUP")]
+    backup: PathBuf,
 }
 
 /// Lists go by replica: the first value is replica 1's.
@@ -107,6 +121,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match cli.command {
         Command::Init(args) => init(&args),
         Command::CheckConfig(args) => check(&args),
+        Command::Restore(args) => restore(args),
         Command::Run(args) => return run(&args),
     };
     match outcome {
@@ -185,6 +200,13 @@ fn check(args: &ConfigArgs) -> Result<(), String> {
             )
         })
     );
+    Ok(())
+}
+
+fn restore(args: RestoreArgs) -> Result<(), String> {
+    let ConfigArgs { config: path, overrides, .. } = args.config;
+    let config = Config::load(&path, &overrides).map_err(|error| error.to_string())?;
+    print!("{}", crate::restore::restore(&path, &config, args.backup)?);
     Ok(())
 }
 

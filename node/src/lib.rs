@@ -19,6 +19,7 @@ pub mod link;
 pub mod lnd;
 pub mod muxcli;
 pub mod onion;
+pub mod restore;
 pub mod screen;
 pub mod secrets;
 pub mod server;

@@ -5,6 +5,7 @@
 
 mod amount;
 mod args;
+mod backup;
 mod connect;
 mod failure;
 mod htlc;
@@ -19,7 +20,7 @@ pub use amount::{format_amount, parse_amount};
 pub use args::Cli;
 pub use failure::Failure;
 
-use args::Command;
+use args::{Command, RestoreCommand};
 use connect::Client;
 
 /// Runs one command, writing its result to standard output.
@@ -28,12 +29,19 @@ use connect::Client;
 /// [`Failure`], with the exit code.
 pub async fn run(cli: Cli) -> Result<(), Failure> {
     let json = cli.json;
+    if let Command::Backup(command) = &cli.command
+        && let Some(done) = backup::run_here(command, json)
+    {
+        return output::print(&done?);
+    }
     let mut client = Client::connect(&cli.target).await?;
     let text = match cli.command {
         Command::Status => status::status(&mut client, json).await?,
         Command::TransferLeader { target } => status::transfer_leader(&mut client, target, json).await?,
         Command::Invoice(command) => return invoice::run(client, command, json).await,
         Command::Htlc(command) => htlc::run(&mut client, command, json).await?,
+        Command::Backup(command) => backup::run(&mut client, command, json).await?,
+        Command::Restore(RestoreCommand::Accept) => backup::accept(&mut client, json).await?,
         Command::Settings(changes) => settings::run(&mut client, &changes, json).await?,
     };
     output::print(&text)

@@ -4,10 +4,12 @@
 //! * [`types`]: the words of the domain (hashes, amounts, circuit keys), shared by every crate.
 //! * [`consensus`]: what the rest of a replica asks of consensus: propose, read, watch.
 //! * [`local`]: the same without consensus, one process and no disk, for tests of what stands above.
+//! * [`archive`], [`backup`]: what has left the state, and files to begin anew from.
 //! * [`replica`]: consensus for real, with [`store`], [`network`] and [`clock`] below it.
 //! * [`machine`]: commands, state and `apply`. Pure: no IO, no clock, no randomness, no tokio.
 
 pub mod archive;
+pub mod backup;
 pub mod clock;
 mod codec;
 pub mod consensus;

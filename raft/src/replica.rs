@@ -16,7 +16,7 @@
 mod config;
 mod confirmed;
 mod core;
-mod directory;
+pub(crate) mod directory;
 mod founding;
 mod gateway;
 pub(crate) mod latch;

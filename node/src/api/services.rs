@@ -1,16 +1,18 @@
 //! `mux.v1` as tonic wants it: each method hands over to its file.
 
+use super::backup::BackupStream;
 use super::context::Context;
 use super::events::EventStream;
-use super::{add_invoice, cancel_invoice, events, htlcs, invoices, settings, settle_invoice, status};
+use super::{add_invoice, backup, cancel_invoice, events, htlcs, invoices, settings, settle_invoice, status};
 use mux_proto::mux::v1::cluster_service_server::ClusterService;
 use mux_proto::mux::v1::invoice_service_server::InvoiceService;
 use mux_proto::mux::v1::{
-    AddInvoiceRequest, AddInvoiceResponse, CancelInvoiceRequest, CancelInvoiceResponse, GetInvoiceRequest,
-    GetInvoiceResponse, GetStatusRequest, GetStatusResponse, ListHtlcsRequest, ListHtlcsResponse,
-    ListInvoicesRequest, ListInvoicesResponse, ResolveHtlcRequest, ResolveHtlcResponse, SettleInvoiceRequest,
-    SettleInvoiceResponse, SubscribeEventsRequest, TransferLeaderRequest, TransferLeaderResponse,
-    UpdateSettingsRequest, UpdateSettingsResponse,
+    AcceptRestorationRequest, AcceptRestorationResponse, AddInvoiceRequest, AddInvoiceResponse,
+    CancelInvoiceRequest, CancelInvoiceResponse, GetInvoiceRequest, GetInvoiceResponse, GetStatusRequest,
+    GetStatusResponse, ListHtlcsRequest, ListHtlcsResponse, ListInvoicesRequest, ListInvoicesResponse,
+    ResolveHtlcRequest, ResolveHtlcResponse, SaveBackupRequest, SettleInvoiceRequest, SettleInvoiceResponse,
+    SubscribeEventsRequest, TransferLeaderRequest, TransferLeaderResponse, UpdateSettingsRequest,
+    UpdateSettingsResponse,
 };
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -25,6 +27,22 @@ pub struct Invoices(pub Arc<Context>);
 
 #[tonic::async_trait]
 impl ClusterService for Cluster {
+    type SaveBackupStream = BackupStream;
+
+    async fn save_backup(
+        &self,
+        _request: Request<SaveBackupRequest>,
+    ) -> Result<Response<BackupStream>, Status> {
+        backup::save_backup(&self.0).await
+    }
+
+    async fn accept_restoration(
+        &self,
+        request: Request<AcceptRestorationRequest>,
+    ) -> Result<Response<AcceptRestorationResponse>, Status> {
+        backup::accept_restoration(&self.0, request).await
+    }
+
     async fn get_status(
         &self,
         _request: Request<GetStatusRequest>,

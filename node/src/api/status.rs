@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::error::ApiError;
-use super::{settings, view};
+use super::{backup, settings, view};
 use crate::link::LinkStatus;
 use mux_proto::mux::v1 as proto;
 use mux_raft::consensus::RaftStatus;
@@ -35,6 +35,7 @@ pub(super) fn get_status(context: &Context) -> Response<proto::GetStatusResponse
         version: env!("CARGO_PKG_VERSION").into(),
         quorum: raft.quorum,
         cluster_name: config.cluster_name.clone(),
+        restoration: backup::restoration(state),
         feature_level: state.feature_level().into(),
     });
     Response::new(status)

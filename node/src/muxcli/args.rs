@@ -59,8 +59,37 @@ pub enum Command {
         /// The replica; left out: any that is up to date.
         target: Option<u64>,
     },
+    /// Backups: save one, look into one.
+    #[command(subcommand)]
+    Backup(BackupCommand),
+    /// After a restoration from a backup; `muxcli status` shows how it stands.
+    #[command(subcommand)]
+    Restore(RestoreCommand),
     /// Shows the cluster's settings, and changes those that are given.
     Settings(SettingsArgs),
+}
+
+/// `muxcli backup …`
+#[derive(Debug, Subcommand)]
+pub enum BackupCommand {
+    /// Saves a consistent backup of the running cluster into a new file and checks it.
+    Save {
+        /// The file; must not exist.
+        file: PathBuf,
+    },
+    /// Checks a backup in full and shows what it is of.
+    Inspect {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+/// `muxcli restore …`
+#[derive(Debug, Subcommand)]
+pub enum RestoreCommand {
+    /// Goes on without LND's word on the HTLCs that are still in doubt. What was settled after the backup and
+    /// is not known may then be failed and lost: only when the front node will not come back.
+    Accept,
 }
 
 /// `muxcli invoice …`

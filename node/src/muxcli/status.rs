@@ -5,7 +5,7 @@ use super::failure::Failure;
 use super::output::{json, pairs, table, yes};
 use super::time::format_ms;
 use mux_proto::mux::v1::{
-    FrontNodeStatus, GetStatusRequest, GetStatusResponse, Member, TransferLeaderRequest,
+    FrontNodeStatus, GetStatusRequest, GetStatusResponse, Member, RestorationStatus, TransferLeaderRequest,
 };
 use serde_json::{Value, json as value};
 use std::collections::BTreeMap;
@@ -47,6 +47,7 @@ fn to_text(status: &GetStatusResponse) -> String {
         ("Invoices", counts(status)),
         ("Settle", settle_mode(status).to_owned()),
     ]);
+    let head = head + &restoration(status);
     let members =
         table(&["REPLICA", "ADDRESS", "ROLE", "LAG", "VERSION"], status.members.iter().map(member_row));
     let mut text = format!("{head}\n{members}");
@@ -57,6 +58,30 @@ fn to_text(status: &GetStatusResponse) -> String {
             ["FRONT NODE", "HEALTHY", "REPLICA", "SESSION", "HEIGHT", "HELD", "UNRESOLVED", "LINK HERE"];
         text.push('\n');
         text.push_str(&table(&header, status.front_nodes.iter().map(node_row)));
+    }
+    text
+}
+
+/// Only of a cluster that was restored from a backup.
+fn restoration(status: &GetStatusResponse) -> String {
+    let Some(restored) = &status.restoration else { return String::new() };
+    let mut text = format!(
+        "\nRestored from a backup of entry {}, log time {}: {} HTLCs were in doubt, {} still are, {} differ, {} given up\n",
+        restored.backup_index,
+        format_ms(restored.backup_log_time_ms),
+        restored.asked,
+        restored.in_doubt.len(),
+        restored.differences.len(),
+        restored.given_up.len(),
+    );
+    for htlc in &restored.in_doubt {
+        text.push_str(&format!("  in doubt  {htlc}\n"));
+    }
+    for difference in &restored.differences {
+        text.push_str(&format!("  differs   {}: {}\n", difference.htlc, difference.what));
+    }
+    for htlc in &restored.given_up {
+        text.push_str(&format!("  given up  {htlc}\n"));
     }
     text
 }
@@ -149,6 +174,25 @@ fn to_json(status: &GetStatusResponse) -> Value {
         "settings": super::settings::to_json(&status.settings.unwrap_or_default()),
         "members": status.members.iter().map(member_json).collect::<Vec<_>>(),
         "front_nodes": status.front_nodes.iter().map(node_json).collect::<Vec<_>>(),
+        "restoration": status.restoration.as_ref().map(restoration_json),
+    })
+}
+
+fn restoration_json(restored: &RestorationStatus) -> Value {
+    let differences = restored.differences.iter().map(|difference| {
+        value!({
+            "htlc": difference.htlc,
+            "hash": hex::encode(&difference.hash),
+            "what": difference.what,
+        })
+    });
+    value!({
+        "backup_index": restored.backup_index,
+        "backup_log_time_ms": restored.backup_log_time_ms,
+        "asked": restored.asked,
+        "in_doubt": restored.in_doubt,
+        "differences": differences.collect::<Vec<_>>(),
+        "given_up": restored.given_up,
     })
 }
 

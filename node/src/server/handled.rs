@@ -58,7 +58,7 @@ fn known_method(path: &str) -> &'static str {
     METHODS.iter().copied().find(|method| path.strip_prefix('/') == Some(*method)).unwrap_or("other")
 }
 
-const METHODS: [&str; 18] = [
+const METHODS: &[&str] = &[
     "lnmux.Service/GetInfo",
     "lnmux.Service/AddInvoice",
     "lnmux.Service/SubscribeInvoiceAccepted",
@@ -71,6 +71,8 @@ const METHODS: [&str; 18] = [
     "mux.v1.ClusterService/ListHtlcs",
     "mux.v1.ClusterService/ResolveHtlc",
     "mux.v1.ClusterService/UpdateSettings",
+    "mux.v1.ClusterService/SaveBackup",
+    "mux.v1.ClusterService/AcceptRestoration",
     "mux.v1.InvoiceService/AddInvoice",
     "mux.v1.InvoiceService/GetInvoice",
     "mux.v1.InvoiceService/ListInvoices",

@@ -2,7 +2,7 @@
 
 use mux_raft::consensus::RaftStatus;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::watch;
 
 /// Entries that a ready replica may be behind what it knows to be committed.
@@ -25,6 +25,7 @@ pub struct Readiness {
     raft: std::sync::OnceLock<watch::Receiver<RaftStatus>>,
     serving: AtomicBool,
     draining: AtomicBool,
+    in_doubt: AtomicU64,
 }
 
 impl Readiness {
@@ -37,6 +38,11 @@ impl Readiness {
     /// The API listens.
     pub fn set_serving(&self) {
         self.serving.store(true, Ordering::Relaxed);
+    }
+
+    /// HTLCs that LND has yet to speak of after a restoration.
+    pub fn set_in_doubt(&self, htlcs: u64) {
+        self.in_doubt.store(htlcs, Ordering::Relaxed);
     }
 
     /// The replica is about to stop.
@@ -75,6 +81,11 @@ impl Readiness {
         checks.push(check("leader", raft.leader.is_some(), leader));
         let quorum = if raft.quorum { "in contact" } else { "out of contact" };
         checks.push(check("quorum", raft.quorum, quorum.into()));
+        let in_doubt = self.in_doubt.load(Ordering::Relaxed);
+        if in_doubt > 0 {
+            let seen = format!("{in_doubt} HTLCs in doubt after a restoration; see muxcli status");
+            checks.push(check("reconciled", false, seen));
+        }
         let lag = raft.committed.saturating_sub(raft.applied);
         checks.push(check("applied", lag <= APPLY_LAG_MAX, format!("{lag} entries behind")));
         checks
@@ -131,6 +142,9 @@ mod tests {
         assert_eq!(failed(&readiness), ["consensus"]);
         assert_eq!(readiness.fatal(), Some("disk".into()));
         sender.send_modify(|raft| raft.fatal = None);
+        readiness.set_in_doubt(2);
+        assert_eq!(failed(&readiness), ["reconciled"]);
+        readiness.set_in_doubt(0);
         readiness.drain();
         assert_eq!(failed(&readiness), ["not-draining"]);
         assert!(readiness.text().contains("[-]not-draining failed"), "{}", readiness.text());

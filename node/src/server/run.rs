@@ -165,6 +165,8 @@ impl Running {
                 _ = sampled.tick() => {
                     let cell = self.replica.cell();
                     sampler.sample(|reader| cell.read(|state| reader(state)), clock.wall_ms());
+                    let in_doubt = cell.read(|state| state.restored().map_or(0, |restored| restored.in_doubt.len()));
+                    self.readiness.set_in_doubt(u64::try_from(in_doubt).unwrap_or(u64::MAX));
                     let ready = self.readiness.is_ready();
                     metrics::gauge!("mux_ready").set(f64::from(u8::from(ready)));
                     self.api.server.set_ready(ready).await;

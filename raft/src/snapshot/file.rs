@@ -49,7 +49,7 @@ impl From<SnapshotError> for io::Error {
 
 impl SnapshotFile {
     /// Writes a snapshot and makes the file (not yet its name) durable. Blocks.
-    pub(super) fn write(
+    pub(crate) fn write(
         path: &Path,
         cluster_id: [u8; 32],
         meta: &SnapshotMeta,
