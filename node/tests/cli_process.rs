@@ -2,7 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use mux_raft::consensus::Consensus as _;
+use mux_raft::machine::Command as LogCommand;
+use mux_raft::machine::command::COMMAND_FORMAT;
+use mux_raft::replica::{Replica as RaftReplica, ReplicaConfig, SnapshotConfig, Timing, TlsPaths};
+use muxd::config::Config;
 use muxd::init::{ClusterPlan, write_cluster};
+use muxd::keys::{ClusterKeys, ClusterSeed};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -146,4 +152,49 @@ fn a_port_that_is_taken_is_a_mistake_of_configuration() {
     assert_eq!(replica.exit_code(DEADLINE), Some(64));
     let log = std::fs::read_to_string(log).unwrap();
     assert!(log.contains("api.listen"), "{log}");
+}
+
+/// What `muxd run` starts of consensus.
+fn consensus_of(config: &Config) -> ReplicaConfig {
+    let keys = ClusterKeys::derive(&ClusterSeed::load(&config.cluster.seed_file).unwrap());
+    let (cluster, raft) = (&config.cluster, &config.raft);
+    ReplicaConfig {
+        cluster_id: keys.cluster_id(&cluster.name, cluster.network),
+        id: cluster.replica_id,
+        data_dir: raft.data_dir.clone(),
+        listen: raft.listen,
+        initial_members: cluster.initial_members.clone(),
+        tls: TlsPaths {
+            ca: raft.tls_ca.clone(),
+            cert: raft.tls_cert.clone(),
+            key: raft.tls_key.clone(),
+            domain: TlsPaths::DEFAULT_DOMAIN.into(),
+        },
+        timing: Timing::default(),
+        snapshot: SnapshotConfig::default(),
+        wall_offset_ms: 0,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_too_old_for_the_cluster_ends_and_its_last_words_name_the_one_needed() {
+    let dir = tempfile::tempdir().unwrap();
+    let written = write_cluster(&plan(dir.path(), 1)).unwrap();
+    let path = &written.replicas[0].config;
+    let config = consensus_of(&Config::load(path, &[]).unwrap());
+    // A later version has raised the level.
+    let newer = RaftReplica::start(config).await.unwrap();
+    newer.status().wait_for(|status| status.leads).await.unwrap();
+    let raise = LogCommand::RaiseFeatureLevel { level: COMMAND_FORMAT + 1, version: "9.8.7".into() };
+    // This one cannot apply it.
+    assert!(newer.propose(raise, None).await.is_err());
+    newer.shutdown().await;
+    drop(newer);
+    let log = dir.path().join("log");
+    let mut replica = Replica::start(path, &log);
+    let code = tokio::task::spawn_blocking(move || replica.exit_code(DEADLINE)).await.unwrap();
+    assert_eq!(code, Some(70));
+    let log = std::fs::read_to_string(log).unwrap();
+    let last = log.lines().last().unwrap_or_default();
+    assert!(last.contains("needs muxd 9.8.7 or later") && last.contains("upgrade this replica"), "{log}");
 }
