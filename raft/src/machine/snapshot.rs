@@ -4,6 +4,9 @@
 //! the checksum over everything before it. Indexes are not stored: reading rebuilds them. Archived records are
 //! not part of it: whoever installs a snapshot fetches those it lacks up to `archived_up_to`.
 //!
+//! From level 2 on the records begin with the first version of `muxd` that knows the level: one that does not can
+//! say which is needed.
+//!
 //! The format is the feature level of the state, so that a version that knows only level 1 reads the snapshots
 //! of a cluster that is still at level 1.
 
@@ -15,6 +18,9 @@ use super::state::{Core, More, State};
 
 /// Format, archived_up_to, archive_hash.
 const HEADER_LEN: usize = 2 + 8 + 32;
+
+/// A longer one is none.
+const VERSION_LEN_MAX: usize = 32;
 
 /// CRC-32C.
 const TRAILER_LEN: usize = 4;
@@ -35,10 +41,16 @@ pub enum SnapshotError {
     },
     /// A newer version wrote it.
     #[error(
-        "snapshot of feature level {0}; muxd {version} knows up to {COMMAND_FORMAT}: upgrade this replica",
-        version = env!("CARGO_PKG_VERSION")
+        "the snapshot is of feature level {found}, which needs {needed}; this is muxd {}, which knows up to \
+         {COMMAND_FORMAT}: upgrade this replica",
+        env!("CARGO_PKG_VERSION")
     )]
-    UnknownFormat(u16),
+    UnknownFormat {
+        /// Its level.
+        found: u16,
+        /// The first version that knows it.
+        needed: String,
+    },
     /// Intact, but not what its format says.
     #[error("the snapshot does not decode: {0}")]
     Malformed(String),
@@ -56,7 +68,8 @@ impl State {
         let bytes = if self.feature_level() == level::FIRST {
             postcard::to_extend(&self.core, bytes).expect(plain)
         } else {
-            postcard::to_extend(&(&self.core, &self.more), bytes).expect(plain)
+            let version = level::version_of(self.feature_level());
+            postcard::to_extend(&(version, &self.core, &self.more), bytes).expect(plain)
         };
         let checksum = crc32c::crc32c(&bytes);
         let mut bytes = bytes;
@@ -78,7 +91,7 @@ impl State {
         let (format, _) = body.split_first_chunk::<2>().ok_or_else(truncated)?;
         let format = u16::from_le_bytes(*format);
         if format == 0 || format > COMMAND_FORMAT {
-            return Err(SnapshotError::UnknownFormat(format));
+            return Err(SnapshotError::UnknownFormat { found: format, needed: version_needed(body) });
         }
         let (_, records) = body.split_first_chunk::<HEADER_LEN>().ok_or_else(truncated)?;
         let malformed = |error: postcard::Error| SnapshotError::Malformed(error.to_string());
@@ -86,7 +99,9 @@ impl State {
             let (core, rest) = postcard::take_from_bytes::<Core>(records).map_err(malformed)?;
             ((core, More::default()), rest)
         } else {
-            postcard::take_from_bytes::<(Core, More)>(records).map_err(malformed)?
+            let ((_version, core, more), rest) =
+                postcard::take_from_bytes::<(&str, Core, More)>(records).map_err(malformed)?;
+            ((core, more), rest)
         };
         if !rest.is_empty() {
             return Err(SnapshotError::Malformed(format!("{} bytes too many", rest.len())));
@@ -101,4 +116,18 @@ impl State {
         self.index = Index::of(&self.core);
         self.refresh_heights();
     }
+}
+
+/// What a snapshot of an unknown level says about itself.
+fn version_needed(body: &[u8]) -> String {
+    let records = body.split_first_chunk::<HEADER_LEN>().map(|(_, records)| records);
+    let version = records.and_then(|records| postcard::take_from_bytes::<&str>(records).ok());
+    match version {
+        Some((version, _)) if is_version(version) => format!("muxd {version} or later"),
+        _ => "a later version".to_owned(),
+    }
+}
+
+fn is_version(text: &str) -> bool {
+    (1..=VERSION_LEN_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -138,11 +138,27 @@ fn a_damaged_cut_or_newer_snapshot_is_refused() {
     let body = &bytes[..bytes.len() - 4];
     let mut newer = body.to_vec();
     newer[0] = 9;
-    assert_eq!(resealed(newer), Err(SnapshotError::UnknownFormat(9)));
+    let refusal = resealed(newer).unwrap_err();
+    assert!(refusal.to_string().contains("level 9, which needs a later version; this is muxd"), "{refusal}");
     let mut longer = body.to_vec();
     longer.push(0);
     assert!(matches!(resealed(longer), Err(SnapshotError::Malformed(_))));
     assert!(matches!(resealed(body[..50].to_vec()), Err(SnapshotError::Malformed(_))));
+}
+
+#[test]
+fn a_newer_snapshot_says_which_version_reads_it() {
+    let mut world = World::new(1);
+    world.run(Command::raise_feature_level());
+    let mut bytes = world.state.encode_snapshot();
+    bytes.truncate(bytes.len() - 4);
+    bytes[0] += 1;
+    bytes.extend(crc32c::crc32c(&bytes).to_le_bytes());
+    let refusal = State::decode_snapshot(&bytes).unwrap_err();
+    assert_eq!(
+        refusal,
+        SnapshotError::UnknownFormat { found: COMMAND_FORMAT + 1, needed: "muxd 0.2.0 or later".into() }
+    );
 }
 
 #[test]
