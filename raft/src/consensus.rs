@@ -89,6 +89,8 @@ pub struct RaftStatus {
     pub applied: LogIndex,
     /// Last snapshot here.
     pub snapshot: LogIndex,
+    /// Entries up to here are in the snapshot only.
+    pub purged: LogIndex,
     /// Members: id → (address, is a voter).
     pub members: BTreeMap<ReplicaId, Member>,
     /// As leader: the index each follower has acknowledged.

@@ -100,6 +100,7 @@ fn status_of(core: &Core, metrics: &RaftMetrics<TypeConfig>) -> RaftStatus {
         committed: index_of(&metrics.local_committed),
         applied: core.cell.read(|state| state.applied().index),
         snapshot: index_of(&metrics.snapshot),
+        purged: index_of(&metrics.purged),
         members,
         matched,
         feature_level: core.cell.read(crate::machine::State::feature_level),

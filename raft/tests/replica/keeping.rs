@@ -156,3 +156,38 @@ async fn what_is_acknowledged_is_kept_once_whatever_happens_to_a_minority() {
         });
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_stays_bounded_while_a_follower_is_gone_and_it_catches_up_afterwards() {
+    let mut cluster = Cluster::prepare(3);
+    let snapshot = SnapshotConfig { logs_since_last: 100, keep_logs: 50, purge_batch: 10 };
+    for config in cluster.configs.values_mut() {
+        config.snapshot = snapshot;
+    }
+    cluster.start_all().await;
+    let leader = cluster.leader().await;
+    let gone = cluster.configs.keys().copied().find(|id| *id != leader).unwrap();
+    cluster.isolate(gone);
+    let cut_off = cluster.running.remove(&gone).unwrap();
+    let bound = 3 * (snapshot.logs_since_last + snapshot.keep_logs);
+    let kept = |cluster: &Cluster| {
+        let logs = cluster.running.values().map(|replica| {
+            let status = replica.status().borrow().clone();
+            status.last_log_index.saturating_sub(status.purged)
+        });
+        logs.max().unwrap()
+    };
+    let mut greatest = 0;
+    for number in 0..4 * bound {
+        let replica = cluster.running.values().next().unwrap();
+        while let Err(error) = replica.propose(invoice(number), None).await {
+            assert!(!matches!(error, ProposeError::Fatal(_)), "{error}");
+        }
+        greatest = greatest.max(kept(&cluster));
+    }
+    println!("at most {greatest} entries of {}", 4 * bound);
+    assert!(greatest <= bound, "{greatest} entries");
+    cluster.running.insert(gone, cut_off);
+    cluster.links.heal();
+    cluster.converged().await;
+}
