@@ -20,7 +20,7 @@ mod wait;
 
 pub use client::{CallError, ReplicaClient};
 pub use faults::{FaultCounts, Faults};
-pub use leaks::LeakReport;
+pub use leaks::{LeakReport, fetch};
 pub use lnd::Lnd;
 pub use options::ClusterOptions;
 pub use process::{Executable, Process, ProcessError, die_with_parent};

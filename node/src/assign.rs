@@ -53,7 +53,7 @@ pub(crate) async fn run(
         let commands = consensus.state().read(|state| planner.plan(state, &status, is_draining, now));
         for command in commands {
             if let Command::AssignLink { node, replica } = &command {
-                tracing::info!(node = %node.short(), ?replica, "assigning the link");
+                tracing::info!(front_node = %node.short(), ?replica, "assigning the link");
             }
             propose(&*consensus, command).await;
         }

@@ -147,18 +147,24 @@ fn run(args: &ConfigArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return refuse(&error.to_string()),
     };
-    if let Err(error) = telemetry::init_logs(&config.log) {
-        return refuse(&error);
-    }
-    telemetry::exit_on_panic();
-    for Problem { place, key, wrong, remedy } in &warnings {
-        tracing::warn!(place, key, remedy, "{wrong}");
-    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return give_up(&error.to_string()),
     };
+    let started = {
+        let _runtime = runtime.enter();
+        telemetry::init_logs(&config)
+    };
+    let telemetry = match started {
+        Ok(telemetry) => telemetry,
+        Err(error) => return refuse(&error),
+    };
+    telemetry::exit_on_panic();
+    for Problem { place, key, wrong, remedy } in &warnings {
+        tracing::warn!(place, config_key = key, remedy, "{wrong}");
+    }
     let outcome = runtime.block_on(crate::server::run(config));
+    telemetry.end();
     // Whatever still runs must not hold up the end.
     runtime.shutdown_background();
     match outcome {

@@ -19,7 +19,8 @@ mod sections;
 
 pub use load::{ConfigError, Examined, Problem};
 pub use sections::{
-    Api, ApiAuth, Cluster, Config, Endpoint, FrontNode, Invoices, Links, Lnmux, Log, LogFormat, Metrics, Raft,
+    Api, ApiAuth, Cluster, Config, Endpoint, FrontNode, Invoices, Links, Lnmux, Log, LogFormat, Metrics,
+    Otlp, Raft, Telemetry,
 };
 
 /// A commented configuration with every key. `muxd init` writes it filled in; a test parses it.

@@ -18,6 +18,7 @@ mod measure;
 mod ownership;
 mod rescue;
 mod screener;
+mod spans;
 mod status;
 mod stream;
 mod supervisor;

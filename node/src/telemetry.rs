@@ -1,6 +1,6 @@
 //! What a replica says about itself: logs, metrics, and the last words of a panic.
 //!
-//! * [`init_logs`]: text or JSON lines on standard error.
+//! * [`init_logs`]: text or JSON lines on standard error, and spans for a collector.
 //! * [`install_metrics`]: the Prometheus recorder; [`Sampler`] keeps the gauges that follow from the state.
 //! * [`exit_on_panic`]: a panic anywhere is logged and ends the process: a replica that lost one of its
 //!   tasks must not go on pretending.
@@ -10,13 +10,14 @@
 mod catalogue;
 mod certificates;
 mod logs;
+mod otlp;
 mod panic;
 mod process;
 mod sampler;
 
 pub use catalogue::{CATALOGUE, Kind, Metric, describe, install_metrics, markdown};
 pub use certificates::{CertificateFile, record_expiries};
-pub use logs::init_logs;
+pub use logs::{Telemetry, init_logs};
 pub use panic::exit_on_panic;
 pub use process::record_process;
 pub use sampler::Sampler;

@@ -6,6 +6,7 @@
 //! * [`local`]: the same without consensus, one process and no disk, for tests of what stands above.
 //! * [`archive`], [`backup`]: what has left the state, and files to begin anew from.
 //! * [`replica`]: consensus for real, with [`store`], [`network`] and [`clock`] below it.
+//! * [`trace`]: which call something was done for.
 //! * [`machine`]: commands, state and `apply`. Pure: no IO, no clock, no randomness, no tokio.
 
 pub mod archive;
@@ -20,4 +21,5 @@ pub mod network;
 pub mod replica;
 mod snapshot;
 pub mod store;
+pub mod trace;
 pub mod types;

@@ -12,6 +12,7 @@
 
 mod directory;
 mod file;
+mod journal;
 mod machine;
 
 pub(crate) use directory::SnapshotDirectory;

@@ -128,6 +128,11 @@ impl Context {
         request: Option<RequestId>,
         deadline: Instant,
     ) -> Result<Committed, ApiError> {
+        if let Command::AddInvoice(invoice) = &command {
+            tell_hash(&invoice.hash);
+        } else if let Command::SettleInvoice { hash, .. } | Command::CancelInvoice { hash, .. } = &command {
+            tell_hash(hash);
+        }
         let mut unknown = None;
         loop {
             let outcome = tokio::time::timeout_at(deadline, self.consensus.propose(command.clone(), request));
@@ -147,6 +152,11 @@ impl Context {
             tokio::time::sleep_until(again).await;
         }
     }
+}
+
+/// For every line that this call writes from now on.
+fn tell_hash(hash: &PaymentHash) {
+    tracing::Span::current().record("payment_hash", tracing::field::display(hash));
 }
 
 fn accepted(committed: Committed) -> Result<Committed, ApiError> {

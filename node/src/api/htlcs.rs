@@ -64,6 +64,6 @@ pub(super) async fn resolve_htlc(
     };
     let key = CircuitKey { node, chan_id: request.chan_id, htlc_id: request.htlc_id };
     context.submit(Command::ResolveHtlc { key, settled }, fresh_request(), deadline).await?;
-    tracing::warn!(htlc = %key, settled, "an operator resolved an HTLC");
+    tracing::warn!(circuit_key = %key, settled, "an operator resolved an HTLC");
     Ok(Response::new(proto::ResolveHtlcResponse {}))
 }

@@ -28,6 +28,7 @@ impl Config {
         problems.append(&mut files.problems);
         self.check_timing(&mut problems);
         self.check_invoices(&mut problems);
+        self.check_telemetry(&mut problems);
         self.check_front_nodes(&mut problems, &mut files);
         files.key_pair(("api.tls_cert", &self.api.tls_cert), ("api.tls_key", &self.api.tls_key));
         problems.append(&mut files.problems);
@@ -56,6 +57,24 @@ impl Config {
             warnings.push(Problem::new("lnmux.return_preimage", wrong, remedy));
         }
         warnings
+    }
+
+    fn check_telemetry(&self, problems: &mut Vec<Problem>) {
+        let otlp = &self.telemetry.otlp;
+        let address = otlp.endpoint.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+        match address {
+            Some(address) => host_port(problems, "telemetry.otlp.endpoint", address),
+            None if otlp.endpoint.is_empty() => {}
+            None => {
+                let remedy = "use http://host:4317 of a collector nearby; it may go on over TLS";
+                let wrong = format!("{:?} is no http:// address", otlp.endpoint);
+                problems.push(Problem::new("telemetry.otlp.endpoint", wrong, remedy));
+            }
+        }
+        if !(0.0..=1.0).contains(&otlp.sample_ratio) {
+            let wrong = format!("{} is no share", otlp.sample_ratio);
+            problems.push(Problem::new("telemetry.otlp.sample_ratio", wrong, "use 0.0 to 1.0"));
+        }
     }
 
     fn check_cluster(&self, problems: &mut Vec<Problem>) {

@@ -6,7 +6,7 @@
 use super::layers::variable;
 use super::load::Problem;
 use super::mask;
-use super::sections::{Config, Endpoint, FrontNode};
+use super::sections::{Config, Endpoint, FrontNode, Telemetry};
 use figment::error::Kind;
 use figment::value::{Dict, Value};
 use serde::de::DeserializeOwned;
@@ -37,6 +37,7 @@ pub(super) fn read(mut given: Dict, example: &Dict) -> Read {
         invoices: reader.section(&mut given, "invoices"),
         front_nodes: reader.front_nodes(nodes),
         links: reader.section(&mut given, "links"),
+        telemetry: reader.telemetry(&mut given),
         dir: Default::default(),
     };
     for name in given.keys() {
@@ -58,6 +59,19 @@ impl Reader<'_> {
         let value = given.remove(name).unwrap_or_else(|| Dict::new().into());
         let value = self.dict(name, value);
         self.table(name, value, &model)
+    }
+
+    fn telemetry(&mut self, given: &mut Dict) -> Telemetry {
+        let model = self.example.get("telemetry").and_then(Value::as_dict).cloned().unwrap_or_default();
+        let model = model.get("otlp").and_then(Value::as_dict).cloned().unwrap_or_default();
+        let value = given.remove("telemetry").unwrap_or_else(|| Dict::new().into());
+        let mut parts = self.dict("telemetry", value);
+        let otlp = parts.remove("otlp").unwrap_or_else(|| Dict::new().into());
+        for name in parts.keys() {
+            self.unknown("telemetry", name, &["otlp"]);
+        }
+        let otlp = self.dict("telemetry.otlp", otlp);
+        Telemetry { otlp: self.table("telemetry.otlp", otlp, &model) }
     }
 
     fn front_nodes(&mut self, nodes: Option<Value>) -> Vec<FrontNode> {

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// A replica's configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Who this replica is.
@@ -39,6 +39,9 @@ pub struct Config {
     /// The file's directory, to which relative paths are relative.
     #[serde(skip)]
     pub dir: PathBuf,
+    /// What is told to others about what goes on here.
+    #[serde(default)]
+    pub telemetry: Telemetry,
 }
 
 /// `[cluster]`
@@ -166,6 +169,30 @@ pub enum LogFormat {
     Text,
     /// One object a line.
     Json,
+}
+
+/// `[telemetry]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// Spans for a collector.
+    pub otlp: Otlp,
+}
+
+/// `[telemetry.otlp]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Otlp {
+    /// `http://host:4317` of an OpenTelemetry collector; empty: none.
+    pub endpoint: String,
+    /// Share of the payments, and of the calls without a trace of their own, whose spans are exported.
+    pub sample_ratio: f64,
+}
+
+impl Default for Otlp {
+    fn default() -> Self {
+        Self { endpoint: String::new(), sample_ratio: 0.01 }
+    }
 }
 
 /// `[lnmux]`

@@ -55,7 +55,7 @@ fn the_example_is_accepted_and_says_the_defaults() {
         "1",
     ];
     let mut table: toml::Table = full_example().parse().unwrap();
-    for name in ["metrics", "log", "lnmux", "invoices", "links"] {
+    for name in ["metrics", "log", "lnmux", "invoices", "links", "telemetry"] {
         table.remove(name).unwrap();
     }
     for (name, value) in &mut table {

@@ -34,6 +34,7 @@ use rescue::Rescue;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use stream::StreamState;
+use tracing::Span;
 
 /// Milliseconds on a clock that never runs backwards; only differences mean anything.
 pub(crate) type MonoMs = u64;
@@ -222,12 +223,12 @@ impl LinkCore {
 
     fn propose(&mut self, pending: Pending, command: Command) {
         let id = self.fresh_id();
-        self.propose_as(id, pending, command);
+        self.propose_as((id, Vec::new()), pending, command);
     }
 
-    fn propose_as(&mut self, id: u64, pending: Pending, command: Command) {
+    fn propose_as(&mut self, (id, spans): (u64, Vec<Span>), pending: Pending, command: Command) {
         self.proposals.insert(id, pending);
-        self.outputs.push_back(Output::Propose { id, command });
+        self.outputs.push_back(Output::Propose { id, spans, command });
     }
 
     fn proposal_done(&mut self, id: u64, pending: Pending, committed: Committed, state: &State, now: MonoMs) {

@@ -39,7 +39,7 @@ pub(super) async fn follow(
 ) {
     while !findings.is_closed() {
         if let Err(error) = follow_once(&client, &*consensus, node, interval, &findings).await {
-            tracing::debug!(node = %node.short(), %error, "following HTLC events was interrupted");
+            tracing::debug!(front_node = %node.short(), %error, "following HTLC events was interrupted");
         }
         sleep(SUBSCRIBE_RETRY).await;
     }
@@ -66,7 +66,7 @@ async fn follow_once(
     let look_up = async {
         loop {
             if let Err(error) = look_up_all(client, consensus, node, findings).await {
-                tracing::warn!(node = %node.short(), %error, "looking up how HTLCs ended failed");
+                tracing::warn!(front_node = %node.short(), %error, "looking up how HTLCs ended failed");
             }
             sleep(interval).await;
         }
@@ -118,7 +118,7 @@ async fn look_up_all(
             Ok(record) => record,
             // One that LND cannot look up must not keep the others from being looked up.
             Err(error @ LndError::Rpc { .. }) => {
-                tracing::warn!(node = %node.short(), chan_id = htlc.id.chan_id, %error, "no look-up");
+                tracing::warn!(front_node = %node.short(), chan_id = htlc.id.chan_id, %error, "no look-up");
                 continue;
             }
             Err(error) => return Err(error),

@@ -4,15 +4,18 @@
 use super::core::HtlcId;
 use super::rescue;
 use super::screener::{ScreenContext, Screened, Screener};
+use super::spans;
 use crate::lnd::LndClient;
 use mux_proto::routerrpc::ForwardHtlcInterceptRequest;
 use mux_raft::consensus::{Committed, Consensus, ProposeError};
 use mux_raft::machine::Command;
+use mux_raft::trace;
 use mux_raft::types::{CircuitKey, NodePubkey};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
+use tracing::{Instrument as _, Span};
 
 /// Longer than consensus lets any proposal take.
 const PROPOSAL_DEADLINE: Duration = Duration::from_secs(15);
@@ -34,8 +37,14 @@ pub(super) enum Event {
     CaughtUp(bool),
 }
 
-/// HTLCs on their way through the screener.
-pub(super) type ScreenJob = (u64, HtlcId, Arc<ForwardHtlcInterceptRequest>, ScreenContext);
+/// An HTLC on its way through the screener.
+pub(super) struct ScreenJob {
+    pub(super) number: u64,
+    pub(super) htlc: HtlcId,
+    pub(super) request: Arc<ForwardHtlcInterceptRequest>,
+    pub(super) context: ScreenContext,
+    pub(super) span: Span,
+}
 
 /// Starts them. Each ends within a deadline, and is dropped with its result once the link is gone.
 pub(super) struct Jobs {
@@ -45,13 +54,16 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    pub(super) fn propose(&self, id: u64, command: Command) {
+    /// `htlcs`: the spans of those it is made for, if anybody looks at spans.
+    pub(super) fn propose(&self, id: u64, htlcs: &[Span], command: Command) {
         let (consensus, events) = (Arc::clone(&self.consensus), self.events.clone());
-        tokio::spawn(async move {
+        let (span, context) = spans::proposal(htlcs);
+        let proposing = async move {
             let result = timeout(PROPOSAL_DEADLINE, consensus.propose(command, None)).await;
             let result = result.unwrap_or_else(|_| Err(ProposeError::Unknown("no answer in time".into())));
             let _ = events.send(Event::Proposed { id, result }).await;
-        });
+        };
+        tokio::spawn(trace::scope(context, proposing).instrument(span));
     }
 
     /// Proposes something that is derived from the state again if nothing comes of it.
@@ -88,16 +100,17 @@ impl Jobs {
         let (screener, events) = (Arc::clone(&self.screener), self.events.clone());
         let consensus = Arc::clone(&self.consensus);
         tokio::task::spawn_blocking(move || {
-            for (number, htlc, request, context) in jobs {
+            for ScreenJob { number, htlc, request, context, span } in jobs {
+                let screening = tracing::debug_span!(parent: &span, "screen");
                 let key = CircuitKey { node, chan_id: htlc.chan_id, htlc_id: htlc.htlc_id };
                 let cell = consensus.state();
                 let tip = cell.read(|state| *state.archive_tip());
                 let result = match cell.archive().invoice_of(&tip, &key) {
                     Ok(Some(archived)) => Screened::Archived(Box::new(archived)),
-                    Ok(None) => screener.screen(&request, &context),
+                    Ok(None) => screening.in_scope(|| screener.screen(&request, &context)),
                     // The replica stops for it; until then, silence is safe.
                     Err(error) => {
-                        tracing::error!(%key, %error, "cannot look up the verdict of an HTLC");
+                        tracing::error!(circuit_key = %key, %error, "cannot look up the verdict of an HTLC");
                         return;
                     }
                 };
@@ -111,9 +124,9 @@ impl Jobs {
     pub(super) fn force_close(&self, client: LndClient, alias: String, chan_id: u64) {
         let events = self.events.clone();
         tokio::spawn(async move {
-            tracing::error!(node = %alias, chan_id, "force-closing a channel to save settled HTLCs");
+            tracing::error!(front_node = %alias, chan_id, "force-closing a channel to save settled HTLCs");
             if let Err(error) = rescue::force_close(&client, chan_id).await {
-                tracing::error!(node = %alias, chan_id, %error, "CRITICAL: the force-close failed");
+                tracing::error!(front_node = %alias, chan_id, %error, "CRITICAL: the force-close failed");
                 let _ = events.send(Event::ForceCloseFailed { chan_id }).await;
             }
         });

@@ -13,6 +13,7 @@ use super::jobs::{Event, Jobs, ScreenJob};
 use super::measure::Measure;
 use super::ownership::Ownership;
 use super::screener::Screener;
+use super::spans;
 use super::status::{LinkPhase, LinkStatus};
 use super::stream::{Stream, StreamItem};
 use super::watch::{self, Sight, jitter};
@@ -222,7 +223,7 @@ impl Supervisor {
                 status.endpoint = Some(client.endpoint().to_owned());
                 status.last_error = None;
                 drop(status);
-                tracing::info!(node = %self.parts.front.alias, endpoint = client.endpoint(), "connected");
+                tracing::info!(front_node = %self.parts.front.alias, endpoint = client.endpoint(), "connected");
                 self.client = Some(*client);
                 self.open_at = Instant::now();
                 self.backoff = self.parts.config.timing.backoff_min;
@@ -251,9 +252,9 @@ impl Supervisor {
         drop(status);
         match error {
             LndError::Refused(refusal) if news => {
-                tracing::error!(node = %self.parts.front.alias, %refusal, "front node refused");
+                tracing::error!(front_node = %self.parts.front.alias, %refusal, "front node refused");
             }
-            _ if news => tracing::warn!(node = %self.parts.front.alias, %error, "front node lost"),
+            _ if news => tracing::warn!(front_node = %self.parts.front.alias, %error, "front node lost"),
             _ => {}
         }
         self.client = None;
@@ -318,7 +319,7 @@ impl Supervisor {
         self.measure.stream_up(true);
         let degraded = !self.raft.quorum;
         let id = RequestId(rand::random());
-        tracing::info!(node = %self.parts.front.alias, height, degraded, "interceptor stream held");
+        tracing::info!(front_node = %self.parts.front.alias, height, degraded, "interceptor stream held");
         self.tell(|core, state, now| core.stream_opened(id, degraded, state, now));
         self.parts.status.write().last_error = None;
         let Some(client) = self.client.clone() else { return };
@@ -347,7 +348,7 @@ impl Supervisor {
         let text = error.to_string();
         let news = self.parts.status.read().last_error.as_deref() != Some(&text);
         if news || held_for.is_some() {
-            tracing::warn!(node = %self.parts.front.alias, %error, "interceptor stream ended");
+            tracing::warn!(front_node = %self.parts.front.alias, %error, "interceptor stream ended");
         }
         self.parts.status.write().last_error = Some(text);
     }
@@ -367,15 +368,15 @@ impl Supervisor {
         while let Some(output) = self.core.next_output() {
             match output {
                 Output::Send(answer) => self.send(answer),
-                Output::Propose { id, command } => self.jobs.propose(id, command),
+                Output::Propose { id, spans, command } => self.jobs.propose(id, &spans, command),
                 Output::Barrier { stream } => self.jobs.barrier(stream),
-                Output::Screen { number, htlc, request, context } => {
-                    screen.push((number, htlc, request, context));
+                Output::Screen { number, htlc, request, context, span } => {
+                    screen.push(ScreenJob { number, htlc, request, context, span });
                 }
                 Output::Alarm { key, hash, incoming_expiry, height } => {
                     self.measure.alarm();
                     tracing::error!(
-                        %key, %hash, incoming_expiry, height,
+                        circuit_key = %key, payment_hash = %hash, incoming_expiry, height,
                         "CRITICAL: a settled HTLC is not final and about to expire; force-close its channel"
                     );
                 }
@@ -396,12 +397,7 @@ impl Supervisor {
         let Some(stream) = &self.stream else { return };
         self.measure.answered(&answer);
         if !matches!(answer.action, Action::Resume) {
-            let (action, reason) = answer.action.labels();
-            tracing::info!(
-                node = %self.parts.front.alias, chan_id = answer.htlc.chan_id, htlc_id = answer.htlc.htlc_id,
-                hash = %hex::encode(&answer.request.payment_hash), action, reason,
-                waited_ms = answer.waited_ms, "HTLC answered"
-            );
+            spans::answered(&self.parts.front, &answer);
         }
         let answers = stream.answers.clone();
         if matches!(answer.action, Action::Fail(_)) {
@@ -416,8 +412,10 @@ impl Supervisor {
         match answers::response(&answer, &*self.parts.screener) {
             Ok(response) => answers.send(response),
             Err(error) => {
-                let hash = hex::encode(&answer.request.payment_hash);
-                tracing::error!(node = %self.parts.front.alias, %hash, %error, "CRITICAL: cannot settle");
+                tracing::error!(
+                    front_node = %self.parts.front.alias, circuit_key = %answer.key(&self.parts.front.node),
+                    payment_hash = %hex::encode(&answer.request.payment_hash), %error, "CRITICAL: cannot settle"
+                );
             }
         }
     }

@@ -1,10 +1,14 @@
-//! Counts and times the calls of the client API.
+//! Counts and times the calls of the client API, and gives each its place in a trace.
 
+use mux_raft::trace::{self, TraceContext};
+use mux_raft::trace_step;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 use tower::{Layer, Service};
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 /// Wraps a service with [`Handled`].
 #[derive(Clone, Copy, Debug)]
@@ -38,19 +42,33 @@ where
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let method = known_method(request.uri().path());
         let started = Instant::now();
-        let answer = self.0.call(request);
+        let header = request.headers().get(trace::HEADER).and_then(|header| header.to_str().ok());
+        let caller = header.and_then(TraceContext::parse);
+        let (span, context) = call_span(method, caller);
+        let answer = trace::scope(Some(context), self.0.call(request)).instrument(span.clone());
         Box::pin(async move {
             let answer = answer.await?;
             let code = answer.headers().get("grpc-status").and_then(|code| code.to_str().ok());
             let code = code.and_then(|code| code.parse().ok()).map_or(tonic::Code::Ok, tonic::Code::from_i32);
             let code = format!("{code:?}");
+            let handling = started.elapsed();
+            let handling_ms = u64::try_from(handling.as_millis()).unwrap_or(u64::MAX);
+            span.in_scope(|| trace_step!(Some(context), code, handling_ms, "call answered"));
+            let seconds = handling.as_secs_f64();
             metrics::counter!("mux_grpc_server_handled_total", "method" => method, "code" => code)
                 .increment(1);
-            let seconds = started.elapsed().as_secs_f64();
             metrics::histogram!("mux_grpc_server_handling_seconds", "method" => method).record(seconds);
             Ok(answer)
         })
     }
+}
+
+/// The span of a call. Its handler adds the payment hash, when it knows one.
+fn call_span(method: &'static str, caller: Option<TraceContext>) -> (Span, TraceContext) {
+    let span = tracing::info_span!("api_call", method, trace_id = Empty, payment_hash = Empty);
+    let context = trace::begin(&span, caller);
+    span.record("trace_id", context.id());
+    (span, context)
 }
 
 /// Only paths that exist become labels: callers choose the path.

@@ -91,7 +91,7 @@ async fn start(config: Config) -> Result<Running, RunError> {
     tracing::info!(
         replica = config.cluster.replica_id,
         cluster = config.cluster.name,
-        node = %keys.node_pubkey(),
+        virtual_node = %keys.node_pubkey(),
         seed = %keys.fingerprint(),
         api = %api.server.address(),
         http = %http.address(),

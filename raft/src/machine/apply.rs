@@ -101,7 +101,8 @@ impl State {
         }
         self.extend_chain_hash(reply.as_ref(), &step.emitted);
         let nodes = step.nodes.into_iter().collect();
-        Ok(Applied { reply, nodes, events: step.events, alarms: step.alarms, archived: step.archived })
+        let Step { events, emitted: changes, alarms, archived, .. } = step;
+        Ok(Applied { reply, nodes, events, changes, alarms, archived })
     }
 
     fn check_applicable(&self, at: LogPosition, entry: Option<&Envelope>) -> Result<(), FatalApply> {

@@ -1,7 +1,7 @@
 //! What applying an entry answers.
 
 use super::archive::NewRecord;
-use super::model::{InvoiceState, Verdict};
+use super::model::{Event, InvoiceState, Verdict};
 use crate::types::{CircuitKey, NodePubkey, PaymentHash, SessionId};
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +95,8 @@ pub struct Applied {
     pub nodes: Vec<NodePubkey>,
     /// Whether events were appended.
     pub events: bool,
+    /// The events, for the operator's log.
+    pub changes: Vec<Event>,
     /// What an operator must hear of. Every replica applying the entry sees the same.
     pub alarms: Vec<Alarm>,
     /// What left the state. The archive must hold it before anybody can read the new state.

@@ -82,7 +82,7 @@ impl PeerClient {
         self.peers.stores().heed(self.target, status);
         match status.code() {
             Code::PermissionDenied | Code::FailedPrecondition | Code::AlreadyExists => {
-                tracing::warn!(target_replica = self.target, reason = status.message(), "refused by a peer");
+                tracing::warn!(replica = self.target, reason = status.message(), "refused by a peer");
                 Unreachable::from_string(text).into()
             }
             Code::Unavailable | Code::Unknown | Code::Cancelled => Unreachable::from_string(text).into(),

@@ -167,7 +167,7 @@ async fn standing_of(core: &Core, id: ReplicaId, address: &str) -> Option<pb::St
     match core.standing_of(id, address).await {
         Ok(answer) => Some(answer),
         Err(status) => {
-            tracing::debug!(member = id, reason = status.message(), "no answer from a member");
+            tracing::debug!(replica = id, reason = status.message(), "no answer from a member");
             None
         }
     }

@@ -1,12 +1,16 @@
 use super::core::Core;
 use super::propose::{Attempt, decode_request};
+use crate::consensus::Committed;
 use crate::network::Guard;
+use crate::trace::{self, TraceContext};
+use crate::trace_step;
 use mux_proto::mux::raft::v1 as pb;
 use mux_proto::mux::raft::v1::leader_gateway_server::LeaderGateway;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
 
 /// What replicas ask of each other beside Raft.
 #[derive(Clone, Debug)]
@@ -21,18 +25,28 @@ impl LeaderGateway for Gateway {
         &self,
         request: Request<pb::ProposeRequest>,
     ) -> Result<Response<pb::ProposeResponse>, Status> {
-        use pb::propose_response::{Committed, NotLeader, Outcome, Unknown};
+        use pb::propose_response::{NotLeader, Outcome, Unknown};
         let certificate = Guard::certificate(&request);
+        let caller = request.metadata().get(trace::HEADER).and_then(|header| header.to_str().ok());
+        let caller = caller.and_then(TraceContext::parse);
         let message = request.into_inner();
-        self.guard.check(message.header.as_ref(), &certificate)?;
+        let source = self.guard.check(message.header.as_ref(), &certificate)?;
         let (request_id, command) = decode_request(&message.request).ok_or_else(|| {
             Status::invalid_argument("the leader does not know this command; its version may be older")
         })?;
         let asked = Duration::from_millis(u64::from(message.timeout_ms));
         let deadline = Instant::now() + asked.min(self.core.timing.propose);
-        let outcome = match self.core.propose_here(&command, request_id, deadline).await {
+        let span = tracing::debug_span!("forwarded_proposal", replica = source);
+        let context = caller.map(|caller| trace::begin(&span, Some(caller)));
+        let proposing = trace::scope(context, self.core.propose_here(&command, request_id, deadline));
+        let attempt = proposing.instrument(span).await;
+        if let Attempt::Committed(Committed { at, .. }) = &attempt {
+            let (term, index) = (at.term, at.index);
+            trace_step!(context, replica = source, term, index, "committed a proposal of another replica");
+        }
+        let outcome = match attempt {
             Attempt::Committed(committed) => match postcard::to_stdvec(&committed.reply) {
-                Ok(reply) => Outcome::Committed(Committed {
+                Ok(reply) => Outcome::Committed(pb::propose_response::Committed {
                     index: committed.at.index,
                     term: committed.at.term,
                     reply: reply.into(),

@@ -5,6 +5,8 @@ use crate::consensus::{Committed, ProposeError};
 use crate::machine::command::COMMAND_FORMAT;
 use crate::machine::{Command, Envelope, LogPosition, Reply, RequestId};
 use crate::network::{Lane, MESSAGE_BYTES_MAX};
+use crate::trace;
+use crate::trace_step;
 use crate::types::ReplicaId;
 use bytes::Bytes;
 use mux_proto::mux::raft::v1 as pb;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
+use tracing::Instrument as _;
 
 /// Between two tries while nobody takes the proposal.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -87,8 +90,17 @@ impl Core {
         let started = Instant::now();
         let deadline = started + self.timing.propose;
         let pending = Pending::begin();
-        let result = self.propose_until(command, request_id, deadline).await;
+        let span = tracing::debug_span!("proposal");
+        let context = trace::current().map(|caller| trace::begin(&span, Some(caller)));
+        let proposing = trace::scope(context, self.propose_until(command, request_id, deadline));
+        let result = proposing.instrument(span).await;
         drop(pending);
+        match &result {
+            Ok(Committed { at, .. }) => {
+                trace_step!(context, term = at.term, index = at.index, "proposal committed and applied");
+            }
+            Err(error) => trace_step!(context, %error, "proposal failed"),
+        }
         let failed = match &result {
             Ok(_) => None,
             Err(ProposeError::Unavailable(_)) => Some("unavailable"),
@@ -217,7 +229,13 @@ impl Core {
             request: request.clone(),
             timeout_ms: u32::try_from(remaining.as_millis()).unwrap_or(u32::MAX),
         };
-        match timeout_at(deadline, client.propose(Request::new(message))).await {
+        let mut call = Request::new(message);
+        if let Some(context) = trace::current()
+            && let Ok(header) = context.header().parse()
+        {
+            call.metadata_mut().insert(trace::HEADER, header);
+        }
+        match timeout_at(deadline, client.propose(call)).await {
             Err(_) => Attempt::Unknown("the leader did not answer in time".into()),
             Ok(Ok(response)) => forwarded(response.into_inner().outcome),
             Ok(Err(status)) if status.code() == Code::OutOfRange => {

@@ -1,8 +1,9 @@
 use super::directory::SnapshotDirectory;
 use super::file::SnapshotFile;
+use super::journal::{self, Decided};
 use crate::archive::Archive;
 use crate::consensus::StateCell;
-use crate::machine::{Alarm, Applied, ArchiveTip, Envelope, FatalApply, LogPosition, State};
+use crate::machine::{Applied, ArchiveTip, Envelope, FatalApply, LogPosition, State};
 use crate::replica::latch::Latch;
 use crate::replica::raft::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use futures::{FutureExt as _, Stream, StreamExt as _};
@@ -73,14 +74,17 @@ impl Machine {
     fn apply_batch(&mut self, batch: Vec<Prepared>) -> Result<(), FatalApply> {
         let started = Instant::now();
         let mut failure = None;
-        let mut results: Vec<Applied> = Vec::with_capacity(batch.len());
+        let mut results: Vec<(Applied, Vec<Decided>)> = Vec::with_capacity(batch.len());
         let archive = Arc::clone(self.cell.archive());
         self.cell.write(|state| {
             for entry in &batch {
                 let at = LogPosition { term: entry.at.leader_id.term, index: entry.at.index };
                 let applied = state.apply(at, entry.envelope.as_deref(), archive.as_ref());
                 match applied.and_then(|applied| keep_archived(archive.as_ref(), applied)) {
-                    Ok(applied) => results.push(applied),
+                    Ok(applied) => {
+                        let decided = journal::decided(state, &applied.changes);
+                        results.push((applied, decided));
+                    }
                     Err(error) => {
                         failure = Some(error);
                         break;
@@ -89,14 +93,15 @@ impl Machine {
             }
         });
         metrics::histogram!("mux_apply_duration_seconds").record(started.elapsed().as_secs_f64());
-        for (entry, applied) in batch.into_iter().zip(results) {
+        for (entry, (applied, decided)) in batch.into_iter().zip(results) {
             self.applied = Some(entry.at);
             if let Some(membership) = entry.membership {
                 self.membership = membership;
             }
             for alarm in &applied.alarms {
-                raise(entry.at, *alarm);
+                journal::raise(entry.at, *alarm);
             }
+            journal::tell(entry.at, entry.responder.is_some(), &applied.changes, decided);
             if let Some(responder) = entry.responder {
                 responder.send(applied.reply);
             }
@@ -135,18 +140,6 @@ fn keep_archived(archive: &dyn Archive, mut applied: Applied) -> Result<Applied,
         archive.append(records)?;
     }
     Ok(applied)
-}
-
-/// Tells the operator. Every replica does, and again when it re-applies the entry after a restart.
-fn raise(at: LogId, alarm: Alarm) {
-    let kind = match alarm {
-        Alarm::SettledWithoutDecision(_) => "settled_without_decision",
-        Alarm::DecidedPartLost(_) => "decided_part_lost",
-        Alarm::Unconfirmed(_) => "unconfirmed",
-        Alarm::ContradictingFinal(_) => "contradicting_final",
-    };
-    metrics::counter!("mux_alarms_total", "alarm" => kind).increment(1);
-    tracing::error!(entry = at.index, ?alarm, "alarm");
 }
 
 impl RaftStateMachine<TypeConfig> for Machine {

@@ -1,6 +1,7 @@
 //! HTLCs from LND's offer to our answer.
 
 use super::super::screener::{ScreenContext, Screened};
+use super::super::spans;
 use super::htlcs::is_on_chain;
 use super::session::is_channel_known;
 use super::stream::{Offered, Stage};
@@ -13,6 +14,7 @@ use mux_raft::machine::reply::OfferReply;
 use mux_raft::machine::{Command, Reply, State};
 use mux_raft::types::{Msat, PaymentHash};
 use std::sync::Arc;
+use tracing::Span;
 
 /// Batches of offers under way at the same time. They are idempotent and independent of each other; what
 /// has an order (session before offers, offers before finals) waits for each other explicitly.
@@ -33,7 +35,7 @@ impl LinkCore {
         now: MonoMs,
     ) {
         let Some(key) = request.incoming_circuit_key else {
-            tracing::error!(node = %self.config.node.short(), "LND offered an HTLC without a key");
+            tracing::error!(front_node = %self.config.node.short(), "LND offered an HTLC without a key");
             return;
         };
         let htlc = HtlcId { chan_id: key.chan_id, htlc_id: key.htlc_id };
@@ -48,10 +50,13 @@ impl LinkCore {
                     request,
                     action: Action::Resume,
                     waited_ms: 0,
+                    at: state.applied(),
+                    span: Span::none(),
                 }));
             }
             return;
         };
+        let circuit = self.key(htlc);
         let Some(stream) = &mut self.stream else { return };
         let proposed = stream.offers.get(&htlc).is_some_and(|before| before.proposed);
         let offer = Offered {
@@ -63,6 +68,7 @@ impl LinkCore {
             proposed,
             proposal: None,
             retry_at: 0,
+            span: spans::htlc(&self.config.node, &circuit, &hash),
         };
         stream.offers.insert(htlc, offer);
         self.advance(htlc, state, now);
@@ -82,7 +88,10 @@ impl LinkCore {
         let Some(offer) = self.stream.as_ref().and_then(|stream| stream.offers.get(&htlc)) else { return };
         match state.htlc(&key) {
             Some(known) if known.hash != offer.hash => {
-                tracing::error!(%key, hash = %offer.hash, known = %known.hash, "another hash under a known key");
+                tracing::error!(
+                    circuit_key = %key, payment_hash = %offer.hash, known_payment_hash = %known.hash,
+                    "another hash under a known key"
+                );
                 self.forget(htlc);
             }
             Some(known) => self.advance_known(htlc, known, state, now),
@@ -97,7 +106,10 @@ impl LinkCore {
             Some(Verdict::Settle) if stream.barrier_passed || stream.degraded => {
                 let Some(invoice) = state.invoice(&known.hash) else {
                     if std::mem::replace(&mut offer.stage, Stage::Held) != Stage::Held {
-                        tracing::error!(key = %known.key, hash = %known.hash, "no invoice for a decided HTLC");
+                        tracing::error!(
+                            circuit_key = %known.key, payment_hash = %known.hash,
+                            "no invoice for a decided HTLC"
+                        );
                     }
                     return;
                 };
@@ -106,10 +118,10 @@ impl LinkCore {
                     secret: invoice.secret.clone(),
                     preimage: invoice.preimage.clone(),
                 };
-                self.answer(htlc, action, now);
+                self.answer(htlc, action, state, now);
             }
             Some(Verdict::Fail(reason)) if stream.barrier_passed && !offer.on_chain => {
-                self.answer(htlc, Action::Fail(reason), now);
+                self.answer(htlc, Action::Fail(reason), state, now);
             }
             Some(Verdict::Settle | Verdict::Fail(_)) => {}
             None if stream.up.is_some() => {
@@ -138,7 +150,7 @@ impl LinkCore {
             }
             Stage::Rejected { failure, cause } if self.quorum && !offer.on_chain && !offer.proposed => {
                 let action = Action::Reject { failure: failure.clone(), cause };
-                self.answer(htlc, action, now);
+                self.answer(htlc, action, state, now);
             }
             Stage::Rejected { .. }
             | Stage::Screening(_)
@@ -162,8 +174,8 @@ impl LinkCore {
         };
         let context = ScreenContext { policy: *policy, height: state.height_for(&self.config.node) };
         offer.stage = Stage::Screening(number);
-        let request = Arc::clone(&offer.request);
-        self.outputs.push_back(Output::Screen { number, htlc, request, context });
+        let (request, span) = (Arc::clone(&offer.request), offer.span.clone());
+        self.outputs.push_back(Output::Screen { number, htlc, request, context, span });
     }
 
     /// The stateless checks are done.
@@ -186,7 +198,7 @@ impl LinkCore {
                 offer.stage = Stage::Rejected { failure, cause };
                 self.advance(htlc, state, now);
             }
-            Screened::Archived(archived) => self.answer_archived(htlc, &archived, now),
+            Screened::Archived(archived) => self.answer_archived(htlc, &archived, state, now),
             Screened::Offer(proposal) => {
                 offer.proposal = Some(Box::new(HtlcOffer { on_chain: offer.on_chain, ..*proposal }));
                 stream.enqueue(htlc);
@@ -196,24 +208,27 @@ impl LinkCore {
     }
 
     /// It paid an invoice that is finished: only LND's record of it can be behind.
-    fn answer_archived(&mut self, htlc: HtlcId, archived: &ArchivedInvoice, now: MonoMs) {
+    fn answer_archived(&mut self, htlc: HtlcId, archived: &ArchivedInvoice, state: &State, now: MonoMs) {
         let key = self.key(htlc);
         let known = archived.htlcs.iter().find(|known| known.key == key);
         let Some(stream) = &self.stream else { return };
         let Some(offer) = stream.offers.get(&htlc) else { return };
         let invoice = &archived.invoice;
         if invoice.hash != offer.hash {
-            tracing::error!(%key, hash = %offer.hash, known = %invoice.hash, "another hash under a known key");
+            tracing::error!(
+                circuit_key = %key, payment_hash = %offer.hash, known_payment_hash = %invoice.hash,
+                "another hash under a known key"
+            );
             return self.forget(htlc);
         }
         match known.and_then(|known| known.verdict) {
             Some(Verdict::Settle) => {
                 let (secret, preimage) = (invoice.secret.clone(), invoice.preimage.clone());
-                self.answer(htlc, Action::Settle { hash: invoice.hash, secret, preimage }, now);
+                self.answer(htlc, Action::Settle { hash: invoice.hash, secret, preimage }, state, now);
             }
             // Only winning sets are archived; whatever else it were, nothing is safe to say.
             Some(Verdict::Fail(_)) | None => {
-                tracing::error!(%key, "an archived HTLC without a decision to settle");
+                tracing::error!(circuit_key = %key, "an archived HTLC without a decision to settle");
             }
         }
     }
@@ -229,15 +244,17 @@ impl LinkCore {
             // RESUME would end the stream.
             self.forget(htlc);
         } else {
-            self.answer(htlc, Action::Resume, now);
+            self.answer(htlc, Action::Resume, state, now);
         }
     }
 
     /// Answers, once.
-    fn answer(&mut self, htlc: HtlcId, action: Action, now: MonoMs) {
+    fn answer(&mut self, htlc: HtlcId, action: Action, state: &State, now: MonoMs) {
         let Some(offer) = self.stream.as_mut().and_then(|stream| stream.offers.remove(&htlc)) else { return };
         let waited_ms = now.saturating_sub(offer.since);
-        self.outputs.push_back(Output::Send(Answer { htlc, request: offer.request, action, waited_ms }));
+        let Offered { request, span, .. } = offer;
+        let at = state.applied();
+        self.outputs.push_back(Output::Send(Answer { htlc, request, action, waited_ms, at, span }));
     }
 
     /// Not outstanding any more: nothing is answered to it, unless LND offers it again.
@@ -256,7 +273,7 @@ impl LinkCore {
             let (reported, active) = (self.reported_inactive(state), self.active_channels.as_ref());
             let Some(stream) = &mut self.stream else { return };
             let Some(up) = stream.up else { return };
-            let mut batch = Vec::new();
+            let (mut batch, mut spans) = (Vec::new(), Vec::new());
             let mut later = Vec::new();
             while batch.len() < OFFERS_PER_ENTRY_MAX {
                 let Some(htlc) = stream.queue.pop_front() else { break };
@@ -271,6 +288,9 @@ impl LinkCore {
                     continue;
                 }
                 batch.push((htlc, proposal.clone()));
+                if !offer.span.is_disabled() {
+                    spans.push(offer.span.clone());
+                }
                 offer.stage = Stage::Proposed(id);
                 offer.proposed = true;
             }
@@ -282,11 +302,8 @@ impl LinkCore {
             }
             let (htlcs, offers) = batch.into_iter().unzip();
             let pending = Pending::Offers { stream: stream.number, htlcs };
-            self.propose_as(
-                id,
-                pending,
-                Command::OfferHtlcs { node: self.config.node, session: up.session, offers },
-            );
+            let command = Command::OfferHtlcs { node: self.config.node, session: up.session, offers };
+            self.propose_as((id, spans), pending, command);
         }
     }
 
@@ -305,7 +322,7 @@ impl LinkCore {
     ) {
         let Some(stream) = self.stream.as_mut().filter(|stream| stream.number == number) else { return };
         let Reply::Offers(replies) = reply else {
-            tracing::warn!(node = %self.config.node.short(), ?reply, "offers were not taken");
+            tracing::warn!(front_node = %self.config.node.short(), ?reply, "offers were not taken");
             self.offers_lost((id, number), htlcs, false, now.saturating_add(REJECTED_RETRY_MS));
             return;
         };

@@ -1,10 +1,11 @@
 use super::super::screener::{Failure, ScreenContext};
 use super::{HtlcId, MonoMs};
 use mux_proto::routerrpc::ForwardHtlcInterceptRequest;
-use mux_raft::machine::Command;
 use mux_raft::machine::model::FailReason;
-use mux_raft::types::{BlockHeight, CircuitKey, PaymentHash, PaymentSecret, Preimage};
+use mux_raft::machine::{Command, LogPosition};
+use mux_raft::types::{BlockHeight, CircuitKey, NodePubkey, PaymentHash, PaymentSecret, Preimage};
 use std::sync::Arc;
+use tracing::Span;
 
 /// What the core wants done.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub(crate) enum Output {
     Propose {
         /// For [`super::LinkCore::proposed`].
         id: u64,
+        /// Of the HTLCs that it is made for.
+        spans: Vec<Span>,
         /// What.
         command: Command,
     },
@@ -33,6 +36,8 @@ pub(crate) enum Output {
         request: Arc<ForwardHtlcInterceptRequest>,
         /// For the checks.
         context: ScreenContext,
+        /// Of the HTLC.
+        span: Span,
     },
     /// A decided HTLC is about to be lost: the preimage is out and LND does not get the money.
     Alarm {
@@ -63,6 +68,17 @@ pub(crate) struct Answer {
     pub(crate) action: Action,
     /// Since it was offered.
     pub(crate) waited_ms: MonoMs,
+    /// What was applied here when it was given.
+    pub(crate) at: LogPosition,
+    /// From the offer to the answer.
+    pub(crate) span: Span,
+}
+
+impl Answer {
+    /// Which HTLC, in full.
+    pub(crate) fn key(&self, node: &NodePubkey) -> CircuitKey {
+        CircuitKey { node: *node, chan_id: self.htlc.chan_id, htlc_id: self.htlc.htlc_id }
+    }
 }
 
 /// What is answered.

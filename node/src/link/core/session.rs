@@ -183,7 +183,7 @@ impl LinkCore {
                 }
             }
             Reply::Rejected(rejection) => {
-                tracing::warn!(node = %self.config.node.short(), %rejection, "report was not taken");
+                tracing::warn!(front_node = %self.config.node.short(), %rejection, "report was not taken");
             }
             _ => stream.up.iter_mut().for_each(|up| up.reported = true),
         }

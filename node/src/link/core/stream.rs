@@ -6,6 +6,7 @@ use mux_raft::machine::command::HtlcOffer;
 use mux_raft::types::{LogIndex, PaymentHash, SessionId};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use tracing::Span;
 
 /// What is known of one interceptor stream; begins anew with each.
 #[derive(Debug)]
@@ -53,6 +54,8 @@ pub(super) struct Offered {
     pub(super) proposal: Option<Box<HtlcOffer>>,
     /// Not before.
     pub(super) retry_at: MonoMs,
+    /// From the offer to the answer.
+    pub(super) span: Span,
 }
 
 /// How far it is.

@@ -210,7 +210,7 @@ impl Rig {
         while let Some(output) = self.core.next_output() {
             match output {
                 Output::Send(answer) => self.sent.push((answer.htlc, name(&answer))),
-                Output::Propose { id, command } => {
+                Output::Propose { id, command, .. } => {
                     self.proposed.push(command.clone());
                     self.kept.push((id, command));
                     if !self.keep_proposals {
@@ -223,7 +223,7 @@ impl Rig {
                         self.pass_barriers();
                     }
                 }
-                Output::Screen { number, htlc, request, context } => {
+                Output::Screen { number, htlc, request, context, .. } => {
                     let key = mux_raft::types::CircuitKey {
                         node: NODE,
                         chan_id: htlc.chan_id,

@@ -30,7 +30,7 @@ impl Supervisor {
         }
         match (desired, self.stream.is_some()) {
             (Desired::Closed, true) => {
-                tracing::info!(node = %self.parts.front.alias, assigned, "closing the stream");
+                tracing::info!(front_node = %self.parts.front.alias, assigned, "closing the stream");
                 self.close_stream();
             }
             (Desired::Normal | Desired::Degraded, false) if Instant::now() >= self.open_at => {
@@ -90,7 +90,7 @@ impl Supervisor {
         };
         self.handover_at = Some(Instant::now());
         let command = Command::AssignLink { node: self.parts.front.node, replica: Some(next) };
-        tracing::info!(node = %self.parts.front.alias, to = next, "handing the link over");
+        tracing::info!(front_node = %self.parts.front.alias, to = next, "handing the link over");
         self.jobs.try_propose(command);
     }
 }

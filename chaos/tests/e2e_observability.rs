@@ -1,0 +1,172 @@
+//! What operators see of a cluster of real processes: logs, traces, pages, and no secret in any of them.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // test code, outside of test functions
+
+mod e2e_support;
+
+use e2e_support::{SOON, World};
+use mux_chaos::{
+    cluster::{fetch, until},
+    demo::Job,
+    ledger::Expectation,
+    payer::{Deviation, PaymentPlan},
+};
+use mux_proto::mux::v1::{AddInvoiceRequest, InvoiceState, invoice_service_client::InvoiceServiceClient};
+use muxd::telemetry::CATALOGUE;
+use std::{collections::BTreeMap, io::Write as _};
+use tonic::{
+    Request,
+    transport::{Certificate, ClientTlsConfig, Endpoint},
+};
+
+const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+/// Metrics that a short and happy life does not bring forth.
+const SILENT: [&str; 5] = [
+    "mux_alarms_total",
+    "mux_htlc_rescue_alarms_total",
+    "mux_lnd_stream_reconnects_total",
+    "mux_raft_proposals_failed_total",
+    "mux_snapshot_",
+];
+
+impl World {
+    fn log(&self, at: usize) -> String {
+        std::fs::read_to_string(self.cluster.replicas[at].process.log()).unwrap()
+    }
+
+    fn lines(&self, at: usize, words: &[&str]) -> Vec<String> {
+        let log = self.log(at);
+        let fits = |line: &&str| words.iter().all(|word| line.contains(word));
+        log.lines().filter(fits).map(ToOwned::to_owned).collect()
+    }
+
+    async fn add_traced(&self, at: usize, traceparent: String) {
+        let cert = Certificate::from_pem(std::fs::read(&self.cluster.tls_cert).unwrap());
+        let tls = ClientTlsConfig::new().ca_certificate(cert).domain_name("localhost");
+        let address = format!("https://{}", self.cluster.replicas[at].grpc);
+        let endpoint = Endpoint::from_shared(address).unwrap().tls_config(tls).unwrap();
+        let mut client = InvoiceServiceClient::new(endpoint.connect().await.unwrap());
+        let mut request = Request::new(AddInvoiceRequest { amount_msat: 1_000, ..Default::default() });
+        let macaroon = hex::encode(std::fs::read(&self.cluster.macaroon).unwrap());
+        request.metadata_mut().insert("macaroon", macaroon.parse().unwrap());
+        request.metadata_mut().insert("traceparent", traceparent.parse().unwrap());
+        client.add_invoice(request).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_call_is_found_in_the_logs_of_the_replicas_that_served_it_and_a_payment_has_one_line() {
+    let mut world = World::start(|_| {}).await;
+    let leader = world.cluster.replicas[0].client.status().await.unwrap().leader;
+    let leader = usize::try_from(leader).unwrap() - 1;
+    let follower = (0..3).find(|at| *at != leader).unwrap();
+
+    world.step("the trace id of a call stands in the logs of the replica called and of the leader");
+    world.add_traced(follower, format!("00-{TRACE_ID}-00f067aa0ba902b7-01")).await;
+    let told = until("both replicas tell of the call", SOON, || async {
+        let own = world.lines(follower, &[TRACE_ID, "call answered"]);
+        let forwarded = world.lines(leader, &[TRACE_ID, "committed a proposal of another replica"]);
+        (!own.is_empty() && !forwarded.is_empty()).then_some((own, forwarded))
+    });
+    let (own, forwarded) = told.await.unwrap();
+    assert!(own[0].contains("InvoiceService/AddInvoice") && own[0].contains("payment_hash="), "{own:?}");
+    assert!(forwarded[0].contains("term=") && forwarded[0].contains("index="), "{forwarded:?}");
+    assert!(world.lines(3 - leader - follower, &[TRACE_ID]).is_empty(), "the third has no part in it");
+
+    world.step("a call whose caller does not ask for it is not told at level info");
+    let unsampled = TRACE_ID.replace('4', "5");
+    world.add_traced(follower, format!("00-{unsampled}-00f067aa0ba902b7-00")).await;
+    world.add_traced(follower, format!("00-{}-00f067aa0ba902b7-01", TRACE_ID.replace('4', "6"))).await;
+    assert!((0..3).all(|at| world.lines(at, &[&unsampled]).is_empty()));
+
+    world.step("a settled payment has one line in all logs together");
+    let (text, hash) = world.invoice(600_000).await;
+    world.pay_well(PaymentPlan::new("three parts", text, 3)).await;
+    world.wait_state(hash, InvoiceState::Settled).await;
+    let hash = hash.to_string();
+    let lines: Vec<_> = (0..3).flat_map(|at| world.lines(at, &[&hash])).collect();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    for field in ["payment_hash=", "circuit_key=[", "parts=3", "term=", "index=", "payment settles"] {
+        assert!(lines[0].contains(field), "{field}: {}", lines[0]);
+    }
+
+    world.step("every metric shown is in the catalogue with its labels, and every one is shown");
+    let mut seen: BTreeMap<String, String> = BTreeMap::new();
+    for replica in &world.cluster.replicas {
+        let page = String::from_utf8(fetch(replica.metrics, "/metrics").await.unwrap()).unwrap();
+        seen.extend(page.lines().filter_map(series).map(|name| (name, replica.name.clone())));
+        let ready = String::from_utf8(fetch(replica.metrics, "/readyz?verbose").await.unwrap()).unwrap();
+        assert!(ready.contains("[+]quorum ok") && ready.ends_with("ready\n"), "{ready}");
+    }
+    let known = |name: &str| CATALOGUE.iter().any(|metric| metric.name == name);
+    let unknown: Vec<_> = seen.keys().filter(|name| !known(name)).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+    let missing = CATALOGUE.iter().map(|metric| metric.name).filter(|name| !seen.contains_key(*name));
+    let missing: Vec<_> =
+        missing.filter(|name| !SILENT.iter().any(|silent| name.starts_with(silent))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    world.reckon().await;
+}
+
+/// The metric's name in a line of the page, after a look at its labels.
+fn series(line: &str) -> Option<String> {
+    if line.starts_with('#') || !(line.starts_with("mux_") || line.starts_with("process_")) {
+        return None;
+    }
+    let (series, _) = line.rsplit_once(' ')?;
+    let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+    let exact = CATALOGUE.iter().find(|metric| metric.name == name);
+    let of_histogram = || {
+        let base = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part))?;
+        CATALOGUE.iter().find(|metric| metric.name == base)
+    };
+    let Some(metric) = exact.or_else(of_histogram) else { return Some(name.to_owned()) };
+    let given = labels.split("\",").filter_map(|label| Some(label.split_once('=')?.0));
+    for label in given.filter(|label| *label != "le") {
+        assert!(metric.labels.contains(&label), "{line}");
+    }
+    Some(metric.name.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_the_most_talkative_level_no_secret_is_told() {
+    // Everything that is compiled in, down to the libraries.
+    let filter = "trace,openraft=debug,sled=debug".to_owned();
+    let mut world =
+        World::start(|options| options.settings.push(("log.filter".into(), format!("{filter:?}")))).await;
+    world.step("payments that settle, stored and stateless");
+    for stored in [true, false] {
+        world.load.run(Job::Pay { stored, open_amount: false, parts: 2 }).await.unwrap();
+    }
+    world.step("an invoice that is cancelled, and payments that fail");
+    let (text, hash) = world.invoice(70_000).await;
+    world.cluster.replicas[1].client.cancel(hash, "").await.unwrap();
+    world.pay(PaymentPlan::new("cancelled", text, 1).expecting(Expectation::Any)).await;
+    world.load.run(Job::Cheat(Deviation::WrongSecret)).await.unwrap();
+    world.load.run(Job::Cheat(Deviation::AlreadyPaid)).await.unwrap();
+
+    world.step("every replica wrote for debugging, and nothing of it is a secret");
+    for at in 0..3 {
+        let (trace, debug) = (world.lines(at, &[" TRACE "]), world.lines(at, &[" DEBUG ", "muxd"]));
+        assert!(trace.len() > 100 && debug.len() > 1, "{} {}", trace.len(), debug.len());
+    }
+    let answered: usize = (0..3).map(|at| world.lines(at, &["HTLC answered", "circuit_key="]).len()).sum();
+    assert!(answered >= 4, "{answered}");
+    let report = world.cluster.look_for_leaks().await.unwrap();
+    println!("{} secrets in {} bytes, {} pages", report.secrets, report.bytes, report.pages);
+    if !report.violations.is_empty() {
+        world.cluster.keep_files();
+        panic!("files in {}: {:#?}", world.cluster.dir().display(), report.violations);
+    }
+    assert!(report.preimages >= 4 && report.secrets > report.preimages + 15, "{report:?}");
+    assert!(report.bytes > 200_000, "{report:?}");
+
+    world.step("a secret in a log is found");
+    let (text, _) = world.invoice(50_000).await;
+    let log = world.cluster.replicas[2].process.log().to_owned();
+    writeln!(std::fs::OpenOptions::new().append(true).open(log).unwrap(), "{text}").unwrap();
+    let found = world.cluster.look_for_leaks().await.unwrap().violations;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].evidence.contains("the text of invoice"), "{found:?}");
+}
