@@ -37,7 +37,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
-use store::{Digest, Store, StoreError};
+use store::{Lookup, Store, StoreError};
 use writer::Shared;
 
 /// Why an archive cannot be opened.
@@ -125,7 +125,7 @@ impl DiskArchive {
     fn find(
         &self,
         tip: &ArchiveTip,
-        digest: impl Fn() -> Digest,
+        lookup: Lookup<'_>,
         waiting: impl Fn(&Queue) -> Option<Arc<NewRecord>>,
         is_it: impl Fn(&ArchivedInvoice) -> bool,
     ) -> Result<Option<ArchivedInvoice>, ArchiveUnreadable> {
@@ -137,7 +137,7 @@ impl DiskArchive {
             return Ok(invoice_in(&record.record));
         }
         self.read(|reader| {
-            for number in reader.candidates(digest())?.into_iter().filter(|number| tip.contains(*number)) {
+            for number in reader.candidates(&lookup)?.into_iter().filter(|number| tip.contains(*number)) {
                 let archived = reader.record(number)?.and_then(|stored| into_invoice(stored.record));
                 if let Some(archived) = archived.filter(&is_it) {
                     return Ok(Some(archived));
@@ -184,7 +184,7 @@ impl ArchiveLookup for DiskArchive {
     ) -> Result<Option<ArchivedInvoice>, ArchiveUnreadable> {
         self.find(
             tip,
-            || Digest::of_hash(hash),
+            Lookup::Hash(hash),
             |queue| queue.waiting.of_hash(hash).cloned(),
             |archived| archived.invoice.hash == *hash,
         )
@@ -197,7 +197,7 @@ impl ArchiveLookup for DiskArchive {
     ) -> Result<Option<ArchivedInvoice>, ArchiveUnreadable> {
         self.find(
             tip,
-            || Digest::of_htlc(key),
+            Lookup::Htlc(key),
             |queue| queue.waiting.of_htlc(key).cloned(),
             |archived| archived.htlcs.iter().any(|htlc| htlc.key == *key),
         )

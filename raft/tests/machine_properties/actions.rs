@@ -3,8 +3,8 @@
 
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
+use super::seen::Seen;
 use super::support::*;
-use mux_raft::machine::State;
 use mux_raft::machine::command::*;
 use mux_raft::machine::model::*;
 use mux_raft::types::*;
@@ -175,7 +175,7 @@ impl Outside {
             held: vec![],
             last: None,
         };
-        let mut entries = outside.entries(&Action::Configure(0), &State::default());
+        let mut entries = outside.entries(&Action::Configure(0), &Seen::default());
         for number in 1..=NODES {
             let policy =
                 FrontNodePolicy { scid: u64::from(number), fee_base_msat: 0, fee_ppm: 0, cltv_delta: 80 };
@@ -187,7 +187,7 @@ impl Outside {
         }
         // One invoice of each stored kind is there from the start; the others may be added.
         for invoice in 1..=INVOICES / 2 {
-            entries.extend(outside.entries(&Action::Add { invoice }, &State::default()));
+            entries.extend(outside.entries(&Action::Add { invoice }, &Seen::default()));
         }
         (outside, entries)
     }
@@ -198,13 +198,13 @@ impl Outside {
         Command::LinkReport { node: node(number), session, tip, inactive_channels }
     }
 
-    fn reports(&self, state: &State, except: u8) -> Vec<Entry> {
+    fn reports(&self, state: &Seen, except: u8) -> Vec<Entry> {
         let up = state.front_nodes().filter_map(|front| Some((front.node.0[0], front.session.as_ref()?.id)));
         let told = up.filter(|(number, _)| except & (1 << number) == 0);
         told.map(|(number, session)| Some(self.tip(number, session, 0, true, vec![]))).collect()
     }
 
-    pub fn entries(&mut self, action: &Action, state: &State) -> Vec<Entry> {
+    pub fn entries(&mut self, action: &Action, state: &Seen) -> Vec<Entry> {
         let entries = self.interpret(action, state);
         if let Some(Some(command)) = entries.last() {
             self.last = Some(command.clone());
@@ -212,7 +212,7 @@ impl Outside {
         entries
     }
 
-    fn interpret(&mut self, action: &Action, state: &State) -> Vec<Entry> {
+    fn interpret(&mut self, action: &Action, state: &Seen) -> Vec<Entry> {
         let session = |number: u8| state.front_node(&node(number)).map_or(0, |front| front.last_session);
         let owner = |number: u8| state.front_node(&node(number)).and_then(|front| front.assigned);
         match *action {
@@ -321,7 +321,7 @@ impl Outside {
         }
     }
 
-    fn offer(&mut self, state: &State, at: usize, offer: HtlcOffer) -> Entry {
+    fn offer(&mut self, state: &Seen, at: usize, offer: HtlcOffer) -> Entry {
         let held = &mut self.held[at];
         let session = state.front_node(&node(held.node)).map_or(0, |front| front.last_session);
         held.session = session;
@@ -336,7 +336,7 @@ impl Outside {
     }
 
     /// LND settles what it was told to settle, mostly, and never offers again what is over.
-    fn end(&mut self, pick: usize, outcome: FinalOutcome, state: &State) -> Vec<Entry> {
+    fn end(&mut self, pick: usize, outcome: FinalOutcome, state: &Seen) -> Vec<Entry> {
         if self.held.is_empty() {
             return vec![];
         }

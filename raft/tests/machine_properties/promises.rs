@@ -2,7 +2,8 @@
 
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
-use mux_raft::machine::State;
+use super::seen::Seen;
+use mux_raft::archive::InvoiceOrder;
 use mux_raft::machine::model::*;
 use mux_raft::types::*;
 use std::collections::BTreeMap;
@@ -11,6 +12,8 @@ use std::collections::BTreeMap;
 #[derive(Default)]
 pub struct Witness {
     verdicts: BTreeMap<CircuitKey, Verdict>,
+    /// All that were known after the entry before.
+    htlcs: BTreeMap<CircuitKey, Htlc>,
     events: Vec<Event>,
     pub decisions: u64,
     pub settled: u64,
@@ -20,18 +23,20 @@ pub struct Witness {
 
 impl Witness {
     /// Compares the state before an entry with the state after it.
-    pub fn check(&mut self, before: &State, after: &State) {
-        self.verdicts_never_change(before, after);
+    pub fn check(&mut self, before: &Seen, after: &Seen) {
         self.events_have_no_gap(after);
         assert!(after.time_ms() >= before.time_ms(), "time runs back");
         numbers_have_no_gap(after);
-        no_set_outlives_its_deadline(after);
+        let all = after.htlcs();
+        no_set_outlives_its_deadline(after, &all);
+        self.verdicts_never_change(after, &all);
+        self.htlcs = all.clone();
         let mut counts: BTreeMap<InvoiceState, u64> = BTreeMap::new();
-        for invoice in invoices(after) {
+        for invoice in &after.invoices(InvoiceOrder::Added) {
             *counts.entry(invoice.state).or_default() += 1;
-            states_only_move_forward(before.invoice(&invoice.hash), invoice);
+            states_only_move_forward(before.invoice(&invoice.hash).as_ref(), invoice);
             amounts_add_up(after, invoice);
-            one_verdict_per_set(after, invoice);
+            one_verdict_per_set(&all, invoice);
             ends_are_honest(after, invoice);
             let was_decided = before.invoice(&invoice.hash).is_some_and(|invoice| invoice.state.is_decided());
             if invoice.state.is_decided() && !was_decided {
@@ -48,9 +53,9 @@ impl Witness {
         self.partial = counts.get(&InvoiceState::Partial).copied().unwrap_or(0);
     }
 
-    fn verdicts_never_change(&mut self, before: &State, after: &State) {
-        for htlc in htlcs(before) {
-            let now = after.htlc(&htlc.key);
+    fn verdicts_never_change(&mut self, after: &Seen, all: &BTreeMap<CircuitKey, Htlc>) {
+        for htlc in self.htlcs.values() {
+            let now = all.get(&htlc.key);
             match htlc.verdict {
                 // Of a session that is over, an end may come with the verdict and be forgotten with it.
                 None => assert!(now.is_some() || !in_present_session(after, htlc), "{} is lost", htlc.key),
@@ -58,7 +63,7 @@ impl Witness {
                 Some(Verdict::Fail(_)) => assert!(now.is_none_or(|now| now.verdict == htlc.verdict)),
             }
         }
-        for htlc in htlcs(after) {
+        for htlc in all.values() {
             let Some(verdict) = htlc.verdict else {
                 assert!(!self.verdicts.contains_key(&htlc.key), "{} had a verdict", htlc.key);
                 continue;
@@ -69,8 +74,8 @@ impl Witness {
         }
     }
 
-    fn events_have_no_gap(&mut self, after: &State) {
-        let news = after.events_after(self.events.len() as u64).cloned();
+    fn events_have_no_gap(&mut self, after: &Seen) {
+        let news = after.events_after(self.events.len() as u64);
         self.events.extend(news);
         assert_eq!(self.events.len() as u64, after.event_sequence());
         let last = self.events.last();
@@ -78,33 +83,28 @@ impl Witness {
     }
 }
 
-fn invoices(state: &State) -> impl Iterator<Item = &Invoice> {
-    state.invoices_after(0)
-}
-
-fn htlcs(state: &State) -> impl Iterator<Item = &Htlc> {
-    state.front_nodes().flat_map(|front| state.htlcs_of(&front.node))
-}
-
-fn in_present_session(state: &State, htlc: &Htlc) -> bool {
+fn in_present_session(state: &Seen, htlc: &Htlc) -> bool {
     let front = state.front_node(&htlc.key.node);
     front.and_then(|front| front.session.as_ref()).is_some_and(|session| session.id == htlc.session)
 }
 
-fn numbers_have_no_gap(state: &State) {
-    let counted = |numbers: Vec<u64>| assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
-    counted(state.invoices_after(0).map(|invoice| invoice.add_index).collect());
-    counted(state.decided_from(1).map(|invoice| invoice.decision_index).collect());
-    counted(state.settled_after(0).map(|invoice| invoice.settle_index).collect());
+fn numbers_have_no_gap(state: &Seen) {
+    let counted = |order, number: fn(&Invoice) -> u64| {
+        let numbers: Vec<u64> = state.invoices(order).iter().map(number).collect();
+        assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "{order:?}");
+    };
+    counted(InvoiceOrder::Added, |invoice| invoice.add_index);
+    counted(InvoiceOrder::Decided, |invoice| invoice.decision_index);
+    counted(InvoiceOrder::Settled, |invoice| invoice.settle_index);
 }
 
-fn no_set_outlives_its_deadline(state: &State) {
-    for htlc in htlcs(state).filter(|htlc| htlc.verdict.is_none()) {
+fn no_set_outlives_its_deadline(state: &Seen, all: &BTreeMap<CircuitKey, Htlc>) {
+    for htlc in all.values().filter(|htlc| htlc.verdict.is_none()) {
         let height = state.height_for(&htlc.key.node);
         let deadline = htlc.settle_deadline(state.settings().margin_blocks);
         assert!(height.is_none_or(|height| height < deadline), "{} is undecided at {height:?}", htlc.key);
         let invoice = state.invoice(&htlc.hash);
-        let set = invoice.and_then(|invoice| invoice.set.as_ref());
+        let set = invoice.and_then(|invoice| invoice.set);
         assert!(set.is_some_and(|set| set.parts.contains(&htlc.key)), "{} is in no set", htlc.key);
     }
 }
@@ -128,7 +128,7 @@ fn states_only_move_forward(before: Option<&Invoice>, now: &Invoice) {
     assert!(now.set.is_some() || !matches!(now.state, Accepted | Settling | Settled | Partial));
 }
 
-fn amounts_add_up(state: &State, invoice: &Invoice) {
+fn amounts_add_up(state: &Seen, invoice: &Invoice) {
     let Some(set) = &invoice.set else { return };
     let asked = u128::from(invoice.terms.amount_msat.0);
     let total = u128::from(set.total_msat.0);
@@ -142,10 +142,10 @@ fn amounts_add_up(state: &State, invoice: &Invoice) {
 }
 
 /// Either every HTLC of a set is settled or none is, and no HTLC beyond the winning set.
-fn one_verdict_per_set(state: &State, invoice: &Invoice) {
+fn one_verdict_per_set(all: &BTreeMap<CircuitKey, Htlc>, invoice: &Invoice) {
     let decided = invoice.state.is_decided();
     let parts = invoice.set.as_ref().map(|set| &set.parts);
-    for htlc in htlcs(state).filter(|htlc| htlc.hash == invoice.hash) {
+    for htlc in all.values().filter(|htlc| htlc.hash == invoice.hash) {
         let in_set = parts.is_some_and(|parts| parts.contains(&htlc.key));
         match htlc.verdict {
             Some(Verdict::Settle) => assert!(in_set && decided, "{} is settled alone", htlc.key),
@@ -155,7 +155,7 @@ fn one_verdict_per_set(state: &State, invoice: &Invoice) {
     }
 }
 
-fn ends_are_honest(state: &State, invoice: &Invoice) {
+fn ends_are_honest(state: &Seen, invoice: &Invoice) {
     let Some(set) = invoice.set.as_ref().filter(|_| invoice.state.is_decided()) else { return };
     let is_settled = |end| matches!(end, FinalState::Settled | FinalState::OperatorSettled);
     let parts: Vec<_> = set.parts.iter().map(|key| state.htlc(key).expect("known")).collect();
@@ -173,7 +173,7 @@ fn ends_are_honest(state: &State, invoice: &Invoice) {
 }
 
 /// Told from the records alone, not by the machine's own gate.
-fn decided_only_through_an_open_gate(before: &State, after: &State, invoice: &Invoice) {
+fn decided_only_through_an_open_gate(before: &Seen, after: &Seen, invoice: &Invoice) {
     let former = before.invoice(&invoice.hash).map(|invoice| invoice.state);
     assert!(former.is_none_or(|state| matches!(state, InvoiceState::Open | InvoiceState::Accepted)));
     let set = invoice.set.as_ref().expect("decided");

@@ -9,7 +9,7 @@ const WAITING_MAX: usize = 16_384;
 const WAITING_BYTES_MAX: usize = 32 << 20;
 
 /// Records in one write.
-pub(super) const BATCH_MAX: usize = 4_096;
+pub(super) const BATCH_MAX: usize = 8_192;
 
 /// What waits to be written, and how far the file is. Guarded by one lock, which nobody holds while writing.
 #[derive(Debug, Default)]

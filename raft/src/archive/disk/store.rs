@@ -23,9 +23,10 @@ const UNFINISHED: &str = "records.tmp";
 
 /// Number → [`StoredRecord`].
 const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records");
-/// Digest of a payment hash or circuit key ‖ number of the record, big-endian. More than one record may have the
-/// digest: whoever looks one up compares the key in the record.
-const KEYS: TableDefinition<'_, &[u8; KEY_LEN], ()> = TableDefinition::new("keys");
+/// [`HashKey`].
+const HASHES: TableDefinition<'_, &[u8; HASH_KEY_LEN], ()> = TableDefinition::new("hashes");
+/// [`HtlcKey`].
+const HTLCS: TableDefinition<'_, &[u8; HTLC_KEY_LEN], ()> = TableDefinition::new("htlcs");
 /// Which number, and its value → number of the record.
 const NUMBERS: TableDefinition<'_, (u8, u64), u64> = TableDefinition::new("numbers");
 /// First sequence number → number of the record.
@@ -36,42 +37,38 @@ const META_FORMAT: &str = "format";
 const META_CLUSTER: &str = "cluster";
 const META_BASE: &str = "base";
 
-const DIGEST_LEN: usize = 16;
-const KEY_LEN: usize = DIGEST_LEN + 8;
-
-/// What a record is looked up by.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Digest([u8; DIGEST_LEN]);
-
-impl Digest {
-    pub(super) fn of_hash(hash: &PaymentHash) -> Self {
-        Self::of(&[b"hash", &hash.0])
-    }
-
-    pub(super) fn of_htlc(key: &CircuitKey) -> Self {
-        Self::of(&[b"htlc", &key.node.0, &key.chan_id.to_be_bytes(), &key.htlc_id.to_be_bytes()])
-    }
-
-    fn of(parts: &[&[u8]]) -> Self {
-        let mut hasher = Sha256::new();
-        parts.iter().for_each(|part| hasher.update(part));
-        let full: [u8; 32] = hasher.finalize().into();
-        let (digest, _) = full.split_first_chunk::<DIGEST_LEN>().expect("16 of 32 bytes");
-        Self(*digest)
-    }
-
-    fn with(self, number: u64) -> [u8; KEY_LEN] {
-        let mut key = [0; KEY_LEN];
-        let (digest, rest) = key.split_at_mut(DIGEST_LEN);
-        digest.copy_from_slice(&self.0);
-        rest.copy_from_slice(&number.to_be_bytes());
-        key
-    }
+/// What a finished invoice is looked up by. Both are short, and end in the number of the record: more than one
+/// may have the same, so whoever looks one up compares what the record says.
+pub(super) enum Lookup<'key> {
+    Hash(&'key PaymentHash),
+    Htlc(&'key CircuitKey),
 }
 
-/// The digests of everything a record is found by.
-fn digests(keys: &RecordKeys) -> impl Iterator<Item = Digest> {
-    keys.hash.iter().map(Digest::of_hash).chain(keys.htlcs.iter().map(Digest::of_htlc))
+/// Digest of a payment hash, so that nobody can choose it ‖ number of the record, big-endian.
+type HashKey = [u8; HASH_KEY_LEN];
+const HASH_KEY_LEN: usize = 16 + 8;
+
+/// Digest of the node ‖ channel ‖ HTLC ‖ number of the record, big-endian: HTLCs of a channel are neighbours, as
+/// they come.
+type HtlcKey = [u8; HTLC_KEY_LEN];
+const HTLC_KEY_LEN: usize = 4 + 8 + 8 + 8;
+
+fn hash_key(hash: &PaymentHash, number: u64) -> HashKey {
+    let mut key = [0; HASH_KEY_LEN];
+    fill(&mut key, &[Sha256::digest(hash.0).get(..16).unwrap_or_default(), &number.to_be_bytes()]);
+    key
+}
+
+fn htlc_key(htlc: &CircuitKey, number: u64) -> HtlcKey {
+    let mut key = [0; HTLC_KEY_LEN];
+    let node = Sha256::digest(htlc.node.0);
+    let [chan_id, htlc_id, number] = [htlc.chan_id, htlc.htlc_id, number].map(u64::to_be_bytes);
+    fill(&mut key, &[node.get(..4).unwrap_or_default(), &chan_id, &htlc_id, &number]);
+    key
+}
+
+fn fill(key: &mut [u8], parts: &[&[u8]]) {
+    key.iter_mut().zip(parts.iter().copied().flatten()).for_each(|(to, from)| *to = *from);
 }
 
 /// Why the file cannot be used.
@@ -157,10 +154,13 @@ impl Store {
         let transaction = self.begin(changes.durable)?;
         {
             let mut tables = Tables::open(&transaction)?;
+            let (mut hashes, mut htlcs) = (Vec::new(), Vec::new());
             for new in &changes.records {
                 let bytes = record::encode(new.number, &new.hash_after, &new.bytes);
                 tables.records.insert(new.number, bytes.as_slice())?;
                 let keys = RecordKeys::of(&new.record);
+                hashes.extend(keys.hash.map(|hash| hash_key(&hash, new.number)));
+                htlcs.extend(keys.htlcs.iter().map(|htlc| htlc_key(htlc, new.number)));
                 for (order, value) in keys.numbers {
                     tables.numbers.insert((tag(order), value), new.number)?;
                 }
@@ -169,10 +169,13 @@ impl Store {
                 }
             }
             // In the order of the tree: neighbours go to the same page.
-            let mut keys: Vec<[u8; KEY_LEN]> = changes.records.iter().flat_map(|new| keys_of(new)).collect();
-            keys.sort_unstable();
-            for key in &keys {
-                tables.keys.insert(key, ())?;
+            hashes.sort_unstable();
+            htlcs.sort_unstable();
+            for key in &hashes {
+                tables.hashes.insert(key, ())?;
+            }
+            for key in &htlcs {
+                tables.htlcs.insert(key, ())?;
             }
             if let Some((number, hash)) = changes.base {
                 let bytes = [number.to_be_bytes().as_slice(), &hash].concat();
@@ -253,14 +256,11 @@ fn tag(order: InvoiceOrder) -> u8 {
     }
 }
 
-fn keys_of(new: &NewRecord) -> Vec<[u8; KEY_LEN]> {
-    digests(&RecordKeys::of(&new.record)).map(|digest| digest.with(new.number)).collect()
-}
-
 /// The tables, for writing.
 struct Tables<'txn> {
     records: Table<'txn, u64, &'static [u8]>,
-    keys: Table<'txn, &'static [u8; KEY_LEN], ()>,
+    hashes: Table<'txn, &'static HashKey, ()>,
+    htlcs: Table<'txn, &'static HtlcKey, ()>,
     numbers: Table<'txn, (u8, u64), u64>,
     events: Table<'txn, u64, u64>,
 }
@@ -269,7 +269,8 @@ impl<'txn> Tables<'txn> {
     fn open(transaction: &'txn WriteTransaction) -> Result<Self, StoreError> {
         Ok(Self {
             records: transaction.open_table(RECORDS)?,
-            keys: transaction.open_table(KEYS)?,
+            hashes: transaction.open_table(HASHES)?,
+            htlcs: transaction.open_table(HTLCS)?,
             numbers: transaction.open_table(NUMBERS)?,
             events: transaction.open_table(EVENTS)?,
         })
@@ -277,8 +278,11 @@ impl<'txn> Tables<'txn> {
 
     fn delete(&mut self, stored: &StoredRecord) -> Result<(), StoreError> {
         let keys = RecordKeys::of(&stored.record);
-        for digest in digests(&keys) {
-            self.keys.remove(&digest.with(stored.number))?;
+        if let Some(hash) = &keys.hash {
+            self.hashes.remove(&hash_key(hash, stored.number))?;
+        }
+        for htlc in &keys.htlcs {
+            self.htlcs.remove(&htlc_key(htlc, stored.number))?;
         }
         for (order, value) in keys.numbers {
             self.numbers.remove((tag(order), value))?;
@@ -334,17 +338,20 @@ impl Reader {
         found.map(|value| record::hash_after(number, value.value())).transpose()
     }
 
-    /// Numbers of the records that may have this key, the latest first.
-    pub(super) fn candidates(&self, digest: Digest) -> Result<Vec<u64>, StoreError> {
-        let table = self.transaction.open_table(KEYS)?;
-        let mut numbers = Vec::new();
-        let (first, last) = (digest.with(0), digest.with(u64::MAX));
-        for entry in table.range::<&[u8; KEY_LEN]>(&first..=&last)?.rev() {
-            let (key, ()) = entry.map(|(key, _)| (*key.value(), ()))?;
-            let (_, number) = key.split_last_chunk::<8>().expect("8 of 24 bytes");
-            numbers.push(u64::from_be_bytes(*number));
+    /// Numbers of the records that may be meant, the latest first.
+    pub(super) fn candidates(&self, lookup: &Lookup<'_>) -> Result<Vec<u64>, StoreError> {
+        match lookup {
+            Lookup::Hash(hash) => {
+                let (first, last) = (hash_key(hash, 0), hash_key(hash, u64::MAX));
+                let table = self.transaction.open_table(HASHES)?;
+                numbers(table.range::<&HashKey>(&first..=&last)?)
+            }
+            Lookup::Htlc(htlc) => {
+                let (first, last) = (htlc_key(htlc, 0), htlc_key(htlc, u64::MAX));
+                let table = self.transaction.open_table(HTLCS)?;
+                numbers(table.range::<&HtlcKey>(&first..=&last)?)
+            }
         }
-        Ok(numbers)
     }
 
     /// Invoices by one of their numbers (the value, and the record's number) that pass, so many at most.
@@ -414,4 +421,10 @@ impl Reader {
         }
         Ok(chunk)
     }
+}
+
+/// The record numbers at the end of keys, descending.
+fn numbers<const LEN: usize>(keys: redb::Range<'_, &'static [u8; LEN], ()>) -> Result<Vec<u64>, StoreError> {
+    let number = |key: &[u8; LEN]| key.last_chunk::<8>().map_or(0, |number| u64::from_be_bytes(*number));
+    keys.rev().map(|entry| Ok(number(entry?.0.value()))).collect()
 }

@@ -1,7 +1,10 @@
 use super::maker::{Maker, hash, invoice};
 use crate::archive::{Archive as _, ArchiveOpenError, DiskArchive};
-use crate::machine::archive::ArchiveLookup as _;
+use crate::machine::archive::{ArchiveLookup as _, ArchiveRecord};
 use crate::replica::latch::Latch;
+use crate::types::{CircuitKey, NodePubkey};
+use sha2::{Digest as _, Sha256};
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -166,4 +169,93 @@ fn more_than_the_queue_holds_waits_for_the_disk_and_readers_see_every_record_mea
     }
     reader.join().unwrap();
     archive.sync(40_000).unwrap();
+}
+
+fn resident_mib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+#[test]
+#[ignore = "takes minutes; run it with --release --nocapture for figures"]
+fn a_million_records_stay_on_disk_and_are_there_at_once() {
+    const RECORDS: u64 = 1_000_000;
+    let dir = TempDir::new().unwrap();
+    let (live, crashed) = (dir.path().join("live"), dir.path().join("crashed"));
+    let archive = open(&live).unwrap();
+    let (mut maker, started) = (Maker::default(), Instant::now());
+    let mut longest = Duration::ZERO;
+    for _ in 0..RECORDS / 50 {
+        let records = maker.make(50);
+        let append = Instant::now();
+        archive.append(records).unwrap();
+        longest = longest.max(append.elapsed());
+    }
+    archive.sync(RECORDS).unwrap();
+    println!(
+        "written in {:?}, longest append {longest:?}, {} MiB resident",
+        started.elapsed(),
+        resident_mib()
+    );
+    let tip = maker.tip;
+    let (rounds, looking) = (100_000_u64, Instant::now());
+    for number in 0..rounds {
+        assert!(archive.invoice(&tip, &hash(RECORDS * 2 + number)).unwrap().is_none());
+    }
+    println!("a miss takes {:?}", looking.elapsed() / u32::try_from(rounds).unwrap());
+    let looking = Instant::now();
+    for number in 1..=rounds {
+        assert!(archive.invoice(&tip, &hash(number * 7)).unwrap().is_some());
+    }
+    println!("a hit takes {:?}", looking.elapsed() / u32::try_from(rounds).unwrap());
+    archive.append(maker.make(9_000)).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    copied(&live, &crashed);
+    fs::File::open(file(&crashed)).unwrap().sync_all().unwrap();
+    println!("{} MiB on disk", fs::metadata(file(&live)).unwrap().len() >> 20);
+    drop(archive);
+    for dir in [&live, &crashed] {
+        let opening = Instant::now();
+        let again = open(dir).unwrap();
+        println!("opened in {:?}, {} MiB resident", opening.elapsed(), resident_mib());
+        assert!(again.end().unwrap().0 >= RECORDS);
+        assert!(resident_mib() < 200);
+    }
+}
+
+/// Nodes with the same short digest: the first of them that there are.
+fn colliding_nodes() -> [NodePubkey; 2] {
+    let mut seen = HashMap::new();
+    for number in 0_u64.. {
+        let mut node = NodePubkey([2; 33]);
+        node.0[1..9].copy_from_slice(&number.to_be_bytes());
+        let digest: [u8; 4] = Sha256::digest(node.0)[..4].try_into().unwrap();
+        if let Some(other) = seen.insert(digest, node) {
+            return [other, node];
+        }
+    }
+    unreachable!("there are more nodes than digests")
+}
+
+#[test]
+fn htlcs_whose_keys_look_the_same_on_disk_are_told_apart() {
+    let dir = TempDir::new().unwrap();
+    let archive = open(dir.path()).unwrap();
+    let nodes = colliding_nodes();
+    let mut maker = Maker::default();
+    let records = nodes.map(|node| {
+        let [mut new] = <[_; 1]>::try_from(maker.make(1)).unwrap();
+        let ArchiveRecord::Invoice(archived) = &mut new.record else { panic!("no invoice") };
+        archived.htlcs[0].key = CircuitKey { node, chan_id: 1, htlc_id: 1 };
+        new.bytes = postcard::to_stdvec(&new.record).unwrap();
+        new
+    });
+    archive.append(records.to_vec()).unwrap();
+    archive.sync(2).unwrap();
+    for (node, number) in nodes.into_iter().zip(1..) {
+        let key = CircuitKey { node, chan_id: 1, htlc_id: 1 };
+        let found = archive.invoice_of(&maker.tip, &key).unwrap().unwrap();
+        assert_eq!(found.invoice.hash, hash(number));
+    }
 }
