@@ -178,7 +178,7 @@ fn resident_mib() -> u64 {
 }
 
 #[test]
-#[ignore = "takes minutes; run it with --release --nocapture for figures"]
+#[ignore = "takes minutes; --nocapture shows the figures"]
 fn a_million_records_stay_on_disk_and_are_there_at_once() {
     const RECORDS: u64 = 1_000_000;
     let dir = TempDir::new().unwrap();
