@@ -23,6 +23,8 @@ mod actions;
 mod cluster;
 #[path = "log_fixtures/files.rs"]
 mod files;
+#[path = "machine_properties/seen.rs"]
+mod seen;
 #[path = "machine_support/mod.rs"]
 mod support;
 #[path = "log_fixtures/write.rs"]

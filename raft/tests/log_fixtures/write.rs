@@ -2,6 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::files::{Mark, Raw, directory, pack, write_log, write_marks};
+use crate::seen::Seen;
 use crate::{CLUSTER, Machine, Outside, actions, current_commands, slow};
 use mux_raft::consensus::Consensus as _;
 use mux_raft::machine::command::COMMAND_FORMAT;
@@ -50,7 +51,8 @@ pub(crate) fn history() -> Machine {
                 append(&mut machine, &outside, Some(command));
             }
         }
-        for entry in outside.entries(action, &machine.state) {
+        let seen = Seen { state: machine.state.clone(), archive: std::sync::Arc::clone(&machine.archive) };
+        for entry in outside.entries(action, &seen) {
             append(&mut machine, &outside, entry);
         }
     }
