@@ -12,6 +12,7 @@ mod cancel_invoice;
 mod context;
 mod error;
 mod events;
+mod front_nodes;
 mod hints;
 mod htlcs;
 mod invoices;

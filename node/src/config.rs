@@ -17,6 +17,7 @@ mod print;
 mod read;
 mod sections;
 
+pub(crate) use check::ALIAS_LEN_MAX;
 pub use load::{ConfigError, Examined, Problem};
 pub use sections::{
     Api, ApiAuth, Cluster, Config, Endpoint, FrontNode, Invoices, Links, Lnmux, Log, LogFormat, Metrics,

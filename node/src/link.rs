@@ -17,6 +17,7 @@ mod links;
 mod measure;
 mod ownership;
 mod rescue;
+mod roster;
 mod screener;
 mod spans;
 mod status;
@@ -26,5 +27,6 @@ mod watch;
 
 pub use config::{AssignConfig, LinkTiming, LinksConfig, RescueConfig};
 pub use links::Links;
+pub(crate) use roster::{from_log, is_removed};
 pub use screener::{ClusterScreener, Failure, ScreenContext, Screened, Screener};
 pub use status::{LinkPhase, LinkStatus};

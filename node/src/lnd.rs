@@ -15,7 +15,7 @@ pub mod gate;
 mod tls;
 
 pub use client::{InterceptorStream, LndClient};
-pub use config::{EndpointConfig, FrontNodeConfig};
+pub use config::{CertificateSource, EndpointConfig, FrontNodeConfig};
 pub use endpoints::connect;
 pub use error::{LndError, Refusal};
 pub use gate::NodeVersion;

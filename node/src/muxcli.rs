@@ -8,6 +8,7 @@ mod args;
 mod backup;
 mod connect;
 mod failure;
+mod front_node;
 mod htlc;
 mod invoice;
 mod output;
@@ -42,6 +43,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Htlc(command) => htlc::run(&mut client, command, json).await?,
         Command::Backup(command) => backup::run(&mut client, command, json).await?,
         Command::Restore(RestoreCommand::Accept) => backup::accept(&mut client, json).await?,
+        Command::FrontNode(command) => front_node::run(&mut client, command, json).await?,
         Command::Settings(changes) => settings::run(&mut client, &changes, json).await?,
     };
     output::print(&text)

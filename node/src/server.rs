@@ -8,8 +8,9 @@ mod grpc;
 mod handled;
 mod http;
 mod readiness;
+mod reload;
 mod run;
-mod settings;
+pub(crate) mod settings;
 
 pub use grpc::{ApiServer, ApiTls};
 pub use http::{HttpServer, router};

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// All of a shutdown takes less than this, or the process is ended.
 pub const SHUTDOWN_MAX: Duration = Duration::from_secs(10);
@@ -20,6 +20,14 @@ pub fn on_signal() -> std::io::Result<impl Future<Output = &'static str>> {
             _ = interrupt.recv() => "SIGINT",
         }
     })
+}
+
+/// SIGHUP, which would otherwise end the process.
+///
+/// # Errors
+/// The operating system lets no handler be installed.
+pub fn on_hangup() -> std::io::Result<Signal> {
+    signal(SignalKind::hangup())
 }
 
 /// From now on the process ends within `limit`, whatever hangs: a thread of its own does not depend on the

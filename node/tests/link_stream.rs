@@ -45,7 +45,7 @@ fn start(
     }
     let endpoints = endpoints
         .into_iter()
-        .map(|(address, cert)| EndpointConfig { address, tls_cert: dir.path().join(cert) })
+        .map(|(address, cert)| EndpointConfig { address, tls_cert: dir.path().join(cert).into() })
         .collect();
     let config = LinksConfig {
         front_nodes: vec![FrontNodeConfig {

@@ -98,7 +98,7 @@ impl Rig {
         let listener = lnd.listen(dir.path(), "tls.cert").await;
         std::fs::write(dir.path().join("macaroon"), MACAROON).unwrap();
         let endpoint =
-            EndpointConfig { address: listener.address.to_string(), tls_cert: listener.cert.clone() };
+            EndpointConfig { address: listener.address.to_string(), tls_cert: listener.cert.clone().into() };
         let front = FrontNodeConfig {
             node: NODE,
             alias: "fake".into(),

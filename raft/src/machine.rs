@@ -23,6 +23,7 @@ mod archiving;
 pub mod command;
 mod events;
 mod finals;
+mod front_nodes;
 pub mod gate;
 mod heights;
 mod index;

@@ -26,6 +26,7 @@ mod peer_client;
 mod peers;
 mod stores;
 mod tls;
+mod tls_listener;
 mod transport;
 
 pub(crate) use archive_fetch::ArchiveFetch;
@@ -35,7 +36,8 @@ pub(crate) use guard::Guard;
 pub use links::Links;
 pub(crate) use peers::{Lane, Peers};
 pub(crate) use stores::Stores;
-pub(crate) use tls::TlsMaterial;
+pub(crate) use tls::{HANDSHAKE_TIMEOUT, TlsMaterial};
+pub use tls_listener::{ServerTls, tls_incoming};
 pub(crate) use transport::{Heard, Transport};
 
 /// The largest message that is sent or taken. A batch of entries is cut at 1 MiB by the log.

@@ -116,6 +116,15 @@ impl Replica {
         self.core.remove_member(id).await
     }
 
+    /// Reads certificate, key and CA again; new connections between replicas use them. False: nothing has changed.
+    /// Blocks for as long as it takes to read three small files.
+    ///
+    /// # Errors
+    /// A text: they cannot be used. What was used before still is.
+    pub fn reload_certificates(&self) -> Result<bool, String> {
+        self.core.peers.reload_tls()
+    }
+
     /// The applied state, shareable.
     #[must_use]
     pub fn cell(&self) -> Arc<StateCell> {

@@ -6,6 +6,8 @@
 mod archive;
 #[path = "machine_rules/finals.rs"]
 mod finals;
+#[path = "machine_rules/front_nodes.rs"]
+mod front_nodes;
 #[path = "machine_rules/gate.rs"]
 mod gate;
 #[path = "machine_rules/heights.rs"]

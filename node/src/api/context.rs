@@ -1,7 +1,7 @@
 //! What every call needs, and how it writes and reads.
 
 use super::error::ApiError;
-use crate::config::Invoices;
+use crate::config::{FrontNode, Invoices};
 use crate::keys::{ClusterKeys, Network};
 use crate::link::LinkStatus;
 use mux_proto::mux::v1::Consistency;
@@ -11,6 +11,7 @@ use mux_raft::consensus::{Committed, Consensus, ProposeError, StateCell};
 use mux_raft::machine::model::InvoiceState;
 use mux_raft::machine::{ArchiveUnreadable, Command, Reply, RequestId, State};
 use mux_raft::types::PaymentHash;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -46,6 +47,10 @@ pub struct ApiConfig {
     pub invoices: Invoices,
     /// `lnmux.return_preimage`.
     pub return_preimage: bool,
+    /// The front nodes of this replica's configuration.
+    pub front_nodes: Vec<FrontNode>,
+    /// Its directory, to which paths of macaroons are relative.
+    pub dir: PathBuf,
 }
 
 /// Shared by all calls.

@@ -23,11 +23,11 @@ pub(super) fn choose(
     count: usize,
     turn: usize,
 ) -> Result<Vec<Hint>, ApiError> {
-    let all: Vec<&FrontNode> = state.front_nodes().collect();
+    let all: Vec<&FrontNode> = state.active_front_nodes().collect();
     if all.is_empty() {
         return Err(ApiError::Precondition(
-            "no front node is registered, so nobody could pay the invoice: configure [[front_nodes]] and wait \
-             until a replica has connected"
+            "no front node is registered and enabled, so nobody could pay the invoice: configure [[front_nodes]] and \
+             wait until a replica has connected, or use `muxcli front-node add` or `enable`"
                 .into(),
         ));
     }

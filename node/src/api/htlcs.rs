@@ -28,7 +28,7 @@ pub(super) async fn list_htlcs(
         only.is_none_or(|hash| hash == htlc.hash) && !(request.only_unresolved && htlc.final_state.is_final())
     };
     let mut htlcs: Vec<Htlc> = context.read(|state| {
-        let all = state.front_nodes().flat_map(|front| state.htlcs_of(&front.node));
+        let all = state.all_front_nodes().flat_map(|front| state.htlcs_of(&front.node));
         all.filter(is_wanted).take(limit).cloned().collect()
     });
     if let Some(hash) = only {

@@ -3,7 +3,11 @@
 use super::backup::BackupStream;
 use super::context::Context;
 use super::events::EventStream;
-use super::{add_invoice, backup, cancel_invoice, events, htlcs, invoices, settings, settle_invoice, status};
+use super::{
+    add_invoice, backup, cancel_invoice, events, front_nodes, htlcs, invoices, settings, settle_invoice,
+    status,
+};
+use mux_proto::mux::v1 as proto;
 use mux_proto::mux::v1::cluster_service_server::ClusterService;
 use mux_proto::mux::v1::invoice_service_server::InvoiceService;
 use mux_proto::mux::v1::{
@@ -76,6 +80,34 @@ impl ClusterService for Cluster {
         request: Request<UpdateSettingsRequest>,
     ) -> Result<Response<UpdateSettingsResponse>, Status> {
         settings::update_settings(&self.0, request).await
+    }
+
+    async fn list_front_nodes(
+        &self,
+        _request: Request<proto::ListFrontNodesRequest>,
+    ) -> Result<Response<proto::ListFrontNodesResponse>, Status> {
+        Ok(front_nodes::list_front_nodes(&self.0))
+    }
+
+    async fn add_front_node(
+        &self,
+        request: Request<proto::AddFrontNodeRequest>,
+    ) -> Result<Response<proto::AddFrontNodeResponse>, Status> {
+        front_nodes::add_front_node(&self.0, request).await
+    }
+
+    async fn set_front_node_mode(
+        &self,
+        request: Request<proto::SetFrontNodeModeRequest>,
+    ) -> Result<Response<proto::SetFrontNodeModeResponse>, Status> {
+        front_nodes::set_front_node_mode(&self.0, request).await
+    }
+
+    async fn remove_front_node(
+        &self,
+        request: Request<proto::RemoveFrontNodeRequest>,
+    ) -> Result<Response<proto::RemoveFrontNodeResponse>, Status> {
+        front_nodes::remove_front_node(&self.0, request).await
     }
 }
 

@@ -3,8 +3,8 @@
 use super::context::{Context, deadline, fresh_request};
 use super::error::ApiError;
 use mux_proto::mux::v1 as proto;
-use mux_raft::machine::Command;
 use mux_raft::machine::model::Settings;
+use mux_raft::machine::{Command, State};
 use tonic::{Request, Response, Status};
 
 /// `mux.v1.ClusterService/UpdateSettings`
@@ -17,15 +17,25 @@ pub(super) async fn update_settings(
         return Err(ApiError::Invalid("no settings are given".into()).into());
     };
     context.consensus.read_barrier().await.map_err(ApiError::from)?;
-    let settings = changed(context.read(|state| state.settings().clone()), &changes)?;
-    context.submit(Command::Configure(settings.clone()), fresh_request(), deadline).await?;
-    tracing::info!(?settings, "the cluster's settings were changed");
-    Ok(Response::new(proto::UpdateSettingsResponse { settings: Some(view(&settings)) }))
+    let current = context.read(|state| state.settings().clone());
+    let settings = changed(current.clone(), &changes)?;
+    if settings != current || changes.keep_finished_ms.is_none() {
+        context.submit(Command::Configure(settings.clone()), fresh_request(), deadline).await?;
+        tracing::info!(?settings, "the cluster's settings were changed");
+    }
+    if let Some(keep_ms) = changes.keep_finished_ms {
+        let keep_finished_ms = (keep_ms > 0).then_some(keep_ms);
+        context.submit(Command::SetRetention { keep_finished_ms }, fresh_request(), deadline).await?;
+        tracing::info!(?keep_finished_ms, "how long finished invoices are kept was changed");
+    }
+    Ok(Response::new(proto::UpdateSettingsResponse { settings: Some(context.read(view)) }))
 }
 
 /// As clients see them.
-pub(super) fn view(settings: &Settings) -> proto::Settings {
+pub(super) fn view(state: &State) -> proto::Settings {
+    let settings = state.settings();
     proto::Settings {
+        keep_finished_ms: Some(state.keep_finished_ms().unwrap_or(0)),
         auto_settle: Some(settings.auto_settle),
         margin_blocks: Some(settings.margin_blocks),
         mpp_timeout_ms: Some(settings.mpp_timeout_ms),

@@ -27,7 +27,7 @@ pub(super) fn get_status(context: &Context) -> Response<proto::GetStatusResponse
         applied_index: state.applied().index,
         members: members(&raft),
         front_nodes: state.front_nodes().map(|front| front_node(state, &links, front)).collect(),
-        settings: Some(settings::view(state.settings())),
+        settings: Some(settings::view(state)),
         log_time_ms: state.time_ms(),
         state_hash: view::bytes(&state.chain_hash()),
         invoices_by_state: invoices_by_state(state),

@@ -1,5 +1,5 @@
 use super::liveness::Liveness;
-use crate::link::LinksConfig;
+use crate::link::{LinksConfig, is_removed};
 use crate::lnd::FrontNodeConfig;
 use mux_raft::consensus::RaftStatus;
 use mux_raft::machine::model::FrontNode;
@@ -21,6 +21,7 @@ pub(super) struct Planner {
     config: Arc<LinksConfig>,
     live: Liveness,
     links: BTreeMap<NodePubkey, Memory>,
+    zones: BTreeMap<NodePubkey, String>,
     unbalanced_since: Option<u64>,
     registered_at: Option<u64>,
 }
@@ -56,7 +57,14 @@ impl Planner {
         let assign = &config.assign;
         let live =
             Liveness::new(ms(assign.gone_after), ms(assign.never_heard_after), ms(assign.silent_after));
-        Self { live, links: BTreeMap::new(), unbalanced_since: None, registered_at: None, config }
+        Self {
+            live,
+            links: BTreeMap::new(),
+            zones: BTreeMap::new(),
+            unbalanced_since: None,
+            registered_at: None,
+            config,
+        }
     }
 
     /// This replica does not lead: nothing it knew is worth anything.
@@ -84,6 +92,7 @@ impl Planner {
         draining: bool,
         now: u64,
     ) -> Vec<Command> {
+        self.learn_zones(state);
         let mut commands = self.register(state, now);
         let mut owners: BTreeMap<NodePubkey, Option<ReplicaId>> =
             state.front_nodes().map(|front| (front.node, front.assigned)).collect();
@@ -110,10 +119,10 @@ impl Planner {
         if self.registered_at.is_some_and(|at| now.saturating_sub(at) < REGISTER_INTERVAL_MS) {
             return Vec::new();
         }
-        let differs = |front: &&FrontNodeConfig| {
-            state
-                .front_node(&front.node)
-                .is_none_or(|known| known.policy != front.policy || known.alias != front.alias)
+        let differs = |front: &&FrontNodeConfig| match state.front_node(&front.node) {
+            Some(known) => known.policy != front.policy || known.alias != front.alias,
+            // An operator's word on the running cluster counts more than a file.
+            None => !is_removed(state, &front.node),
         };
         let put = |front: &FrontNodeConfig| Command::PutFrontNode {
             node: front.node,
@@ -204,10 +213,19 @@ impl Planner {
             .filter(move |id| !self.live.is_gone(*id, now) && !self.live.is_lagging(*id, now))
     }
 
+    /// Where front nodes run, by this replica's configuration or else by the log.
+    fn learn_zones(&mut self, state: &State) {
+        let logged = state.front_nodes().filter_map(|front| {
+            let access = state.front_node_access(&front.node)?;
+            Some((front.node, access.zone.clone()))
+        });
+        let own = self.config.front_nodes.iter().map(|front| (front.node, front.zone.clone()));
+        self.zones = logged.chain(own).collect();
+    }
+
     fn same_zone(&self, node: NodePubkey, replica: ReplicaId) -> bool {
-        let front = self.config.front_nodes.iter().find(|front| front.node == node);
         let zone = self.config.assign.zones.get(&replica);
-        front.is_some_and(|front| !front.zone.is_empty() && zone == Some(&front.zone))
+        self.zones.get(&node).is_some_and(|own| !own.is_empty() && zone == Some(own))
     }
 
     fn assign(&mut self, node: NodePubkey, target: ReplicaId, now: u64) -> Command {

@@ -1,13 +1,16 @@
 use crate::lnd::FrontNodeConfig;
 use mux_raft::types::{BlockHeight, ReplicaId};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What links and their assignment need to know.
 #[derive(Clone, Debug, Default)]
 pub struct LinksConfig {
-    /// All front nodes; the same on every replica.
+    /// The front nodes of this replica's configuration. Those that the log says how to reach come on top.
     pub front_nodes: Vec<FrontNodeConfig>,
+    /// What relative paths of macaroons in the log are relative to.
+    pub dir: PathBuf,
     /// LND's name of the cluster's network (`mainnet`, `testnet`, `testnet4`, `signet`, `simnet`, `regtest`).
     pub network: String,
     /// Times, all local to a replica.

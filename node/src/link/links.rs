@@ -1,12 +1,17 @@
+use super::roster;
 use super::status::LinkPhase;
 use super::supervisor::{Parts, Supervisor};
 use super::{LinkStatus, LinksConfig, Screener};
 use crate::assign;
+use crate::lnd::FrontNodeConfig;
 use mux_raft::consensus::Consensus;
+use mux_raft::types::NodePubkey;
 use parking_lot::RwLock;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,51 +25,131 @@ const HANDOVER_POLL: Duration = Duration::from_millis(20);
 /// How long the tasks have to end once they are told to.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How often the log is looked at for front nodes that came or went, at most.
+const ROSTER_INTERVAL: Duration = Duration::from_millis(200);
+
 /// All links of this replica, running. Clones are handles to the same links.
 #[derive(Clone)]
 pub struct Links {
-    statuses: Arc<[Arc<RwLock<LinkStatus>>]>,
+    running: Arc<RwLock<BTreeMap<NodePubkey, Running>>>,
     draining: watch::Sender<bool>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
+/// One link.
+struct Running {
+    front: FrontNodeConfig,
+    status: Arc<RwLock<LinkStatus>>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// What every link is given.
+struct Shared {
+    config: Arc<LinksConfig>,
+    consensus: Arc<dyn Consensus>,
+    screener: Arc<dyn Screener>,
+}
+
 impl Links {
-    /// Starts a supervisor per front node, and the task that assigns links while this replica leads.
+    /// Starts a supervisor per front node, and the task that assigns links while this replica leads. Front nodes
+    /// that the log adds or removes are followed.
     #[must_use]
     pub fn start(config: LinksConfig, consensus: Arc<dyn Consensus>, screener: Arc<dyn Screener>) -> Self {
-        let statuses: Arc<[_]> = config
-            .front_nodes
-            .iter()
-            .map(|front| Arc::new(RwLock::new(LinkStatus::new(front.node, &front.alias))))
-            .collect();
         let links = Self {
-            statuses,
+            running: Arc::default(),
             draining: watch::Sender::new(false),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
-        let config = Arc::new(config);
-        for (front, status) in config.front_nodes.iter().zip(links.statuses.iter()) {
-            links.tasks.spawn(Supervisor::run(Parts {
-                front: front.clone(),
-                config: Arc::clone(&config),
-                consensus: Arc::clone(&consensus),
-                screener: Arc::clone(&screener),
-                status: Arc::clone(status),
-                draining: links.draining.subscribe(),
-                stop: links.stop.clone(),
-            }));
-        }
-        links.tasks.spawn(assign::run(config, consensus, links.draining.subscribe(), links.stop.clone()));
+        let shared = Shared { config: Arc::new(config), consensus, screener };
+        let (draining, stop) = (links.draining.subscribe(), links.stop.clone());
+        let assign = assign::run(Arc::clone(&shared.config), Arc::clone(&shared.consensus), draining, stop);
+        links.tasks.spawn(assign);
+        links.follow(&shared);
+        let roster = links.clone();
+        links.tasks.spawn(async move { roster.keep_roster(shared).await });
         links.tasks.close();
         links
+    }
+
+    async fn keep_roster(self, shared: Shared) {
+        let mut applied = shared.consensus.state().watch();
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                changed = applied.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+            }
+            self.follow(&shared);
+            sleep(ROSTER_INTERVAL).await;
+        }
+    }
+
+    /// Starts and stops links as configuration and log demand.
+    fn follow(&self, shared: &Shared) {
+        let wanted = shared.consensus.state().read(|state| roster::wanted(&shared.config, state));
+        let mut running = self.running.write();
+        running.retain(|node, link| {
+            let stays = wanted.contains_key(node);
+            if !stays {
+                tracing::info!(node = %link.front.alias, "front node removed: its link ends");
+                link.stop.cancel();
+            }
+            stays
+        });
+        for (node, front) in wanted {
+            let former = running.remove(&node);
+            let link = match former {
+                Some(link) if roster::is_reached_alike(&link.front, &front) => Running { front, ..link },
+                Some(link) => {
+                    tracing::info!(node = %front.alias, "front node changed: its link starts anew");
+                    link.stop.cancel();
+                    self.start_link(shared, front, Some(link.task))
+                }
+                None => self.start_link(shared, front, None),
+            };
+            running.insert(node, link);
+        }
+    }
+
+    /// `former`: ends first, so that two never compete for one stream.
+    fn start_link(&self, shared: &Shared, front: FrontNodeConfig, former: Option<JoinHandle<()>>) -> Running {
+        let status = Arc::new(RwLock::new(LinkStatus::new(front.node, &front.alias)));
+        let stop = self.stop.child_token();
+        let parts = Parts {
+            front: front.clone(),
+            config: Arc::clone(&shared.config),
+            consensus: Arc::clone(&shared.consensus),
+            screener: Arc::clone(&shared.screener),
+            status: Arc::clone(&status),
+            draining: self.draining.subscribe(),
+            stop: stop.clone(),
+        };
+        let task = self.tasks.spawn(async move {
+            if let Some(former) = former {
+                // However it ended: it is over.
+                let _ = former.await;
+            }
+            Supervisor::run(parts).await;
+        });
+        Running { front, status, stop, task }
     }
 
     /// What this replica sees of every front node.
     #[must_use]
     pub fn status(&self) -> Vec<LinkStatus> {
-        self.statuses.iter().map(|status| status.read().clone()).collect()
+        self.running.read().values().map(|link| link.status.read().clone()).collect()
+    }
+
+    /// The front nodes as this replica reaches them.
+    #[must_use]
+    pub fn front_nodes(&self) -> Vec<FrontNodeConfig> {
+        self.running.read().values().map(|link| link.front.clone()).collect()
     }
 
     /// Gives this replica's links to others (before a shutdown, or to drain it) and goes on giving away what
@@ -72,7 +157,7 @@ impl Links {
     pub async fn handover(&self) {
         self.draining.send_replace(true);
         let deadline = Instant::now() + HANDOVER_DEADLINE;
-        while self.statuses.iter().any(|status| owns(status.read().phase)) && Instant::now() < deadline {
+        while self.status().iter().any(|status| owns(status.phase)) && Instant::now() < deadline {
             sleep(HANDOVER_POLL).await;
         }
     }

@@ -134,7 +134,7 @@ impl Supervisor {
             started: now,
         };
         supervisor.work(events).await;
-        supervisor.stream = None;
+        supervisor.close_stream();
         supervisor.set_status(LinkPhase::Stopped);
     }
 

@@ -1,5 +1,5 @@
 use super::client::LndClient;
-use super::config::{EndpointConfig, FrontNodeConfig};
+use super::config::{CertificateSource, EndpointConfig, FrontNodeConfig};
 use super::error::{LndError, Refusal};
 use super::tls;
 use futures::future::join_all;
@@ -10,7 +10,6 @@ use mux_proto::lnrpc::{GetInfoResponse, GetStateRequest, WalletState};
 use rustls::pki_types::ServerName;
 use std::error::Error;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -94,8 +93,8 @@ async fn require_active(channel: Channel, address: &str) -> Result<(), LndError>
 /// TCP, TLS with the pinned certificate, HTTP/2.
 async fn open(endpoint: &EndpointConfig) -> Result<Channel, LndError> {
     // Read once here for a clear refusal; the connector reads it again at every reconnect.
-    tls::client_config(&endpoint.tls_cert).await.map_err(|error| Refusal::CertificateFile {
-        path: endpoint.tls_cert.clone(),
+    tls::client_config(&endpoint.tls_cert).map_err(|error| Refusal::CertificateFile {
+        path: endpoint.tls_cert.to_string().into(),
         reason: error.to_string(),
     })?;
     let unreachable = |reason: String| LndError::Unreachable { endpoint: endpoint.address.clone(), reason };
@@ -124,15 +123,15 @@ async fn open(endpoint: &EndpointConfig) -> Result<Channel, LndError> {
     });
     address.connect_with_connector(connector).await.map_err(|error| {
         if is_pin_mismatch(&error) {
-            let path = endpoint.tls_cert.clone();
+            let path = endpoint.tls_cert.to_string().into();
             return Refusal::Certificate { endpoint: endpoint.address.clone(), path }.into();
         }
         unreachable(root_cause(&error))
     })
 }
 
-async fn handshake(address: &str, certificate: &Path) -> io::Result<TlsStream<TcpStream>> {
-    let config = tls::client_config(certificate).await.map_err(io::Error::other)?;
+async fn handshake(address: &str, certificate: &CertificateSource) -> io::Result<TlsStream<TcpStream>> {
+    let config = tls::client_config(certificate).map_err(io::Error::other)?;
     let tcp = TcpStream::connect(address).await?;
     tcp.set_nodelay(true)?;
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);

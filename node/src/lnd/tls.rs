@@ -4,12 +4,12 @@
 //! Pinning its DER is stricter anyway. The peer still has to prove, by the handshake's signature, that it
 //! has the certificate's key. Names and validity are not looked at: the pin is the trust.
 
+use super::config::CertificateSource;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
-use std::path::Path;
 use std::sync::Arc;
 
 /// Why no TLS can be set up from a certificate file.
@@ -63,12 +63,12 @@ impl PinnedCertificates {
     }
 }
 
-/// Reads a certificate file into a client configuration.
+/// Reads a certificate into a client configuration. A few kilobytes: not worth another thread.
 ///
 /// # Errors
 /// See [`TlsError`].
-pub(super) async fn client_config(path: &Path) -> Result<ClientConfig, TlsError> {
-    PinnedCertificates::from_pem(&tokio::fs::read(path).await?)?.client_config()
+pub(super) fn client_config(certificate: &CertificateSource) -> Result<ClientConfig, TlsError> {
+    PinnedCertificates::from_pem(&certificate.read()?)?.client_config()
 }
 
 impl ServerCertVerifier for PinnedCertificates {

@@ -2,7 +2,7 @@
 
 use super::amount::parse_amount;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use mux_raft::types::{Msat, PaymentHash, SetId};
+use mux_raft::types::{Msat, NodePubkey, PaymentHash, SetId};
 use std::path::PathBuf;
 
 /// Talks to a cluster of the replicated Lightning multiplexer.
@@ -67,6 +67,9 @@ pub enum Command {
     Restore(RestoreCommand),
     /// Shows the cluster's settings, and changes those that are given.
     Settings(SettingsArgs),
+    /// Front nodes: list, add, disable, enable, remove.
+    #[command(subcommand)]
+    FrontNode(FrontNodeCommand),
 }
 
 /// `muxcli backup …`
@@ -267,6 +270,86 @@ pub struct SettingsArgs {
     /// Undecided HTLCs of one channel.
     #[arg(long, value_name = "NUMBER")]
     pub max_held_per_channel: Option<u32>,
+    /// How long finished invoices are kept: a number of days, or "forever".
+    #[arg(long, value_name = "DAYS|forever", value_parser = parse_keep)]
+    pub keep_finished: Option<Keep>,
+}
+
+/// How long finished invoices are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// 0: for ever.
+    pub ms: u64,
+}
+
+fn parse_keep(text: &str) -> Result<Keep, String> {
+    const DAY_MS: u64 = 86_400_000;
+    if text == "forever" {
+        return Ok(Keep { ms: 0 });
+    }
+    let days = text.parse::<u64>().ok().filter(|days| *days > 0).and_then(|days| days.checked_mul(DAY_MS));
+    days.map(|ms| Keep { ms }).ok_or_else(|| "give a number of days from 1 on, or \"forever\"".to_owned())
+}
+
+/// `muxcli front-node …`
+#[derive(Debug, Subcommand)]
+pub enum FrontNodeCommand {
+    /// Shows all front nodes and how they are reached.
+    List,
+    /// Adds a front node to the running cluster, or changes one that was added.
+    Add(Box<AddFrontNodeArgs>),
+    /// No new invoice names it; its link goes on, so that what is held or promised is still received.
+    Disable {
+        /// Its alias or public key.
+        node: String,
+    },
+    /// New invoices name it again.
+    Enable {
+        /// Its alias or public key.
+        node: String,
+    },
+    /// Ends its link for good.
+    Remove {
+        /// Its alias or public key.
+        node: String,
+        /// Even if the end of some of its HTLCs is not known.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// `muxcli front-node add`
+#[derive(Debug, Args)]
+pub struct AddFrontNodeArgs {
+    /// identity_pubkey from `lncli getinfo`.
+    pub pubkey: NodePubkey,
+    /// Short name for people and metric labels.
+    #[arg(long)]
+    pub alias: String,
+    /// Where LND's gRPC answers; several if it has standbys.
+    #[arg(long, value_name = "HOST:PORT", required = true)]
+    pub endpoint: Vec<String>,
+    /// LND's tls.cert, a file here: one for all endpoints, or one for each.
+    #[arg(long, value_name = "FILE", required = true)]
+    pub lnd_cert: Vec<PathBuf>,
+    /// Where its macaroon lies on every replica; a relative path is relative to the replica's muxd.toml.
+    #[arg(long, value_name = "PATH")]
+    pub lnd_macaroon: String,
+    /// Where it runs: a replica of the same zone holds its link, if possible.
+    #[arg(long, default_value = "")]
+    pub zone: String,
+    /// Fee of the hop to the virtual node.
+    #[arg(long, default_value_t = 0, value_name = "MSAT")]
+    pub fee_base_msat: u32,
+    /// Fee of the hop, millionths.
+    #[arg(long, default_value_t = 0, value_name = "PPM")]
+    pub fee_ppm: u32,
+    /// Blocks between incoming and outgoing expiry.
+    #[arg(long, default_value_t = 80, value_name = "BLOCKS")]
+    pub cltv_delta: u16,
+    /// Do not connect to it first.
+    #[arg(long)]
+    pub no_check: bool,
 }
 
 impl SettingsArgs {
@@ -279,5 +362,6 @@ impl SettingsArgs {
             && self.accept_timeout_ms.is_none()
             && self.max_parts_per_set.is_none()
             && self.max_held_per_channel.is_none()
+            && self.keep_finished.is_none()
     }
 }

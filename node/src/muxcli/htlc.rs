@@ -36,7 +36,7 @@ pub(super) async fn run(client: &mut Client, command: HtlcCommand, as_json: bool
 }
 
 /// By key, or by alias if the cluster has one of that name.
-async fn pubkey(client: &Client, node: &str) -> Result<NodePubkey, Failure> {
+pub(super) async fn pubkey(client: &Client, node: &str) -> Result<NodePubkey, Failure> {
     if let Ok(pubkey) = node.parse() {
         return Ok(pubkey);
     }

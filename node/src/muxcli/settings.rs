@@ -23,6 +23,7 @@ pub(super) async fn run(
             accept_timeout_ms: changes.accept_timeout_ms,
             max_parts_per_set: changes.max_parts_per_set,
             max_held_per_channel: changes.max_held_per_channel,
+            keep_finished_ms: changes.keep_finished.map(|keep| keep.ms),
         });
         let request = client.request(UpdateSettingsRequest { settings });
         client.cluster().update_settings(request).await.map_err(Failure::of_write)?.into_inner().settings
@@ -39,7 +40,17 @@ fn to_text(settings: &Settings) -> String {
         ("accept_timeout", format!("{} ms", settings.accept_timeout_ms())),
         ("max_parts_per_set", settings.max_parts_per_set().to_string()),
         ("max_held_per_channel", settings.max_held_per_channel().to_string()),
+        ("keep_finished", keep_text(settings.keep_finished_ms())),
     ])
+}
+
+fn keep_text(keep_ms: u64) -> String {
+    const DAY_MS: u64 = 86_400_000;
+    match keep_ms {
+        0 => "forever".to_owned(),
+        ms if ms.is_multiple_of(DAY_MS) => format!("{} days", ms / DAY_MS),
+        ms => format!("{ms} ms"),
+    }
 }
 
 pub(super) fn to_json(settings: &Settings) -> Value {
@@ -50,5 +61,6 @@ pub(super) fn to_json(settings: &Settings) -> Value {
         "accept_timeout_ms": settings.accept_timeout_ms,
         "max_parts_per_set": settings.max_parts_per_set,
         "max_held_per_channel": settings.max_held_per_channel,
+        "keep_finished_ms": settings.keep_finished_ms,
     })
 }

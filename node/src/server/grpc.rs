@@ -5,6 +5,7 @@ use crate::api::{Cluster, Context, Invoices, LnmuxService, RequireToken};
 use mux_proto::lnmux::service_server::ServiceServer;
 use mux_proto::mux::v1::cluster_service_server::ClusterServiceServer;
 use mux_proto::mux::v1::invoice_service_server::InvoiceServiceServer;
+use mux_raft::network::{ServerTls, tls_incoming};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,8 +13,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Identity, Server, ServerTlsConfig};
+use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
@@ -52,6 +52,7 @@ impl ApiTls {
 /// The running API.
 pub struct ApiServer {
     address: SocketAddr,
+    tls: ServerTls,
     health: HealthReporter,
     stop: CancellationToken,
     task: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -80,10 +81,9 @@ impl ApiServer {
             .with_service_name("grpc.health.v1.Health")
             .build_v1()
             .map_err(|error| text(&error))?;
-        let identity = Identity::from_pem(&tls.cert, tls.key.as_slice());
+        let tls = ServerTls::new(&tls.cert, &tls.key, None)
+            .map_err(|error| format!("api.tls_cert, api.tls_key: {error}"))?;
         let router = Server::builder()
-            .tls_config(ServerTlsConfig::new().identity(identity).timeout(HANDSHAKE_TIMEOUT))
-            .map_err(|error| format!("api.tls_cert, api.tls_key: {}", text(&error)))?
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .max_concurrent_streams(STREAMS_PER_CONNECTION)
@@ -95,9 +95,9 @@ impl ApiServer {
             .add_service(InvoiceServiceServer::with_interceptor(Invoices(context), auth));
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let incoming = tls_incoming(listener, tls.clone(), HANDSHAKE_TIMEOUT);
         let task = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped));
-        let server = Self { address, health, stop, task };
+        let server = Self { address, tls, health, stop, task };
         server.set_ready(false).await;
         Ok(server)
     }
@@ -106,6 +106,12 @@ impl ApiServer {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it shows to new connections; can be exchanged while it runs.
+    #[must_use]
+    pub fn tls(&self) -> ServerTls {
+        self.tls.clone()
     }
 
     /// What `grpc.health.v1` answers from now on.

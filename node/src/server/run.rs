@@ -3,6 +3,7 @@
 use super::grpc::{ApiServer, ApiTls};
 use super::http::{HttpServer, router};
 use super::readiness::Readiness;
+use super::reload::Reloader;
 use super::settings;
 use crate::api::{AdminToken, ApiConfig, Context, LinkView, RequireToken};
 use crate::config::{ApiAuth, Config};
@@ -17,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
 /// How often gauges and health are brought up to date.
@@ -24,6 +26,9 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often certificates are read.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(600);
+
+/// How often files that can be exchanged are looked at.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Shares of [`SHUTDOWN_MAX`]; together less than it.
 const HANDOVER_MAX: Duration = Duration::from_secs(3);
@@ -55,6 +60,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     // First of all: from here on a signal ends the replica in order.
     let signal = shutdown::on_signal().map_err(|error| RunError::Fatal(error.to_string()))?;
     let mut signal = Box::pin(signal);
+    let hangup = shutdown::on_hangup().map_err(|error| RunError::Fatal(error.to_string()))?;
     let running = tokio::select! {
         biased;
         name = &mut signal => {
@@ -63,7 +69,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         }
         running = Box::pin(start(config)) => running?,
     };
-    running.until(signal).await
+    running.until(signal, hangup).await
 }
 
 async fn start(config: Config) -> Result<Running, RunError> {
@@ -119,6 +125,8 @@ async fn start_api(
         network: config.cluster.network,
         invoices: config.invoices.clone(),
         return_preimage: config.lnmux.return_preimage,
+        front_nodes: config.front_nodes.clone(),
+        dir: config.dir.clone(),
     };
     let shown = links.clone();
     let view: LinkView = Arc::new(move || shown.status());
@@ -147,12 +155,17 @@ struct Running {
 
 impl Running {
     /// Watches until a signal or a fatal end.
-    async fn until(mut self, mut signal: impl Future<Output = &'static str> + Unpin) -> Result<(), RunError> {
+    async fn until(
+        mut self,
+        mut signal: impl Future<Output = &'static str> + Unpin,
+        mut hangup: Signal,
+    ) -> Result<(), RunError> {
         let mut sampler = Sampler::default();
         let clock = SystemClock::new();
-        let certificates = settings::certificates(&self.config);
         let mut sampled = tokio::time::interval(SAMPLE_INTERVAL);
         let mut checked = tokio::time::interval(CERTIFICATE_INTERVAL);
+        let mut reloader = self.reloader();
+        let mut reload = tokio::time::interval(RELOAD_INTERVAL);
         let stopped = self.replica.clone();
         let stopped = stopped.stopped();
         tokio::pin!(stopped);
@@ -173,14 +186,35 @@ impl Running {
                     telemetry::record_process(&self.config.raft.data_dir);
                     self.metrics.run_upkeep();
                 }
+                _ = reload.tick() => reloader = self.reload(reloader).await,
+                Some(()) = hangup.recv() => {
+                    tracing::info!("SIGHUP: looking at certificates and macaroons");
+                    reloader = self.reload(reloader).await;
+                }
                 _ = checked.tick() => {
-                    telemetry::record_expiries(&certificates);
+                    telemetry::record_expiries(&settings::certificates(&self.config, &self.links));
                 }
             }
         };
         tracing::info!(signal = why, "stopping");
         self.stop().await;
         Ok(())
+    }
+
+    fn reloader(&self) -> Option<Reloader> {
+        let api = (self.config.api.tls_cert.as_path(), self.config.api.tls_key.as_path());
+        Some(Reloader::new(Arc::clone(&self.replica), self.links.clone(), self.api.server.tls(), api))
+    }
+
+    /// Gives the reloader back, unless it fell over.
+    async fn reload(&self, reloader: Option<Reloader>) -> Option<Reloader> {
+        let mut reloader = reloader.or_else(|| self.reloader())?;
+        let looked = tokio::task::spawn_blocking(move || (reloader.reload(), reloader)).await;
+        let (news, reloader) = looked.ok()?;
+        if news {
+            telemetry::record_expiries(&settings::certificates(&self.config, &self.links));
+        }
+        Some(reloader)
     }
 
     /// In order, and in time.

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, FrontNode};
 use crate::keys::ClusterKeys;
-use crate::link::{AssignConfig, LinkTiming, LinksConfig, RescueConfig};
+use crate::link::{AssignConfig, LinkTiming, Links, LinksConfig, RescueConfig};
 use crate::lnd::{EndpointConfig, FrontNodeConfig};
 use crate::telemetry::CertificateFile;
 use mux_raft::machine::model::FrontNodePolicy;
@@ -45,13 +45,15 @@ pub(super) fn links(config: &Config, keys: &ClusterKeys) -> LinksConfig {
     let mut nodes: Vec<&FrontNode> = config.front_nodes.iter().collect();
     nodes.sort_by_key(|node| node.pubkey);
     let front_nodes = nodes.into_iter().map(|node| {
-        let scid = keys.virtual_scid(&node.pubkey, policy_version(node), &|scid| taken.contains(&scid));
+        let version = policy_version(node.fee_base_msat, node.fee_ppm, node.cltv_delta);
+        let scid = keys.virtual_scid(&node.pubkey, version, &|scid| taken.contains(&scid));
         taken.insert(scid);
         front_node(node, scid)
     });
     LinksConfig {
         front_nodes: front_nodes.collect(),
         network: config.cluster.network.name().into(),
+        dir: config.dir.clone(),
         timing: LinkTiming {
             quorum_patience: Duration::from_millis(links.quorum_lost_after_ms),
             degraded_after: Duration::from_millis(links.degraded_after_ms),
@@ -64,11 +66,11 @@ pub(super) fn links(config: &Config, keys: &ClusterKeys) -> LinksConfig {
 
 /// A scid names one policy for ever, so another fee or delta needs another scid: its version follows from
 /// the policy, and every replica finds the same without asking.
-fn policy_version(node: &FrontNode) -> u32 {
+pub(crate) fn policy_version(fee_base_msat: u32, fee_ppm: u32, cltv_delta: u16) -> u32 {
     let digest = Sha256::new()
-        .chain_update(node.fee_base_msat.to_be_bytes())
-        .chain_update(node.fee_ppm.to_be_bytes())
-        .chain_update(node.cltv_delta.to_be_bytes())
+        .chain_update(fee_base_msat.to_be_bytes())
+        .chain_update(fee_ppm.to_be_bytes())
+        .chain_update(cltv_delta.to_be_bytes())
         .finalize();
     u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
 }
@@ -76,7 +78,7 @@ fn policy_version(node: &FrontNode) -> u32 {
 fn front_node(node: &FrontNode, scid: u64) -> FrontNodeConfig {
     let endpoint = |endpoint: &crate::config::Endpoint| EndpointConfig {
         address: endpoint.address.clone(),
-        tls_cert: endpoint.tls_cert.clone(),
+        tls_cert: endpoint.tls_cert.clone().into(),
     };
     FrontNodeConfig {
         node: node.pubkey,
@@ -94,12 +96,16 @@ fn front_node(node: &FrontNode, scid: u64) -> FrontNodeConfig {
 }
 
 /// For the alarm on their end.
-pub(super) fn certificates(config: &Config) -> Vec<CertificateFile> {
+pub(super) fn certificates(config: &Config, links: &Links) -> Vec<CertificateFile> {
     let own =
         [("api", &config.api.tls_cert), ("raft", &config.raft.tls_cert), ("raft-ca", &config.raft.tls_ca)];
     let own = own.into_iter().map(|(name, path)| (name.to_owned(), path));
-    let lnd = config.front_nodes.iter().flat_map(|node| {
-        node.endpoints.iter().map(|endpoint| (format!("lnd-{}", node.alias), &endpoint.tls_cert))
+    let own = own.map(|(name, path)| CertificateFile { name, source: path.clone().into() });
+    let nodes = links.front_nodes().into_iter();
+    let lnd = nodes.flat_map(|node| {
+        let name = format!("lnd-{}", node.alias);
+        let sources = node.endpoints.into_iter().map(|endpoint| endpoint.tls_cert);
+        sources.map(move |source| CertificateFile { name: name.clone(), source })
     });
-    own.chain(lnd).map(|(name, path)| CertificateFile { name, path: path.clone() }).collect()
+    own.chain(lnd).collect()
 }

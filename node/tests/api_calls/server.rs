@@ -99,6 +99,8 @@ impl Server {
             network: Network::Regtest,
             invoices: Invoices::default(),
             return_preimage: setup.return_preimage,
+            front_nodes: Vec::new(),
+            dir: files.replicas[0].dir.clone(),
         };
         let streams = CancellationToken::new();
         let context = Context::new(

@@ -1,6 +1,6 @@
-use crate::server::{Server, Setup};
+use crate::server::{Server, Setup, front_node};
 use crate::{assert_golden, muxcli, text};
-use mux_raft::machine::command::FinalOutcome;
+use mux_raft::machine::command::{Command, FinalOutcome};
 
 /// Three invoices: paid, held, open.
 async fn shop() -> (Server, Vec<String>) {
@@ -29,9 +29,39 @@ async fn shop() -> (Server, Vec<String>) {
     (server, hashes)
 }
 
+/// A front node on an address where nobody listens.
+fn add_carol(cert: &str) -> Vec<String> {
+    let node = front_node(9).to_string();
+    let arguments = ["front-node", "add", &node, "--alias", "carol", "--endpoint", "127.0.0.1:1"];
+    let access = ["--lnd-cert", cert, "--lnd-macaroon", "carol.macaroon", "--zone", "a", "--fee-ppm", "5"];
+    arguments.iter().chain(&access).map(ToString::to_string).collect()
+}
+
+#[tokio::test]
+async fn a_front_node_that_cannot_be_used_is_not_added() {
+    let (server, _) = shop().await;
+    server.run(Command::raise_feature_level());
+    std::fs::write(server.files.replicas[0].dir.join("carol.macaroon"), "m").unwrap();
+    let add = add_carol(server.files.api_cert.to_str().unwrap());
+    let output = muxcli(&server, &add.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("cannot use this node") && said.contains("--no-check"), "{said}");
+    let held = muxcli(&server, &["front-node", "remove", "n1"]).await;
+    assert_eq!(held.status.code(), Some(1), "it holds an HTLC");
+    assert!(text(&held.stderr).contains("--force"), "{}", text(&held.stderr));
+    let forced = muxcli(&server, &["front-node", "remove", "n1", "--force"]).await;
+    assert!(forced.status.success(), "{}", text(&forced.stderr));
+    let listed = text(&muxcli(&server, &["front-node", "list"]).await.stdout);
+    assert!(!listed.contains("n1") && listed.contains("n2") && !listed.contains("carol"), "{listed}");
+}
+
 #[tokio::test]
 async fn output_is_as_agreed() {
     let (server, hashes) = shop().await;
+    server.run(Command::raise_feature_level());
+    let cert = server.files.api_cert.to_str().unwrap();
+    let add = add_carol(cert);
     let [paid, held, _] = [&hashes[0], &hashes[1], &hashes[2]];
     let cases: Vec<(&str, Vec<&str>)> = vec![
         ("status.txt", vec!["status"]),
@@ -51,6 +81,14 @@ async fn output_is_as_agreed() {
         ("invoice_add.txt", vec!["invoice", "add", "1sat", "--expiry", "60"]),
         ("invoice_add_stateless.json", vec!["invoice", "add", "1sat", "--stateless", "--json"]),
         ("invoice_cancel.txt", vec!["invoice", "cancel", held]),
+        ("settings_keep.txt", vec!["settings", "--keep-finished", "30"]),
+        ("settings_keep_forever.json", vec!["settings", "--keep-finished", "forever", "--json"]),
+        ("front_node_list.txt", vec!["front-node", "list"]),
+        ("front_node_add.txt", add.iter().map(String::as_str).chain(["--no-check"]).collect()),
+        ("front_node_disable.txt", vec!["front-node", "disable", "carol"]),
+        ("front_node_list.json", vec!["front-node", "list", "--json"]),
+        ("front_node_enable.txt", vec!["front-node", "enable", "carol"]),
+        ("front_node_remove.txt", vec!["front-node", "remove", "carol"]),
     ];
     for (name, arguments) in cases {
         assert_golden(name, &muxcli(&server, &arguments).await);

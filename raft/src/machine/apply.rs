@@ -188,6 +188,13 @@ impl State {
             Command::EnrolStore { replica, store } => self.enrol_store(*replica, *store),
             Command::NoteLogs { ends } => self.note_logs(ends),
             Command::SetRetention { keep_finished_ms } => self.set_retention(*keep_finished_ms),
+            Command::PutFrontNodeAccess { node, alias, policy, access } => {
+                self.put_front_node_access(step, *node, (alias, *policy), access)
+            }
+            Command::SetFrontNodeDisabled { node, disabled } => {
+                self.set_front_node_disabled(step, *node, *disabled)
+            }
+            Command::RemoveFrontNode { node, force } => self.remove_front_node(step, *node, *force),
         }
     }
 
@@ -210,7 +217,10 @@ impl State {
             | Command::SetRetention { .. }
             | Command::AcceptRestoration
             | Command::EnrolStore { .. }
-            | Command::NoteLogs { .. } => GateScope::None,
+            | Command::NoteLogs { .. }
+            | Command::PutFrontNodeAccess { .. }
+            | Command::SetFrontNodeDisabled { .. }
+            | Command::RemoveFrontNode { .. } => GateScope::None,
         };
         match scope {
             GateScope::None => {}

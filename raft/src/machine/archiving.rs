@@ -104,7 +104,7 @@ impl State {
                 let payable_ms = invoice.terms.expires_at_ms.saturating_add(TOMBSTONE_SLACK_MS);
                 // A node that was removed reports no height any more, and offers nothing.
                 let past_expiry = archived.htlcs.iter().all(|htlc| {
-                    !self.core.front_nodes.contains_key(&htlc.key.node)
+                    self.front_node(&htlc.key.node).is_none()
                         || self
                             .certain_height(&htlc.key.node)
                             .is_some_and(|height| height > htlc.incoming_expiry)

@@ -4,7 +4,7 @@
 //! only ever appended as *new* variants, never changed. A replica that meets a variant it does not know
 //! stops rather than diverge.
 
-use super::model::{FrontNodePolicy, InvoiceTerms, Settings};
+use super::model::{FrontNodeAccess, FrontNodePolicy, InvoiceTerms, Settings};
 use super::state::LogPosition;
 use crate::types::{
     BlockHeight, CircuitKey, LogTimeMs, Msat, NodePubkey, PaymentHash, PaymentSecret, Preimage, ReplicaId,
@@ -159,7 +159,36 @@ pub enum Command {
         /// By replica, without those that confirmed nothing new.
         ends: Vec<(ReplicaId, LogPosition)>,
     },
+    /// Adds a front node, or changes how a known one is reached, its alias or its policy (see
+    /// [`Command::PutFrontNode`]). One that was removed comes back. Level 2.
+    PutFrontNodeAccess {
+        /// The LND node's identity key.
+        node: NodePubkey,
+        /// For people and metric labels.
+        alias: String,
+        /// Virtual scid and what the hop over it costs.
+        policy: FrontNodePolicy,
+        /// Where and how; at most [`ACCESS_BYTES_MAX`] in all.
+        access: FrontNodeAccess,
+    },
+    /// Lets new invoices name a front node, or not. Level 2.
+    SetFrontNodeDisabled {
+        /// The front node.
+        node: NodePubkey,
+        /// No new invoice names it; its link goes on.
+        disabled: bool,
+    },
+    /// Ends a front node's link for good. Level 2.
+    RemoveFrontNode {
+        /// The front node.
+        node: NodePubkey,
+        /// Even if the end of some of its HTLCs is not known.
+        force: bool,
+    },
 }
+
+/// The most bytes of [`Command::PutFrontNodeAccess::access`]: keeps an entry below the store's 7 KB.
+pub const ACCESS_BYTES_MAX: usize = 6_000;
 
 /// The most offers that a batch carries: keeps an entry below the store's 7 KB.
 pub const OFFERS_PER_ENTRY_MAX: usize = 16;

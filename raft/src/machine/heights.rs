@@ -9,7 +9,7 @@
 //!   guess, and if the guess were wrong, would leave the cluster with the wrong height alone.
 //! * Forgetting goes by the lowest of the heights instead, so that one absurd tip forgets nothing.
 
-use super::model::{FrontNode, HEIGHT_DEVIATION_MAX, HEIGHT_FRESH_MS};
+use super::model::{FrontNode, FrontNodeMode, HEIGHT_DEVIATION_MAX, HEIGHT_FRESH_MS};
 use super::state::State;
 use crate::types::{BlockHeight, LogTimeMs, NodePubkey};
 
@@ -39,9 +39,14 @@ impl State {
 
     /// A height that was reached whoever is wrong: the lowest of the node's own and all fresh ones.
     pub(super) fn certain_height(&self, node: &NodePubkey) -> Option<BlockHeight> {
-        let own = self.core.front_nodes.get(node)?.tip?.height;
+        let front = self.core.front_nodes.get(node)?;
+        // One that was removed reports none any more: the others' must do.
+        let own = match self.front_node_mode(node) {
+            FrontNodeMode::Removed => None,
+            FrontNodeMode::Active | FrontNodeMode::Disabled => Some(front.tip?.height),
+        };
         let fresh = self.core.front_nodes.values().filter(|front| self.has_fresh_height(front));
-        fresh.filter_map(|front| front.tip).map(|tip| tip.height).chain([own]).min()
+        fresh.filter_map(|front| front.tip).map(|tip| tip.height).chain(own).min()
     }
 
     /// Brings the median and the flags up to the present tips and time.

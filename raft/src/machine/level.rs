@@ -54,7 +54,10 @@ impl Command {
             | Self::SetRetention { .. }
             | Self::AcceptRestoration
             | Self::EnrolStore { .. }
-            | Self::NoteLogs { .. } => 2,
+            | Self::NoteLogs { .. }
+            | Self::PutFrontNodeAccess { .. }
+            | Self::SetFrontNodeDisabled { .. }
+            | Self::RemoveFrontNode { .. } => 2,
         }
     }
 

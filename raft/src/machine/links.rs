@@ -7,7 +7,7 @@
 
 use super::apply::Step;
 use super::command::{ChainTip, RequestId};
-use super::model::{FrontNode, FrontNodePolicy, SESSION_FRESH_MS, Session, Tip};
+use super::model::{FrontNode, FrontNodeMode, FrontNodePolicy, SESSION_FRESH_MS, Session, Tip};
 use super::reply::{Rejection, Reply};
 use super::state::State;
 use crate::types::{NodePubkey, ReplicaId, SessionId};
@@ -16,7 +16,21 @@ use crate::types::{NodePubkey, ReplicaId, SessionId};
 const FORMER_STREAMS_MAX: usize = 16;
 
 impl State {
+    /// By the leader's configuration, which does not bring back what an operator removed.
     pub(super) fn put_front_node(
+        &mut self,
+        step: &mut Step,
+        node: NodePubkey,
+        alias: &str,
+        policy: FrontNodePolicy,
+    ) -> Reply {
+        if self.front_node_mode(&node) == FrontNodeMode::Removed {
+            return invalid(format!("front node {node} was removed"));
+        }
+        self.register_front_node(step, node, alias, policy)
+    }
+
+    pub(super) fn register_front_node(
         &mut self,
         step: &mut Step,
         node: NodePubkey,
@@ -53,6 +67,9 @@ impl State {
         replica: Option<ReplicaId>,
     ) -> Reply {
         let time_ms = self.core.time_ms;
+        if self.front_node(&node).is_none() {
+            return unknown(node);
+        }
         let Some(front) = self.core.front_nodes.get_mut(&node) else { return unknown(node) };
         front.assigned = replica;
         front.assigned_at_ms = time_ms;
@@ -162,10 +179,10 @@ fn new_front_node(node: NodePubkey, alias: &str, policy: FrontNodePolicy) -> Fro
     }
 }
 
-fn unknown(node: NodePubkey) -> Reply {
+pub(super) fn unknown(node: NodePubkey) -> Reply {
     Reply::Rejected(Rejection::UnknownFrontNode(node))
 }
 
-fn invalid(why: String) -> Reply {
+pub(super) fn invalid(why: String) -> Reply {
     Reply::Rejected(Rejection::Invalid(why))
 }

@@ -4,7 +4,9 @@ mod event;
 mod front_node;
 
 pub use event::{Event, EventKind};
-pub use front_node::{FrontNode, Session, Tip};
+pub use front_node::{
+    FrontNode, FrontNodeAccess, FrontNodeEndpoint, FrontNodeExtra, FrontNodeMode, Session, Tip,
+};
 
 use crate::types::{
     BlockHeight, CircuitKey, LogIndex, LogTimeMs, Msat, PaymentHash, PaymentSecret, Preimage, SessionId,

@@ -1,6 +1,6 @@
 //! Readers for links, APIs, metrics and operators, beyond looking records up.
 
-use super::model::{FrontNode, Htlc, Invoice, InvoiceState};
+use super::model::{FrontNode, FrontNodeMode, Htlc, Invoice, InvoiceState};
 use super::state::State;
 use super::timers::{highest_key, lowest_key};
 use crate::types::{BlockHeight, LogTimeMs, NodePubkey, PaymentHash};
@@ -52,9 +52,14 @@ impl State {
         counts
     }
 
-    /// Front nodes to announce in new invoices: live session, fresh and plausible height.
+    /// Front nodes that new invoices may name: neither disabled nor removed.
+    pub fn active_front_nodes(&self) -> impl Iterator<Item = &FrontNode> {
+        self.front_nodes().filter(|front| self.front_node_mode(&front.node) == FrontNodeMode::Active)
+    }
+
+    /// Front nodes to announce in new invoices: active, live session, fresh and plausible height.
     pub fn healthy_front_nodes(&self) -> impl Iterator<Item = &FrontNode> {
-        self.front_nodes().filter(|front| {
+        self.active_front_nodes().filter(|front| {
             self.is_session_live(front) && self.has_fresh_height(front) && !front.height_flagged
         })
     }

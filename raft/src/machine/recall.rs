@@ -79,7 +79,10 @@ impl State {
             | Command::SetRetention { .. }
             | Command::AcceptRestoration
             | Command::EnrolStore { .. }
-            | Command::NoteLogs { .. } => {}
+            | Command::NoteLogs { .. }
+            | Command::PutFrontNodeAccess { .. }
+            | Command::SetFrontNodeDisabled { .. }
+            | Command::RemoveFrontNode { .. } => {}
         }
         Ok(recall.recalled)
     }

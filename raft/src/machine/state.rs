@@ -7,7 +7,9 @@ use super::archive::ArchiveTip;
 use super::command::RequestId;
 use super::index::Index;
 use super::level;
-use super::model::{Event, FrontNode, Htlc, Invoice, InvoiceState, Settings, Verdict};
+use super::model::{
+    Event, FrontNode, FrontNodeExtra, FrontNodeMode, Htlc, Invoice, InvoiceState, Settings, Verdict,
+};
 use super::recall::Recalled;
 use super::reply::Reply;
 use super::restoring::Restored;
@@ -72,6 +74,8 @@ pub(super) struct More {
     pub(super) keep_finished_ms: Option<LogTimeMs>,
     pub(super) restored: Option<Restored>,
     pub(super) stores: Stores,
+    /// Front nodes that were added, disabled or removed at run time.
+    pub(super) front_nodes: BTreeMap<NodePubkey, FrontNodeExtra>,
 }
 
 impl State {
@@ -161,14 +165,19 @@ impl State {
         self.core.htlcs.range(first..=last).map(|(_, htlc)| htlc)
     }
 
-    /// A front node.
+    /// A front node, unless it was removed.
     #[must_use]
     pub fn front_node(&self, node: &NodePubkey) -> Option<&FrontNode> {
-        self.core.front_nodes.get(node)
+        self.core.front_nodes.get(node).filter(|_| self.front_node_mode(node) != FrontNodeMode::Removed)
     }
 
-    /// All front nodes.
+    /// All front nodes that were not removed.
     pub fn front_nodes(&self) -> impl Iterator<Item = &FrontNode> {
+        self.all_front_nodes().filter(|front| self.front_node_mode(&front.node) != FrontNodeMode::Removed)
+    }
+
+    /// All front nodes that ever were: also those that were removed may have HTLCs.
+    pub fn all_front_nodes(&self) -> impl Iterator<Item = &FrontNode> {
         self.core.front_nodes.values()
     }
 

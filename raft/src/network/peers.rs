@@ -41,7 +41,8 @@ struct Inner {
     tls: Arc<TlsMaterial>,
     links: Links,
     stores: Stores,
-    channels: Mutex<BTreeMap<(ReplicaId, Lane), (String, Channel)>>,
+    /// With the address and the generation of certificates that they were made with.
+    channels: Mutex<BTreeMap<(ReplicaId, Lane), (String, u64, Channel)>>,
 }
 
 impl Peers {
@@ -57,6 +58,11 @@ impl Peers {
 
     pub(crate) fn id(&self) -> ReplicaId {
         self.inner.id
+    }
+
+    /// Reads the certificates again; see [`TlsMaterial::reload`]. Blocks.
+    pub(crate) fn reload_tls(&self) -> Result<bool, String> {
+        self.inner.tls.reload().map_err(|error| error.to_string())
     }
 
     /// Says who sends to whom.
@@ -80,14 +86,16 @@ impl Peers {
 
     /// The connection to a peer at this address; it is opened, and opened again, as needed.
     pub(crate) fn channel(&self, target: ReplicaId, address: &str, lane: Lane) -> Result<Channel, Status> {
+        let generation = self.inner.tls.generation();
         let mut channels = self.inner.channels.lock();
-        if let Some((known, channel)) = channels.get(&(target, lane))
+        if let Some((known, made, channel)) = channels.get(&(target, lane))
             && known == address
+            && *made == generation
         {
             return Ok(channel.clone());
         }
         let channel = self.connect(target, address)?;
-        channels.insert((target, lane), (address.to_owned(), channel.clone()));
+        channels.insert((target, lane), (address.to_owned(), generation, channel.clone()));
         Ok(channel)
     }
 

@@ -11,21 +11,22 @@ use crate::consensus::StateCell;
 use crate::log::LogStore;
 use crate::machine::State;
 use crate::network::{
-    ArchiveFetch, ArchiveSource, Clearance, Guard, MESSAGE_BYTES_MAX, May, Peers, Stores, TlsMaterial,
-    Transport,
+    ArchiveFetch, ArchiveSource, Clearance, Guard, HANDSHAKE_TIMEOUT, MESSAGE_BYTES_MAX, May, Peers, Stores,
+    TlsMaterial, Transport, tls_incoming,
 };
 use crate::snapshot::{Machine, SnapshotDirectory, SnapshotError};
 use crate::store::{EngineError, Identity};
+use futures::Stream;
 use mux_proto::mux::raft::v1::archive_transfer_server::ArchiveTransferServer;
 use mux_proto::mux::raft::v1::leader_gateway_server::LeaderGatewayServer;
 use mux_proto::mux::raft::v1::raft_transport_server::RaftTransportServer;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
@@ -57,9 +58,6 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
     let latch = Latch::new();
     let listener = bind(&config, wiring.listener.take())?;
     let Opened { directory, log, snapshots, archive, tls } = open(&config, &wiring, latch.clone()).await?;
-    let server = Server::builder()
-        .tls_config(tls.server())
-        .map_err(|error| StartError::Config(format!("certificates: {error}")))?;
     let tls = Arc::new(tls);
     let cell = Arc::new(StateCell::new(State::default(), Arc::<DiskArchive>::clone(&archive)));
     let stores = Stores::new(config.id, log.id(), Arc::clone(&cell), latch.clone())
@@ -92,6 +90,7 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
         time: TimeKeeper::new(Arc::new(clock)),
         feature_level_max: wiring.feature_level_max,
     }));
+    let incoming = tls_incoming(listener, tls.server(), HANDSHAKE_TIMEOUT);
     let guard = Guard::new(config.id, config.cluster_id, tls, links, stores);
     let transport = Transport {
         raft: core.raft.clone(),
@@ -104,7 +103,7 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
     };
     let stop_serving = CancellationToken::new();
     let gateway = Gateway { core: Arc::clone(&core), guard };
-    let server = serve(server, listener, transport, gateway, stop_serving.clone());
+    let server = serve(incoming, transport, gateway, stop_serving.clone());
     Ok(Started { core, log, directory, snapshots, archive, clearance, server, stop_serving })
 }
 
@@ -186,13 +185,12 @@ pub(super) async fn close(archive: Arc<DiskArchive>) {
 }
 
 fn serve(
-    server: Server,
-    listener: TcpListener,
+    incoming: impl Stream<Item = std::io::Result<TlsStream<TcpStream>>> + Send + 'static,
     transport: Transport,
     gateway: Gateway,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
-    let mut server = server
+    let mut server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .initial_stream_window_size(2 << 20)
@@ -207,7 +205,6 @@ fn serve(
     let gateway = LeaderGatewayServer::new(gateway)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let serving = server
         .add_service(transport)
         .add_service(gateway)

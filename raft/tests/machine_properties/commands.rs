@@ -14,7 +14,11 @@ impl Reference {
             | Command::SetRetention { .. }
             | Command::EnrolStore { .. }
             | Command::NoteLogs { .. }
-            | Command::AcceptRestoration => {}
+            | Command::AcceptRestoration
+            // Not among what is tried at random.
+            | Command::PutFrontNodeAccess { .. }
+            | Command::SetFrontNodeDisabled { .. }
+            | Command::RemoveFrontNode { .. } => {}
             Command::Configure(settings) => self.settings = settings.clone(),
             Command::PutFrontNode { node, .. } => self.nodes.push(Node {
                 node: *node,

@@ -145,6 +145,8 @@ pub const CATALOGUE: &[Metric] = &[
             "When a certificate ends, in seconds since the Unix epoch",
         ),
     ),
+    counter("mux_reloads_total", &[], "Certificates and macaroons that were exchanged while running"),
+    counter("mux_reload_failures_total", &[], "New files that cannot be used; what was in use stays in use"),
     of(
         BYTES,
         gauge(

@@ -41,6 +41,51 @@ impl FrontNode {
     }
 }
 
+/// What the cluster does with a front node. Level 2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FrontNodeMode {
+    /// New invoices name it.
+    #[default]
+    Active,
+    /// No new invoice names it; its link goes on, so that what is held or promised is still received.
+    Disabled,
+    /// No link. Its record stays: its virtual scids are never used again, and its sessions are counted on if it
+    /// comes back.
+    Removed,
+}
+
+/// How every replica reaches a front node that was added at run time. Level 2.
+///
+/// No secret: the macaroon itself never goes into the log, only the name of its file on every replica.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontNodeAccess {
+    /// Where its gRPC API answers; several with LND's own leader election.
+    pub endpoints: Vec<FrontNodeEndpoint>,
+    /// Path of the file with its macaroon, on every replica; if it is relative, to the directory of the replica's
+    /// configuration.
+    pub macaroon: String,
+    /// Where the node runs; empty: nowhere special.
+    pub zone: String,
+}
+
+/// One listener of a front node. Level 2.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontNodeEndpoint {
+    /// `host:port`.
+    pub address: String,
+    /// Its certificate in PEM; exactly this one is trusted.
+    pub tls_cert: String,
+}
+
+/// What the log knows of a front node beyond [`FrontNode`], whose layout is that of level 1. Level 2.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontNodeExtra {
+    /// What the cluster does with it.
+    pub mode: FrontNodeMode,
+    /// How it is reached; `None`: only replicas whose configuration names it know.
+    pub access: Option<FrontNodeAccess>,
+}
+
 /// A front node's stream as the log knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
