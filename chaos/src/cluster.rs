@@ -176,7 +176,8 @@ fn plan(options: &ClusterOptions, dir: &Path, lnds: &[Lnd]) -> Result<ClusterPla
             zone: String::new(),
         })
         .collect();
-    plan.front_nodes = lnds.iter().map(|lnd| front_node(options, lnd)).collect();
+    let configured = lnds.len().saturating_sub(options.spare_lnds as usize);
+    plan.front_nodes = lnds.iter().take(configured).map(|lnd| front_node(options, lnd)).collect();
     plan.settings.clone_from(&options.settings);
     Ok(plan)
 }

@@ -24,6 +24,8 @@ pub struct ClusterOptions {
     pub settings: Vec<(String, String)>,
     /// Replicas reach LND nodes through [`super::Proxy`]s that can be cut.
     pub proxied: bool,
+    /// As many of the LND nodes, the last ones, are in no replica's configuration.
+    pub spare_lnds: u32,
     /// Of everything random in the simulated LND nodes.
     pub seed: u64,
     /// For load: the LND nodes keep no journal, and nobody follows their outcomes one by one.
@@ -44,6 +46,7 @@ impl ClusterOptions {
             dir: None,
             settings: Vec::new(),
             proxied: false,
+            spare_lnds: 0,
             seed: 1,
             for_load: false,
         }

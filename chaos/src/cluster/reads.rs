@@ -16,8 +16,8 @@ const ADD_DEADLINE: Duration = Duration::from_secs(30);
 const TRY_NEXT: Duration = Duration::from_millis(50);
 
 impl Cluster {
-    /// Waits until every replica that runs knows the same leader, and every front node has a confirmed session
-    /// and a height.
+    /// Waits until every replica that runs knows the same leader, and every front node, those of the configurations
+    /// at least, has a confirmed session and a height.
     ///
     /// # Errors
     /// [`WaitError`], if that takes longer than `within`; says what was missing.
@@ -27,7 +27,7 @@ impl Cluster {
             .iter_mut()
             .filter_map(|replica| replica.is_up().then(|| (replica.name.clone(), replica.client.clone())))
             .collect();
-        let fronts = self.lnds.len();
+        let fronts = self.lnds.len().saturating_sub(self.options().spare_lnds as usize);
         let missing = Mutex::new(String::new());
         let ready = until("the cluster is ready", within, || {
             let asked = up.iter().map(|(name, client)| async move { (name, client.status().await) });
@@ -97,7 +97,7 @@ fn lack(status: &Result<GetStatusResponse, CallError>, fronts: usize) -> Option<
     if status.leader == 0 {
         return Some("no leader".into());
     }
-    if status.front_nodes.len() != fronts {
+    if status.front_nodes.len() < fronts {
         return Some(format!("{} of {fronts} front nodes known", status.front_nodes.len()));
     }
     status.front_nodes.iter().find_map(|front| {
