@@ -132,7 +132,7 @@ async fn add(world: &World, address: &str, further: &[&str]) -> Result<(), Failu
     let (node, cert) = (carol.node.to_string(), carol.tls_cert.to_str().unwrap());
     let what = ["front-node", "add", &node, "--alias", "carol", "--endpoint", address];
     let access = ["--lnd-cert", cert, "--lnd-macaroon", carol.macaroon.to_str().unwrap()];
-    cli(world, &[&what, &access, further].concat()).await
+    cli(world, &[&what[..], &access, further].concat()).await
 }
 
 /// As an operator types it, at the second replica.
@@ -140,7 +140,7 @@ async fn cli(world: &World, arguments: &[&str]) -> Result<(), Failure> {
     let rpc = world.cluster.replicas[1].grpc.to_string();
     let files = [world.cluster.tls_cert.to_str().unwrap(), world.cluster.macaroon.to_str().unwrap()];
     let target = ["muxcli", "--rpc", &rpc, "--tls-cert", files[0], "--macaroon", files[1]];
-    let cli = Cli::try_parse_from([&target, arguments].concat()).unwrap();
+    let cli = Cli::try_parse_from([&target[..], arguments].concat()).unwrap();
     Box::pin(muxcli::run(cli)).await
 }
 

@@ -110,7 +110,8 @@ impl Seen {
                 min_blocks = min_blocks.into_iter().chain(blocks).min();
             }
         }
-        let nodes = state.front_nodes().map(|front| {
+        // Also those that were removed: what they still owe must not go unseen.
+        let nodes = state.all_front_nodes().map(|front| {
             let unresolved = state.unresolved_htlcs(&front.node).take(HTLCS_LOOKED_AT);
             let (mut count, mut unconfirmed) = (0, 0);
             let mut deadline: Option<BlockHeight> = None;

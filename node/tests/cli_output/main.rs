@@ -54,7 +54,7 @@ fn assert_golden(name: &str, output: &Output) {
     assert_eq!(seen, golden, "differs from {}; UPDATE_GOLDEN=1 writes it anew", path.display());
 }
 
-/// Replaces runs of 16 and more hexadecimal digits, and invoices, by as many signs.
+/// Replaces runs of 16 and more hexadecimal digits by as many signs, and invoices and virtual scids by their kind.
 fn without_chance(text: &str) -> String {
     let mut out = String::new();
     let mut word = String::new();
@@ -70,6 +70,8 @@ fn without_chance(text: &str) -> String {
             && word.contains(|c: char| !c.is_ascii_digit())
         {
             out.push_str(&"#".repeat(word.len()));
+        } else if (19..=20).contains(&word.len()) && word.chars().all(|c| c.is_ascii_digit()) {
+            out.push_str("<scid>");
         } else {
             out.push_str(&word);
         }
