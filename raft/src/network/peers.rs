@@ -34,6 +34,15 @@ pub(crate) struct Peers {
     inner: Arc<Inner>,
 }
 
+/// A connection, and what it was made with.
+#[derive(Debug)]
+struct Made {
+    address: String,
+    /// Of the certificates.
+    generation: u64,
+    channel: Channel,
+}
+
 #[derive(Debug)]
 struct Inner {
     id: ReplicaId,
@@ -41,8 +50,7 @@ struct Inner {
     tls: Arc<TlsMaterial>,
     links: Links,
     stores: Stores,
-    /// With the address and the generation of certificates that they were made with.
-    channels: Mutex<BTreeMap<(ReplicaId, Lane), (String, u64, Channel)>>,
+    channels: Mutex<BTreeMap<(ReplicaId, Lane), Made>>,
 }
 
 impl Peers {
@@ -88,14 +96,15 @@ impl Peers {
     pub(crate) fn channel(&self, target: ReplicaId, address: &str, lane: Lane) -> Result<Channel, Status> {
         let generation = self.inner.tls.generation();
         let mut channels = self.inner.channels.lock();
-        if let Some((known, made, channel)) = channels.get(&(target, lane))
-            && known == address
-            && *made == generation
+        if let Some(made) = channels.get(&(target, lane))
+            && made.address == address
+            && made.generation == generation
         {
-            return Ok(channel.clone());
+            return Ok(made.channel.clone());
         }
         let channel = self.connect(target, address)?;
-        channels.insert((target, lane), (address.to_owned(), generation, channel.clone()));
+        let made = Made { address: address.to_owned(), generation, channel: channel.clone() };
+        channels.insert((target, lane), made);
         Ok(channel)
     }
 
