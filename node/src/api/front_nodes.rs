@@ -63,7 +63,7 @@ pub(super) async fn add_front_node(
     }
     let command = Command::PutFrontNodeAccess { node, alias: request.alias.clone(), policy, access };
     context.submit(command, fresh_request(), deadline).await?;
-    tracing::info!(node = request.alias, "front node added");
+    tracing::info!(front_node = request.alias, "front node added");
     Ok(Response::new(proto::AddFrontNodeResponse { front_node: find(context, &node) }))
 }
 
@@ -81,7 +81,7 @@ pub(super) async fn set_front_node_mode(
         proto::FrontNodeMode::Unspecified => return Err(ApiError::Invalid("no mode is given".into()).into()),
     };
     context.submit(Command::SetFrontNodeDisabled { node, disabled }, fresh_request(), deadline).await?;
-    tracing::info!(node = %node.short(), disabled, "front node changed");
+    tracing::info!(front_node = %node.short(), disabled, "front node changed");
     Ok(Response::new(proto::SetFrontNodeModeResponse { front_node: find(context, &node) }))
 }
 
@@ -105,7 +105,7 @@ pub(super) async fn remove_front_node(
     let command = Command::RemoveFrontNode { node, force: request.force };
     context.submit(command, fresh_request(), deadline).await?;
     let open = context.read(|state| state.invoice_counts().get(&InvoiceState::Open).copied().unwrap_or(0));
-    tracing::info!(node = %node.short(), force = request.force, unresolved, open_invoices = open, "front node removed");
+    tracing::info!(front_node = %node.short(), force = request.force, unresolved, open_invoices = open, "front node removed");
     Ok(Response::new(proto::RemoveFrontNodeResponse { open_invoices: open }))
 }
 

@@ -97,7 +97,7 @@ impl Links {
         running.retain(|node, link| {
             let stays = wanted.contains_key(node);
             if !stays {
-                tracing::info!(node = %link.front.alias, "front node removed: its link ends");
+                tracing::info!(front_node = %link.front.alias, "front node removed: its link ends");
                 link.stop.cancel();
             }
             stays
@@ -107,7 +107,7 @@ impl Links {
             let link = match former {
                 Some(link) if roster::is_reached_alike(&link.front, &front) => Running { front, ..link },
                 Some(link) => {
-                    tracing::info!(node = %front.alias, "front node changed: its link starts anew");
+                    tracing::info!(front_node = %front.alias, "front node changed: its link starts anew");
                     link.stop.cancel();
                     self.start_link(shared, front, Some(link.task))
                 }
