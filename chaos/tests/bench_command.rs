@@ -34,6 +34,10 @@ fn assert_saturation(value: &Value, parts: u64) {
     assert_eq!(count(counts, "failed"), 0, "{value}");
     assert_eq!(count(counts, "htlcs"), payments * parts);
     assert_eq!(count(counts, "htlcs_settled"), payments * parts);
+    let by_node: Vec<_> =
+        counts["htlcs_by_node"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
+    assert_eq!(by_node.iter().sum::<u64>(), payments * parts);
+    assert!(by_node[0].abs_diff(by_node[1]) <= 1, "the front nodes take turns: {by_node:?}");
     assert!(value["payments_per_s"].as_f64().unwrap() > 0.0);
     assert_quantiles(&value["offered_to_settled"], payments);
     assert_quantiles(&value["locked_to_settled"], payments);

@@ -45,6 +45,8 @@ pub struct Counts {
     pub failed: u64,
     /// Their parts, all told.
     pub htlcs: u64,
+    /// The same by front node.
+    pub htlcs_by_node: Vec<u64>,
     /// Parts that were settled.
     pub htlcs_settled: u64,
     /// Why parts were not settled.
@@ -165,6 +167,7 @@ impl Driver {
         counts: &mut Counts,
     ) -> Result<(), BenchError> {
         let mut batches = vec![Vec::new(); self.lanes.len()];
+        counts.htlcs_by_node.resize(self.lanes.len(), 0);
         for payment in payments {
             let tag = self.next;
             self.next += 1;
@@ -174,6 +177,7 @@ impl Driver {
             let (locked_us, offered_us) = (u64::MAX, u64::MAX);
             open.insert(tag, Open { parts_left, locked_us, offered_us, ended_us: 0, all_settled: true });
             for part in payment.parts {
+                counts.htlcs_by_node[part.lane] += 1;
                 batches[part.lane].push(TaggedHtlc { tag, htlc: Some(part.htlc) });
             }
         }

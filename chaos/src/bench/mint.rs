@@ -115,9 +115,11 @@ impl Mint {
     pub(super) async fn make(&self, count: usize, shape: Shape) -> Result<Vec<Payment>, BenchError> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut jobs = Vec::new();
-        for core in 0..cores {
+        // In one piece each, or the front nodes would not take turns in the whole.
+        let share = count.div_ceil(cores).max(1);
+        for first in (0..count).step_by(share) {
             let mint = self.clone();
-            let share = (core..count).step_by(cores);
+            let share = first..count.min(first + share);
             jobs.push(tokio::task::spawn_blocking(move || {
                 share.map(|number| mint.payment(number, shape)).collect::<Result<Vec<_>, _>>()
             }));

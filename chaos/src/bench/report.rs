@@ -1,6 +1,8 @@
 //! What is told at the end: tables for people, a line for machines.
 
-use super::{Failover, History, Latency, Machine, Options, Quantiles, Saturation, Throughput, setup};
+use super::{
+    CpuShare, Failover, History, Latency, Machine, Options, Quantiles, Saturation, Throughput, setup,
+};
 use crate::story::Story;
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use serde::Serialize;
@@ -161,8 +163,13 @@ fn print_throughput(story: &Story, throughput: &Throughput) {
 
 pub(super) fn print_saturation(story: &Story, name: &str, saturation: &Saturation) {
     let counts = &saturation.counts;
-    let cpu: Vec<String> =
-        saturation.cpu.iter().map(|share| format!("{} {:.2}", share.process, share.cores)).collect();
+    // Unlike a rate it does not depend on who else uses the machine.
+    let us_per_payment = |share: &CpuShare| share.cores / saturation.payments_per_s.max(1e-6) * 1e6;
+    let cpu: Vec<String> = saturation
+        .cpu
+        .iter()
+        .map(|share| format!("{} {:.0}", share.process, us_per_payment(share)))
+        .collect();
     let tried: Vec<String> = saturation
         .tried
         .iter()
@@ -171,7 +178,7 @@ pub(super) fn print_saturation(story: &Story, name: &str, saturation: &Saturatio
         })
         .collect();
     story.print(&format!(
-        "{name}: {} of {} payments settled in {:.1} s, locked in → settled p50 {} ms, p99 {} ms. Cores used: {}.{}",
+        "{name}: {} of {} payments settled in {:.1} s, locked in → settled p50 {} ms, p99 {} ms. CPU time per payment, µs: {}.{}",
         counts.settled,
         counts.payments,
         saturation.seconds,

@@ -29,8 +29,8 @@ pub(super) enum Event {
     Proposed { id: u64, result: Result<Committed, ProposeError> },
     /// A stream's read barrier passed, or did not.
     Barrier { stream: u64, passed: bool },
-    /// The stateless checks are done.
-    Screened { number: u64, htlc: HtlcId, result: Screened },
+    /// The stateless checks of these are done.
+    Screened(Vec<(u64, HtlcId, Screened)>),
     /// LND did not take a force-close on.
     ForceCloseFailed { chan_id: u64 },
     /// Everything committed when it was asked is applied here, or that could not be found out.
@@ -100,6 +100,7 @@ impl Jobs {
         let (screener, events) = (Arc::clone(&self.screener), self.events.clone());
         let consensus = Arc::clone(&self.consensus);
         tokio::task::spawn_blocking(move || {
+            let mut done = Vec::with_capacity(jobs.len());
             for ScreenJob { number, htlc, request, context, span } in jobs {
                 let screening = tracing::debug_span!(parent: &span, "screen");
                 let key = CircuitKey { node, chan_id: htlc.chan_id, htlc_id: htlc.htlc_id };
@@ -111,13 +112,13 @@ impl Jobs {
                     // The replica stops for it; until then, silence is safe.
                     Err(error) => {
                         tracing::error!(circuit_key = %key, %error, "cannot look up the verdict of an HTLC");
-                        return;
+                        continue;
                     }
                 };
-                if events.blocking_send(Event::Screened { number, htlc, result }).is_err() {
-                    return;
-                }
+                done.push((number, htlc, result));
             }
+            // Nobody listens any more: the link is gone.
+            let _ = events.blocking_send(Event::Screened(done));
         });
     }
 

@@ -41,8 +41,11 @@ const SCAN_INTERVAL: Duration = Duration::from_millis(10);
 /// Up to this many are compared after every apply.
 const SCAN_ALWAYS_MAX: usize = 256;
 
-/// Requests taken from the stream's queue at a time.
+/// Requests taken from the stream's queue at a time: what comes together is judged and proposed together.
 const REQUESTS_PER_TURN: usize = 64;
+
+/// The same for everything else that happens.
+const EVENTS_PER_TURN: usize = 64;
 
 /// A tip that the node did not repeat for this long is not reported any more.
 const TIP_FRESH: Duration = Duration::from_secs(15);
@@ -147,6 +150,7 @@ impl Supervisor {
         let stop = self.parts.stop.clone();
         let mut applied = self.parts.consensus.state().watch();
         let mut raft = self.parts.consensus.status();
+        let mut happened = Vec::new();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let initial = raft.borrow_and_update().clone();
@@ -154,10 +158,17 @@ impl Supervisor {
         while !stop.is_cancelled() {
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some(event) = events.recv() => self.event(event),
+                taken = events.recv_many(&mut happened, EVENTS_PER_TURN) => {
+                    if taken == 0 {
+                        return;
+                    }
+                    happened.drain(..).for_each(|event| self.event(event));
+                }
                 Some(sight) = sights.recv() => self.sight(sight),
                 Some(items) = next_items(&mut self.stream) => self.stream_items(items),
-                Some(finding) = next_finding(&mut self.findings) => self.finding(finding),
+                Some(found) = next_findings(&mut self.findings) => {
+                    found.into_iter().for_each(|finding| self.finding(finding));
+                }
                 Ok(()) = applied.changed() => self.scan_due = true,
                 Ok(()) = raft.changed() => {
                     let status = raft.borrow_and_update().clone();
@@ -205,8 +216,8 @@ impl Supervisor {
             Event::Barrier { stream, passed } => {
                 self.tell(|core, state, now| core.barrier(stream, passed, state, now));
             }
-            Event::Screened { number, htlc, result } => {
-                self.tell(|core, state, now| core.screened(number, htlc, result, state, now));
+            Event::Screened(done) => {
+                self.tell(|core, state, now| core.screened(done, state, now));
             }
             Event::ForceCloseFailed { chan_id } => self.force_close_failed(chan_id),
             Event::CaughtUp(passed) if self.catch_up == CatchUp::Asked => {
@@ -431,11 +442,14 @@ async fn next_items(stream: &mut Option<Stream>) -> Option<Vec<StreamItem>> {
     (taken > 0).then_some(items)
 }
 
-async fn next_finding(
+async fn next_findings(
     findings: &mut Option<(mpsc::Receiver<Finding>, AbortOnDropHandle<()>)>,
-) -> Option<Finding> {
-    match findings {
-        Some((from, _)) => from.recv().await,
-        None => std::future::pending().await,
-    }
+) -> Option<Vec<Finding>> {
+    let (from, _) = match findings {
+        Some(findings) => findings,
+        None => return std::future::pending().await,
+    };
+    let mut found = Vec::new();
+    let taken = from.recv_many(&mut found, EVENTS_PER_TURN).await;
+    (taken > 0).then_some(found)
 }

@@ -86,13 +86,24 @@ impl Core {
 
     /// openraft's view at this moment.
     pub(crate) fn metrics(&self) -> RaftMetrics<TypeConfig> {
+        self.look(Clone::clone)
+    }
+
+    /// Looks at openraft's view without copying it. Keep it short: openraft waits meanwhile.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&RaftMetrics<TypeConfig>) -> T) -> T {
         use openraft::async_runtime::watch::WatchReceiver as _;
-        self.raft.metrics().borrow_watched().clone()
+        look(&self.raft.metrics().borrow_watched())
+    }
+
+    /// Who leads, as far as known here.
+    pub(crate) fn leader(&self) -> Option<ReplicaId> {
+        self.look(|metrics| metrics.current_leader)
     }
 
     /// Where a replica is reached.
     pub(crate) fn address_of(&self, id: ReplicaId) -> Option<String> {
-        let member = self.metrics().membership_config.get_node(&id).map(|node| node.addr.clone());
+        let member =
+            self.look(|metrics| metrics.membership_config.get_node(&id).map(|node| node.addr.clone()));
         member.or_else(|| self.initial_members.get(&id).cloned())
     }
 

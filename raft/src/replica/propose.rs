@@ -135,7 +135,7 @@ impl Core {
             if let Some(reason) = self.latch.reason() {
                 return Err(ProposeError::Fatal(reason));
             }
-            let attempt = match hint.take().or_else(|| self.metrics().current_leader) {
+            let attempt = match hint.take().or_else(|| self.leader()) {
                 Some(leader) if leader == self.id => self.propose_here(&command, request_id, deadline).await,
                 Some(leader) => self.forward(leader, &request, deadline).await,
                 None => Attempt::NotLeader { leader: None, reason: "no leader is known".into() },
@@ -185,13 +185,13 @@ impl Core {
             ));
         }
         let time_ms = loop {
-            let metrics = self.metrics();
-            if metrics.current_leader != Some(self.id) || self.is_handing_over() {
-                let leader = metrics.current_leader.filter(|leader| *leader != self.id);
+            let (leader, term) = self.look(|metrics| (metrics.current_leader, metrics.current_term));
+            if leader != Some(self.id) || self.is_handing_over() {
+                let leader = leader.filter(|leader| *leader != self.id);
                 return Attempt::NotLeader { leader, reason: "leadership is moving".into() };
             }
             let applied_ms = self.cell.read(crate::machine::State::time_ms);
-            if let Some(time_ms) = self.time.stamp(metrics.current_term, applied_ms) {
+            if let Some(time_ms) = self.time.stamp(term, applied_ms) {
                 break time_ms;
             }
             if Instant::now() + CLOCK_PAUSE >= deadline {

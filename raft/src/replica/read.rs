@@ -26,7 +26,7 @@ impl Core {
             if let Some(reason) = self.latch.reason() {
                 return Err(ProposeError::Fatal(reason));
             }
-            let tried = match hint.take().or_else(|| self.metrics().current_leader) {
+            let tried = match hint.take().or_else(|| self.leader()) {
                 Some(leader) if leader == self.id => self.read_index_here(deadline).await,
                 Some(leader) => self.read_index_of(leader, deadline).await,
                 None => Err(NoReadIndex { leader: None, reason: "no leader is known".into() }),

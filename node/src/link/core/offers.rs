@@ -178,15 +178,15 @@ impl LinkCore {
         self.outputs.push_back(Output::Screen { number, htlc, request, context, span });
     }
 
-    /// The stateless checks are done.
-    pub(crate) fn screened(
-        &mut self,
-        number: u64,
-        htlc: HtlcId,
-        result: Screened,
-        state: &State,
-        now: MonoMs,
-    ) {
+    /// The stateless checks of these are done. What was checked together is proposed together.
+    pub(crate) fn screened(&mut self, done: Vec<(u64, HtlcId, Screened)>, state: &State, now: MonoMs) {
+        for (number, htlc, result) in done {
+            self.judge(number, htlc, result, state, now);
+        }
+        self.pump(state, now);
+    }
+
+    fn judge(&mut self, number: u64, htlc: HtlcId, result: Screened, state: &State, now: MonoMs) {
         let Some(stream) = &mut self.stream else { return };
         let Some(offer) = stream.offers.get_mut(&htlc) else { return };
         if offer.stage != Stage::Screening(number) {
@@ -204,7 +204,6 @@ impl LinkCore {
                 stream.enqueue(htlc);
             }
         }
-        self.pump(state, now);
     }
 
     /// It paid an invoice that is finished: only LND's record of it can be behind.

@@ -235,7 +235,7 @@ impl Rig {
                         Some(archived) => Screened::Archived(Box::new(archived)),
                         None => self.screener.screen(&request, &context),
                     };
-                    self.tell(|core, state, now| core.screened(number, htlc, result, state, now));
+                    self.tell(|core, state, now| core.screened(vec![(number, htlc, result)], state, now));
                 }
                 Output::Alarm { .. } => self.alarms += 1,
                 Output::ForceClose { chan_id } => self.closed_channels.push(chan_id),

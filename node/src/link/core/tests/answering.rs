@@ -302,3 +302,27 @@ fn an_htlc_that_lnd_failed_is_not_answered() {
     rig.pass(2_000);
     assert_eq!(rig.sent, [], "an answer would end the stream");
 }
+
+#[test]
+fn what_was_checked_together_is_proposed_together() {
+    let mut rig = Rig::up();
+    let now = rig.now;
+    let done = rig.log.state().read(|state| {
+        for index in 0..5 {
+            let offered = request(u8::try_from(index).unwrap() + 1, index, AMOUNT);
+            rig.core.intercepted(Arc::new(offered), state, now);
+        }
+        let outputs = std::iter::from_fn(|| rig.core.next_output());
+        let screen = |output| match output {
+            Output::Screen { number, htlc, request, context } => {
+                (number, htlc, rig.screener.screen(&request, &context))
+            }
+            other => panic!("{other:?}"),
+        };
+        outputs.map(screen).collect::<Vec<_>>()
+    });
+    assert_eq!(done.len(), 5);
+    rig.tell(|core, state, now| core.screened(done, state, now));
+    assert_eq!(rig.offers_proposed(), 1);
+    assert_eq!(rig.sent, (0..5).map(|index| (htlc(index), "settle")).collect::<Vec<_>>());
+}
