@@ -314,7 +314,7 @@ fn what_was_checked_together_is_proposed_together() {
         }
         let outputs = std::iter::from_fn(|| rig.core.next_output());
         let screen = |output| match output {
-            Output::Screen { number, htlc, request, context } => {
+            Output::Screen { number, htlc, request, context, .. } => {
                 (number, htlc, rig.screener.screen(&request, &context))
             }
             other => panic!("{other:?}"),
