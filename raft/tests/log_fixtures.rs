@@ -36,8 +36,9 @@ use files::{Mark, Raw, directory, read_log, read_marks, unpack};
 use mux_raft::archive::{Archive as _, MemoryArchive};
 use mux_raft::consensus::Consensus as _;
 use mux_raft::machine::command::COMMAND_FORMAT;
+use mux_raft::machine::model::{FrontNodeAccess, FrontNodeEndpoint, FrontNodePolicy};
 use mux_raft::machine::{Command, Envelope, LogPosition, State, level};
-use mux_raft::types::StoreId;
+use mux_raft::types::{NodePubkey, StoreId};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -105,6 +106,9 @@ impl Machine {
     }
 }
 
+/// A front node that comes, rests and goes.
+const NEWCOMER: NodePubkey = NodePubkey([3; 33]);
+
 /// One command of each kind that belongs to the current level, in an order that makes sense.
 fn current_commands() -> Vec<Command> {
     vec![
@@ -114,6 +118,18 @@ fn current_commands() -> Vec<Command> {
         Command::EnrolStore { replica: 1, store: StoreId([1; 16]) },
         Command::EnrolStore { replica: 1, store: StoreId([2; 16]) },
         Command::NoteLogs { ends: vec![(1, LogPosition { term: 1, index: 9 }), (2, LogPosition::default())] },
+        Command::PutFrontNodeAccess {
+            node: NEWCOMER,
+            alias: "newcomer".into(),
+            policy: FrontNodePolicy { scid: 77, fee_base_msat: 1, fee_ppm: 2, cltv_delta: 80 },
+            access: FrontNodeAccess {
+                endpoints: vec![FrontNodeEndpoint { address: "lnd:10009".into(), tls_cert: "PEM".into() }],
+                macaroon: "newcomer.macaroon".into(),
+                zone: "a".into(),
+            },
+        },
+        Command::SetFrontNodeDisabled { node: NEWCOMER, disabled: true },
+        Command::RemoveFrontNode { node: NEWCOMER, force: false },
     ]
 }
 
