@@ -6,7 +6,10 @@
 //! Exit codes: 0 done, 64 the configuration or the command line is wrong, 70 the replica cannot go on.
 
 use crate::config::{Config, Problem};
-use crate::init::{API_PORT, ClusterPlan, METRICS_PORT, next_steps, write_cluster};
+use crate::init::{
+    API_PORT, AddReplica, ClusterPlan, METRICS_PORT, ReplicaPlan, add_replica, next_steps,
+    next_steps_of_added, write_cluster,
+};
 use crate::keys::Network;
 use crate::server::RunError;
 use crate::telemetry;
@@ -37,6 +40,8 @@ struct Cli {
 enum Command {
     /// Makes a new cluster: seed, certificates, macaroon and a configuration per replica.
     Init(Box<InitArgs>),
+    /// Makes the files of one more replica for a cluster that `init` made; it joins with `muxcli member add`.
+    AddReplica(AddReplicaArgs),
     /// Runs a replica.
     Run(ConfigArgs),
     /// Says everything that is wrong with a configuration, without starting anything.
@@ -106,6 +111,38 @@ struct InitArgs {
     host: Vec<String>,
 }
 
+/// Without --raft-address: on this machine, at the ports that `init` would have given it.
+#[derive(Debug, Args)]
+struct AddReplicaArgs {
+    /// The cluster's directory, as `init` made it; ca.key is needed.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// Its number: never used before in this cluster.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    id: u16,
+    /// host:port at which the other replicas reach it.
+    #[arg(long, value_name = "HOST:PORT")]
+    raft_address: Option<String>,
+    /// Its Raft listener.
+    #[arg(long, value_name = "IP:PORT")]
+    raft_listen: Option<SocketAddr>,
+    /// Its API listener.
+    #[arg(long, value_name = "IP:PORT")]
+    api_listen: Option<SocketAddr>,
+    /// Its metrics listener.
+    #[arg(long, value_name = "IP:PORT")]
+    metrics_listen: Option<SocketAddr>,
+    /// Its zone.
+    #[arg(long, value_name = "ZONE", default_value = "")]
+    zone: String,
+    /// Further host name or address that clients use for its API; may be repeated.
+    #[arg(long, value_name = "HOST")]
+    host: Vec<String>,
+    /// The configuration to go by: a running replica's, with its front nodes. Default: the first replica's in DIR.
+    #[arg(long, value_name = "FILE")]
+    like: Option<PathBuf>,
+}
+
 /// Runs `muxd` with these arguments, the program's name first.
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -120,6 +157,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Init(args) => init(&args),
+        Command::AddReplica(args) => add_one(&args),
         Command::CheckConfig(args) => check(&args),
         Command::Restore(args) => restore(args),
         Command::Run(args) => return run(&args),
@@ -244,15 +282,7 @@ fn plan(args: &InitArgs) -> Result<ClusterPlan, String> {
     }
     for (at, replica) in plan.replicas.iter_mut().enumerate() {
         if let Some(address) = args.raft_address.get(at) {
-            let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
-            let port = port.ok_or_else(|| format!("--raft-address {address:?} is no host:port"))?;
-            replica.raft_address.clone_from(address);
-            replica.raft_listen = SocketAddr::from(([0, 0, 0, 0], port));
-            // Each on a machine of its own, unless they are all here.
-            if !address.starts_with("127.") && !address.starts_with("localhost:") {
-                replica.api_listen = SocketAddr::from(([0, 0, 0, 0], API_PORT));
-                replica.metrics_listen = SocketAddr::from(([0, 0, 0, 0], METRICS_PORT));
-            }
+            place(replica, address)?;
         }
         replica.raft_listen = args.raft_listen.get(at).copied().unwrap_or(replica.raft_listen);
         replica.api_listen = args.api_listen.get(at).copied().unwrap_or(replica.api_listen);
@@ -260,4 +290,34 @@ fn plan(args: &InitArgs) -> Result<ClusterPlan, String> {
         replica.zone = args.zone.get(at).cloned().unwrap_or_default();
     }
     Ok(plan)
+}
+
+/// Each on a machine of its own, unless they are all here.
+fn place(replica: &mut ReplicaPlan, address: &str) -> Result<(), String> {
+    let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let port = port.ok_or_else(|| format!("--raft-address {address:?} is no host:port"))?;
+    address.clone_into(&mut replica.raft_address);
+    replica.raft_listen = SocketAddr::from(([0, 0, 0, 0], port));
+    if !address.starts_with("127.") && !address.starts_with("localhost:") {
+        replica.api_listen = SocketAddr::from(([0, 0, 0, 0], API_PORT));
+        replica.metrics_listen = SocketAddr::from(([0, 0, 0, 0], METRICS_PORT));
+    }
+    Ok(())
+}
+
+fn add_one(args: &AddReplicaArgs) -> Result<(), String> {
+    let last = ClusterPlan::loopback(args.dir.clone(), args.id).replicas.pop();
+    let mut replica = last.ok_or_else(|| "number replicas from 1".to_owned())?;
+    if let Some(address) = &args.raft_address {
+        place(&mut replica, address)?;
+    }
+    replica.raft_listen = args.raft_listen.unwrap_or(replica.raft_listen);
+    replica.api_listen = args.api_listen.unwrap_or(replica.api_listen);
+    replica.metrics_listen = args.metrics_listen.unwrap_or(replica.metrics_listen);
+    replica.zone.clone_from(&args.zone);
+    let plan =
+        AddReplica { dir: args.dir.clone(), like: args.like.clone(), replica, hosts: args.host.clone() };
+    let added = add_replica(&plan).map_err(|error| error.to_string())?;
+    print!("{}", next_steps_of_added(&added));
+    Ok(())
 }

@@ -21,7 +21,7 @@ pub(crate) use check::ALIAS_LEN_MAX;
 pub use load::{ConfigError, Examined, Problem};
 pub use sections::{
     Api, ApiAuth, Cluster, Config, Endpoint, FrontNode, Invoices, Links, Lnmux, Log, LogFormat, Metrics,
-    Otlp, Raft, Telemetry,
+    Otlp, Raft, Shutdown, Telemetry,
 };
 
 /// A commented configuration with every key. `muxd init` writes it filled in; a test parses it.

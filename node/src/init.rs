@@ -4,11 +4,13 @@
 //! it is. Nothing is ever overwritten: a seed that is gone takes every outstanding invoice with it.
 //! [`write_cluster`] is what `muxd init` calls; the demo and the chaos harness call it too.
 
+mod add_replica;
 mod files;
 mod pki;
 mod plan;
 mod render;
 
+pub use add_replica::{AddReplica, AddedReplica, add_replica, next_steps_of_added};
 pub use plan::{API_PORT, ClusterPlan, METRICS_PORT, ReplicaPlan};
 
 use crate::api::AdminToken;

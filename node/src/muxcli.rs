@@ -7,10 +7,12 @@ mod amount;
 mod args;
 mod backup;
 mod connect;
+mod drain;
 mod failure;
 mod front_node;
 mod htlc;
 mod invoice;
+mod member;
 mod output;
 mod settings;
 mod status;
@@ -44,6 +46,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Backup(command) => backup::run(&mut client, command, json).await?,
         Command::Restore(RestoreCommand::Accept) => backup::accept(&mut client, json).await?,
         Command::FrontNode(command) => front_node::run(&mut client, command, json).await?,
+        Command::Member(command) => member::run(&mut client, command, json).await?,
+        Command::Drain { force } => drain::run(&client, force, json).await?,
         Command::Settings(changes) => settings::run(&mut client, &changes, json).await?,
     };
     output::print(&text)

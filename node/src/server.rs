@@ -2,7 +2,7 @@
 //!
 //! Order of starting: seed and keys → HTTP (probes answer while the log is read) → consensus → links →
 //! client API → readiness. Of stopping: not ready → links handed over → leadership handed over → API →
-//! links → consensus, all within [`crate::shutdown::SHUTDOWN_MAX`].
+//! links → consensus, all within `shutdown.grace_secs` (or what a drain was given).
 
 mod grpc;
 mod handled;

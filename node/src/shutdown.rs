@@ -4,9 +4,6 @@ use std::future::Future;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// All of a shutdown takes less than this, or the process is ended.
-pub const SHUTDOWN_MAX: Duration = Duration::from_secs(10);
-
 /// Waits for SIGTERM or SIGINT and says which.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ use mux_raft::consensus::{Committed, Consensus, Member, ProposeError, RaftStatus
 use mux_raft::local::LocalConsensus;
 use mux_raft::machine::model::FrontNodePolicy;
 use mux_raft::machine::{Command, RequestId};
+use mux_raft::members::{MemberChange, MemberChanged, MemberError, MemberView};
 use mux_raft::types::{LogIndex, ReplicaId};
 use muxd::link::{LinkPhase, Links, LinksConfig};
 use muxd::lnd::{EndpointConfig, FrontNodeConfig};
@@ -79,6 +80,18 @@ impl Consensus for View {
 
     async fn transfer_leader(&self, _: Option<ReplicaId>) -> Result<ReplicaId, ProposeError> {
         Err(ProposeError::Unavailable("not here".into()))
+    }
+
+    async fn members(&self) -> Result<Vec<MemberView>, ProposeError> {
+        self.log.members().await
+    }
+
+    async fn change_members(&self, change: MemberChange) -> Result<MemberChanged, MemberError> {
+        self.log.change_members(change).await
+    }
+
+    fn leave(&self) {
+        self.log.leave();
     }
 }
 

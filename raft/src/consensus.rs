@@ -5,9 +5,10 @@
 
 use crate::archive::{Archive, MemoryArchive};
 use crate::machine::{Command, LogPosition, Reply, RequestId, State};
+use crate::members::{MemberChange, MemberChanged, MemberError, MemberView};
 use crate::types::{LogIndex, ReplicaId};
 use parking_lot::RwLock;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -41,6 +42,22 @@ pub trait Consensus: Send + Sync + 'static {
     /// # Errors
     /// [`ProposeError::Unavailable`] with the reason; leadership may still move afterwards.
     async fn transfer_leader(&self, target: Option<ReplicaId>) -> Result<ReplicaId, ProposeError>;
+
+    /// The members as the leader sees them.
+    ///
+    /// # Errors
+    /// [`ProposeError::Unavailable`] without a leader.
+    async fn members(&self) -> Result<Vec<MemberView>, ProposeError>;
+
+    /// Adds, promotes or removes a replica, by way of the leader; see [`crate::members`]. May be repeated.
+    ///
+    /// # Errors
+    /// [`MemberError`].
+    async fn change_members(&self, change: MemberChange) -> Result<MemberChanged, MemberError>;
+
+    /// This replica is about to stop: from now on the leader is told again and again, so that links and leadership
+    /// go elsewhere.
+    fn leave(&self);
 }
 
 /// A command that is in the log for good.
@@ -97,6 +114,10 @@ pub struct RaftStatus {
     pub matched: BTreeMap<ReplicaId, LogIndex>,
     /// The cluster's feature level, as far as applied here.
     pub feature_level: u16,
+    /// Members that said that they are about to stop, as far as is known here.
+    pub leaving: BTreeSet<ReplicaId>,
+    /// This replica was removed from the cluster: what to do.
+    pub removed: Option<String>,
     /// Why this replica stopped, if it did.
     pub fatal: Option<String>,
 }

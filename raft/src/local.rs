@@ -6,6 +6,7 @@
 use crate::consensus::{Committed, Consensus, Member, Program, ProposeError, RaftStatus, StateCell};
 use crate::machine::command::COMMAND_FORMAT;
 use crate::machine::{Command, Envelope, LogPosition, Reply, RequestId, level};
+use crate::members::{MemberChange, MemberChanged, MemberError, MemberList, MemberView, judge};
 use crate::types::{LogIndex, LogTimeMs, ReplicaId};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -149,5 +150,52 @@ impl Consensus for LocalConsensus {
 
     async fn transfer_leader(&self, _target: Option<ReplicaId>) -> Result<ReplicaId, ProposeError> {
         Err(ProposeError::Unavailable("there is nobody else".into()))
+    }
+
+    async fn members(&self) -> Result<Vec<MemberView>, ProposeError> {
+        if self.inner.lock().weather == Weather::NoQuorum {
+            return Err(ProposeError::Unavailable("no leader is known".into()));
+        }
+        let status = self.status.borrow();
+        let view = |(id, member): (&ReplicaId, &Member)| MemberView {
+            id: *id,
+            address: member.address.clone(),
+            voter: member.voter,
+            leader: status.leader == Some(*id),
+            matched: Some(status.last_log_index),
+            lag: Some(0),
+            heard_ms: Some(0),
+            reachable: true,
+            leaving: status.leaving.contains(id),
+        };
+        Ok(status.members.iter().map(view).collect())
+    }
+
+    /// By the real rules; the others are there in name only.
+    async fn change_members(&self, change: MemberChange) -> Result<MemberChanged, MemberError> {
+        let retired = self.cell.read(|state| state.retired_replicas().clone());
+        let list = MemberList { members: self.members().await?, retired };
+        let Some(warnings) = judge(&list, &change)? else { return Ok(MemberChanged::default()) };
+        if let MemberChange::Remove { id, .. } = change {
+            self.commit(Command::RetireReplica { replica: id }, None);
+        }
+        self.status.send_modify(|status| match change {
+            MemberChange::AddLearner { id, address } => {
+                status.members.insert(id, Member { address, ..Member::default() });
+            }
+            MemberChange::Promote { id } => {
+                status.members.entry(id).and_modify(|member| member.voter = true);
+            }
+            MemberChange::Remove { id, .. } => {
+                status.members.remove(&id);
+            }
+        });
+        Ok(MemberChanged { warnings })
+    }
+
+    fn leave(&self) {
+        self.status.send_modify(|status| {
+            status.leaving.insert(status.id);
+        });
     }
 }

@@ -8,7 +8,8 @@
 //! * `startup`: opens and recovers; `founding`: who founds a new cluster, and who must not vote; `recognition`:
 //!   whether a store is what the others know it to be; `confirmed`: what they know.
 //! * `propose`, `read`, `transfer`: what [`Consensus`] promises; `gateway`: the leader's side of it.
-//! * `members`: who belongs to the cluster.
+//! * `members`, `member_wire`: who belongs to the cluster; `leaving`: who is about to stop; `farewell`: how a
+//!   replica learns that it was removed.
 //! * `roster`: what members say of themselves; `upgrade`: when the cluster's feature level rises.
 //! * `leader_duty`, `time_keeper`: log time. `status_keeper`: status and gauges.
 //! * `latch`: why a replica stopped.
@@ -17,10 +18,13 @@ mod config;
 mod confirmed;
 mod core;
 pub(crate) mod directory;
+mod farewell;
 mod founding;
 mod gateway;
 pub(crate) mod latch;
 mod leader_duty;
+mod leaving;
+mod member_wire;
 mod members;
 mod propose;
 pub(crate) mod raft;
@@ -36,6 +40,7 @@ mod upgrade;
 use crate::consensus::{Committed, Consensus, ProposeError, RaftStatus, StateCell};
 use crate::log::LogStore;
 use crate::machine::{Command, RequestId};
+use crate::members::{MemberChange, MemberChanged, MemberError, MemberView};
 use crate::network::May;
 use crate::snapshot::SnapshotDirectory;
 use crate::types::{LogIndex, ReplicaId};
@@ -98,24 +103,6 @@ impl Replica {
         self.core.latch.tripped().await
     }
 
-    /// Adds a replica to the cluster: it learns until it has caught up, then it votes. Asked of the leader; may
-    /// be repeated until it succeeds. The id must never have been used before. The new replica is started with
-    /// no initial members.
-    ///
-    /// # Errors
-    /// [`ProposeError`]; in particular [`ProposeError::Unavailable`] on a replica that does not lead.
-    pub async fn add_member(&self, id: ReplicaId, address: String) -> Result<(), ProposeError> {
-        self.core.add_member(id, address).await
-    }
-
-    /// Removes a replica from the cluster for good. Asked of the leader.
-    ///
-    /// # Errors
-    /// [`ProposeError`]; in particular [`ProposeError::Unavailable`] on a replica that does not lead.
-    pub async fn remove_member(&self, id: ReplicaId) -> Result<(), ProposeError> {
-        self.core.remove_member(id).await
-    }
-
     /// Reads certificate, key and CA again; new connections between replicas use them. False: nothing has changed.
     /// Blocks for as long as it takes to read three small files.
     ///
@@ -146,6 +133,8 @@ async fn supervise(started: Started, stop: CancellationToken, closed: watch::Sen
     tasks.spawn(status_keeper::keep_status(Arc::clone(&core), stop.clone()));
     tasks.spawn(leader_duty::lead(Arc::clone(&core), stop.clone()));
     tasks.spawn(upgrade::keep_roster(Arc::clone(&core), stop.clone()));
+    tasks.spawn(leaving::tell_leader(Arc::clone(&core), stop.clone()));
+    tasks.spawn(farewell::notice_removal(Arc::clone(&core), stop.clone()));
     if clearance.get() != May::Vote {
         tasks.spawn(founding::found_or_join(Arc::clone(&core), log.clone(), clearance, stop.clone()));
     }
@@ -215,5 +204,17 @@ impl Consensus for Replica {
 
     async fn transfer_leader(&self, target: Option<ReplicaId>) -> Result<ReplicaId, ProposeError> {
         self.core.transfer_leader(target).await
+    }
+
+    async fn members(&self) -> Result<Vec<MemberView>, ProposeError> {
+        self.core.members().await
+    }
+
+    async fn change_members(&self, change: MemberChange) -> Result<MemberChanged, MemberError> {
+        self.core.change_members(change).await
+    }
+
+    fn leave(&self) {
+        self.core.leaving.leave();
     }
 }

@@ -130,6 +130,7 @@ fn current_commands() -> Vec<Command> {
         },
         Command::SetFrontNodeDisabled { node: NEWCOMER, disabled: true },
         Command::RemoveFrontNode { node: NEWCOMER, force: false },
+        Command::RetireReplica { replica: 7 },
     ]
 }
 

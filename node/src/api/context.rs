@@ -1,5 +1,6 @@
 //! What every call needs, and how it writes and reads.
 
+use super::drain::DrainOrder;
 use super::error::ApiError;
 use crate::config::{FrontNode, Invoices};
 use crate::keys::{ClusterKeys, Network};
@@ -12,9 +13,10 @@ use mux_raft::machine::model::InvoiceState;
 use mux_raft::machine::{ArchiveUnreadable, Command, Reply, RequestId, State};
 use mux_raft::types::PaymentHash;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
@@ -30,6 +32,9 @@ const DEADLINE_RESERVE: Duration = Duration::from_millis(200);
 
 /// Between two proposals of the same request after an unknown outcome.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// One is enough: the replica ends.
+const DRAINS_QUEUED_MAX: usize = 1;
 
 /// What the links of this replica show. Empty while there are none.
 pub type LinkView = Arc<dyn Fn() -> Vec<LinkStatus> + Send + Sync>;
@@ -64,6 +69,8 @@ pub struct Context {
     pub(super) stop: CancellationToken,
     /// Where the next invoice begins in the list of front nodes.
     pub(super) rotation: AtomicUsize,
+    /// Whoever ends this replica; nobody, where only the API runs.
+    pub(super) drains: OnceLock<mpsc::Sender<DrainOrder>>,
 }
 
 impl Context {
@@ -77,7 +84,25 @@ impl Context {
         clock: Arc<dyn Clock>,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        Arc::new(Self { config, consensus, keys, links, clock, stop, rotation: AtomicUsize::new(0) })
+        Arc::new(Self {
+            config,
+            consensus,
+            keys,
+            links,
+            clock,
+            stop,
+            rotation: AtomicUsize::new(0),
+            drains: OnceLock::new(),
+        })
+    }
+
+    /// For whoever ends this replica: orders to drain it. Only the first call gets any.
+    #[must_use]
+    pub fn drain_orders(&self) -> mpsc::Receiver<DrainOrder> {
+        let (orders_to, orders) = mpsc::channel(DRAINS_QUEUED_MAX);
+        // A second receiver would be a second end.
+        let _ = self.drains.set(orders_to);
+        orders
     }
 
     /// Reads the applied state.

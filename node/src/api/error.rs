@@ -12,6 +12,7 @@
 
 use mux_raft::consensus::ProposeError;
 use mux_raft::machine::Rejection;
+use mux_raft::members::{MemberError, Refusal, RefusalKind};
 use tonic::{Code, Status};
 
 /// Why a call failed.
@@ -75,6 +76,27 @@ fn rejection_code(rejection: &Rejection) -> Code {
             Code::FailedPrecondition
         }
         Rejection::WrongPreimage(_) | Rejection::Invalid(_) => Code::InvalidArgument,
+    }
+}
+
+impl From<MemberError> for ApiError {
+    fn from(error: MemberError) -> Self {
+        match error {
+            MemberError::Refused(refusal) => refusal.into(),
+            MemberError::Propose(error) => error.into(),
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(Refusal { kind, text }: Refusal) -> Self {
+        match kind {
+            RefusalKind::Invalid => Self::Invalid(text),
+            RefusalKind::NotFound => Self::NotFound(text),
+            RefusalKind::Exists => Self::Exists(text),
+            RefusalKind::NotYet => Self::Unavailable(text),
+            RefusalKind::Impossible | RefusalKind::NeedsForce => Self::Precondition(text),
+        }
     }
 }
 

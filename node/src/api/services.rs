@@ -4,7 +4,8 @@ use super::backup::BackupStream;
 use super::context::Context;
 use super::events::EventStream;
 use super::{
-    add_invoice, backup, cancel_invoice, events, front_nodes, htlcs, invoices, settings, settle_invoice,
+    add_invoice, backup, cancel_invoice, drain, events, front_nodes, htlcs, invoices, members, settings,
+    settle_invoice,
     status,
 };
 use mux_proto::mux::v1 as proto;
@@ -59,6 +60,41 @@ impl ClusterService for Cluster {
         request: Request<TransferLeaderRequest>,
     ) -> Result<Response<TransferLeaderResponse>, Status> {
         status::transfer_leader(&self.0, request.into_inner()).await
+    }
+
+    async fn list_members(
+        &self,
+        _request: Request<proto::ListMembersRequest>,
+    ) -> Result<Response<proto::ListMembersResponse>, Status> {
+        members::list_members(&self.0).await
+    }
+
+    async fn add_member(
+        &self,
+        request: Request<proto::AddMemberRequest>,
+    ) -> Result<Response<proto::AddMemberResponse>, Status> {
+        members::add_member(&self.0, request).await
+    }
+
+    async fn promote_member(
+        &self,
+        request: Request<proto::PromoteMemberRequest>,
+    ) -> Result<Response<proto::PromoteMemberResponse>, Status> {
+        members::promote_member(&self.0, request.into_inner()).await
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<proto::RemoveMemberRequest>,
+    ) -> Result<Response<proto::RemoveMemberResponse>, Status> {
+        members::remove_member(&self.0, request.into_inner()).await
+    }
+
+    async fn drain(
+        &self,
+        request: Request<proto::DrainRequest>,
+    ) -> Result<Response<proto::DrainResponse>, Status> {
+        drain::drain(&self.0, request.into_inner()).await
     }
 
     async fn list_htlcs(

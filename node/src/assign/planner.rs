@@ -48,6 +48,11 @@ enum Reason {
     Silent,
 }
 
+/// It gives its links away: it said so to the leader, or is the leader itself (`draining`).
+fn leaves(raft: &RaftStatus, draining: bool, id: ReplicaId) -> bool {
+    raft.leaving.contains(&id) || (draining && id == raft.id)
+}
+
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -164,7 +169,7 @@ impl Planner {
         if !is_voter || self.live.is_gone(owner, now) || self.live.is_lagging(owner, now) {
             return Some(Reason::OwnerGone);
         }
-        if draining && owner == raft.id {
+        if leaves(raft, draining, owner) {
             return Some(Reason::Draining);
         }
         let memory = self.links.get(&front.node)?;
@@ -181,8 +186,8 @@ impl Planner {
     fn may_move(&self, node: NodePubkey, reason: Reason, now: u64) -> bool {
         let Some(moved_at) = self.links.get(&node).and_then(|memory| memory.moved_at) else { return true };
         let interval = match reason {
-            Reason::Unassigned | Reason::OwnerGone => GONE_MOVE_INTERVAL_MS,
-            Reason::Draining | Reason::Down | Reason::Silent => ms(self.config.assign.move_interval),
+            Reason::Unassigned | Reason::OwnerGone | Reason::Draining => GONE_MOVE_INTERVAL_MS,
+            Reason::Down | Reason::Silent => ms(self.config.assign.move_interval),
         };
         now.saturating_sub(moved_at) >= interval
     }
@@ -209,7 +214,7 @@ impl Planner {
     fn healthy(&self, raft: &RaftStatus, draining: bool, now: u64) -> impl Iterator<Item = ReplicaId> {
         let voters = raft.members.iter().filter(|(_, member)| member.voter).map(|(id, _)| *id);
         voters
-            .filter(move |id| !(draining && *id == raft.id))
+            .filter(move |id| !leaves(raft, draining, *id))
             .filter(move |id| !self.live.is_gone(*id, now) && !self.live.is_lagging(*id, now))
     }
 

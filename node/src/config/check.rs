@@ -16,6 +16,9 @@ const HINTS_MAX: usize = 10;
 /// As long as fits into a table of people and a metric label.
 pub(crate) const ALIAS_LEN_MAX: usize = 32;
 
+/// Below, there would be no time to close the stores.
+const GRACE_SECS: std::ops::RangeInclusive<u64> = 5..=3_600;
+
 impl Config {
     /// Everything that is wrong, and what works but is probably not meant, each with its remedy. Looks at files, but
     /// not at what else there is on the machine.
@@ -30,6 +33,11 @@ impl Config {
         self.check_invoices(&mut problems);
         self.check_telemetry(&mut problems);
         self.check_front_nodes(&mut problems, &mut files);
+        if !GRACE_SECS.contains(&self.shutdown.grace_secs) {
+            let wrong = format!("{} seconds are out of range", self.shutdown.grace_secs);
+            let remedy = "use 5 to 3600, less than your supervisor waits before it kills";
+            problems.push(Problem::new("shutdown.grace_secs", wrong, remedy));
+        }
         files.key_pair(("api.tls_cert", &self.api.tls_cert), ("api.tls_key", &self.api.tls_key));
         problems.append(&mut files.problems);
         let mut warnings = self.warnings();

@@ -38,6 +38,7 @@ pub(super) fn read(mut given: Dict, example: &Dict) -> Read {
         front_nodes: reader.front_nodes(nodes),
         links: reader.section(&mut given, "links"),
         telemetry: reader.telemetry(&mut given),
+        shutdown: reader.section(&mut given, "shutdown"),
         dir: Default::default(),
     };
     for name in given.keys() {

@@ -36,12 +36,29 @@ pub struct Config {
     /// How links behave.
     #[serde(default)]
     pub links: Links,
+    /// How the replica ends.
+    #[serde(default)]
+    pub shutdown: Shutdown,
     /// The file's directory, to which relative paths are relative.
     #[serde(skip)]
     pub dir: PathBuf,
     /// What is told to others about what goes on here.
     #[serde(default)]
     pub telemetry: Telemetry,
+}
+
+/// `[shutdown]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shutdown {
+    /// Longest time from SIGTERM to the end of the process.
+    pub grace_secs: u64,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { grace_secs: 10 }
+    }
 }
 
 /// `[cluster]`

@@ -9,6 +9,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, Error, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -31,12 +32,16 @@ pub(super) struct Authority {
 
 impl Authority {
     pub(super) fn new(cluster: &str) -> Result<Self, Error> {
-        let mut params = params(&format!("{cluster} replicas"), Vec::new(), AUTHORITY_DAYS)?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let params = authority_params(cluster)?;
         let key = KeyPair::generate()?;
         let cert = params.self_signed(&key)?.pem();
         Ok(Self { issuer: Issuer::new(params, key), cert })
+    }
+
+    /// The one that [`Self::new`] made.
+    pub(super) fn load(cluster: &str, cert: &str, key: &str) -> Result<Self, Error> {
+        let key = KeyPair::from_pem(key)?;
+        Ok(Self { issuer: Issuer::new(authority_params(cluster)?, key), cert: cert.to_owned() })
     }
 
     pub(super) fn cert_pem(&self) -> &str {
@@ -74,6 +79,37 @@ pub(super) fn api_certificate(cluster: &str, hosts: Vec<String>) -> Result<Pair,
     let key = KeyPair::generate()?;
     let cert = params.self_signed(&key)?;
     Ok(Pair { cert: cert.pem(), key: key.serialize_pem() })
+}
+
+/// Whether a certificate names all these hosts.
+pub(super) fn covers(cert: &str, hosts: &[String]) -> bool {
+    use x509_parser::extensions::GeneralName;
+    let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(cert.as_bytes()) else { return false };
+    let Ok(parsed) = pem.parse_x509() else { return false };
+    let Ok(Some(names)) = parsed.subject_alternative_name() else { return false };
+    let names: Vec<String> = names
+        .value
+        .general_names
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            GeneralName::IPAddress(bytes) => ip(bytes).map(|ip| ip.to_string()),
+            _ => None,
+        })
+        .collect();
+    hosts.iter().all(|host| names.contains(host))
+}
+
+fn ip(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+}
+
+fn authority_params(cluster: &str) -> Result<CertificateParams, Error> {
+    let mut params = params(&format!("{cluster} replicas"), Vec::new(), AUTHORITY_DAYS)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
 }
 
 fn params(common_name: &str, mut names: Vec<String>, days: u32) -> Result<CertificateParams, Error> {

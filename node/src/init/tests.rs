@@ -101,3 +101,53 @@ fn an_impossible_plan_leaves_nothing_behind() {
     assert!(matches!(write_cluster(&plan), Err(InitError::Plan(_))));
     assert!(!plan.dir.exists());
 }
+
+#[test]
+fn one_more_replica_gets_what_the_others_have_and_its_own_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut plan = plan(dir.path());
+    plan.front_nodes = vec![FrontNode {
+        pubkey: "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798".parse().unwrap(),
+        alias: "alice".into(),
+        endpoints: vec![Endpoint { address: "127.0.0.1:1".into(), tls_cert: "alice.cert".into() }],
+        zone: "b".into(),
+        macaroon: "alice.macaroon".into(),
+        fee_base_msat: 1,
+        fee_ppm: 2,
+        cltv_delta: 90,
+    }];
+    let written = write_cluster(&plan).unwrap();
+    let api = std::fs::read(&written.api_cert).unwrap();
+    std::fs::write(written.replicas[0].dir.join("alice.cert"), &api).unwrap();
+    std::fs::write(written.replicas[0].dir.join("alice.macaroon"), "m").unwrap();
+    let replica = |id: u16| ReplicaPlan {
+        zone: "d".into(),
+        ..ClusterPlan::loopback(plan.dir.clone(), id).replicas.pop().unwrap()
+    };
+    let add = |replica: ReplicaPlan| {
+        add_replica(&AddReplica { dir: plan.dir.clone(), like: None, replica, hosts: Vec::new() })
+    };
+    let added = add(replica(4)).unwrap();
+    let config = Config::load(&added.files.config, &[]).unwrap();
+    let first = Config::load(&written.replicas[0].config, &[]).unwrap();
+    assert!(config.cluster.join && config.cluster.replica_id == 4);
+    assert_eq!(config.cluster.initial_members, first.cluster.initial_members);
+    assert_eq!(config.cluster.zones.get(&4).map(String::as_str), Some("d"));
+    assert_eq!(config.raft.listen.port(), 7_404);
+    assert_eq!(config.api.listen.port(), 10_012);
+    assert_eq!(config.metrics.listen.port(), 9_104);
+    assert_eq!(config.raft.data_dir, added.files.data_dir);
+    assert_eq!(config.raft.election_min_ms, 600);
+    assert_eq!(config.front_nodes[0].macaroon, added.files.dir.join("alice.macaroon"));
+    assert!(!added.own_api_cert && std::fs::read(added.files.dir.join("api.pem")).unwrap() == api);
+    for name in ["seed", "raft.key", "api.key", "admin.macaroon"] {
+        assert_eq!(mode(&added.files.dir.join(name)), 0o600, "{name}");
+    }
+    assert!(matches!(add(replica(4)), Err(InitError::NotEmpty(_))), "nothing is overwritten");
+    assert!(matches!(add(replica(2)), Err(InitError::Plan(_))), "a number is never used again");
+    let elsewhere = ReplicaPlan { raft_address: "zone-d.example:7401".into(), ..replica(5) };
+    let added = add(elsewhere).unwrap();
+    assert!(added.own_api_cert, "the others' certificate does not name its host");
+    assert!(next_steps_of_added(&added).contains("member add 5 zone-d.example:7401"));
+    Config::load(&added.files.config, &[]).unwrap();
+}

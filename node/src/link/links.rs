@@ -155,9 +155,23 @@ impl Links {
     /// Gives this replica's links to others (before a shutdown, or to drain it) and goes on giving away what
     /// is assigned to it again. Returns once no stream is open here, or after a few seconds.
     pub async fn handover(&self) {
+        self.handover_within(HANDOVER_DEADLINE).await;
+    }
+
+    /// [`Self::handover`] with a deadline of its own. Returns the names of the front nodes whose stream is still
+    /// open here then.
+    pub async fn handover_within(&self, limit: Duration) -> Vec<String> {
         self.draining.send_replace(true);
-        let deadline = Instant::now() + HANDOVER_DEADLINE;
-        while self.status().iter().any(|status| owns(status.phase)) && Instant::now() < deadline {
+        let deadline = Instant::now() + limit;
+        let owned = || {
+            let owning = self.status().into_iter().filter(|status| owns(status.phase));
+            owning.map(|status| status.alias).collect()
+        };
+        loop {
+            let owned: Vec<String> = owned();
+            if owned.is_empty() || Instant::now() >= deadline {
+                return owned;
+            }
             sleep(HANDOVER_POLL).await;
         }
     }

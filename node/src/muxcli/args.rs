@@ -38,9 +38,9 @@ pub struct Target {
     /// A replica's muxd.toml, on its own machine: says all of the above.
     #[arg(long, env = "MUXCLI_CONFIG", value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// Seconds to wait for an answer.
-    #[arg(long, env = "MUXCLI_TIMEOUT", default_value_t = 10, value_name = "SECONDS", global = true)]
-    pub timeout: u64,
+    /// Seconds to wait for an answer. [default: 10; drain: 30; member add: 600]
+    #[arg(long, env = "MUXCLI_TIMEOUT", value_name = "SECONDS", global = true)]
+    pub timeout: Option<u64>,
 }
 
 /// What to do.
@@ -65,6 +65,17 @@ pub enum Command {
     /// After a restoration from a backup; `muxcli status` shows how it stands.
     #[command(subcommand)]
     Restore(RestoreCommand),
+    /// Replicas: list, add, promote, remove.
+    #[command(subcommand)]
+    Member(MemberCommand),
+    /// Ends the replica at hand in order: it hands over its streams and leadership, and exits.
+    ///
+    /// It exits when --timeout is over, whatever is left to do then.
+    Drain {
+        /// Also when the cluster has no quorum without it.
+        #[arg(long)]
+        force: bool,
+    },
     /// Shows the cluster's settings, and changes those that are given.
     Settings(SettingsArgs),
     /// Front nodes: list, add, disable, enable, remove.
@@ -93,6 +104,36 @@ pub enum RestoreCommand {
     /// Goes on without LND's word on the HTLCs that are still in doubt. What was settled after the backup and
     /// is not known may then be failed and lost: only when the front node will not come back.
     Accept,
+}
+
+/// `muxcli member …`
+#[derive(Debug, Subcommand)]
+pub enum MemberCommand {
+    /// Lists the replicas as the leader sees them.
+    List,
+    /// Adds a running replica: it copies the log, then it votes.
+    Add {
+        /// Its id, never used before in this cluster.
+        id: u64,
+        /// host:port at which the other replicas reach it.
+        address: String,
+        /// Leave it a learner: it copies the log and does not vote.
+        #[arg(long)]
+        learner: bool,
+    },
+    /// Lets a learner that has caught up vote.
+    Promote {
+        /// The learner.
+        id: u64,
+    },
+    /// Removes a replica for good: its process ends, its id never comes back.
+    Remove {
+        /// The replica.
+        id: u64,
+        /// Also when the next failure then stops the cluster.
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 /// `muxcli invoice …`

@@ -15,12 +15,15 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 /// For one replica; the next is tried then.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// For an answer, unless `--timeout` or the command says otherwise.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A connected client.
 pub(super) struct Client {
     endpoints: Vec<Endpoint>,
     channel: Channel,
     macaroon: Option<MetadataValue<Ascii>>,
-    timeout: Duration,
+    timeout: Option<Duration>,
 }
 
 impl Client {
@@ -35,7 +38,7 @@ impl Client {
             endpoints.push(endpoint.connect_timeout(CONNECT_TIMEOUT));
         }
         let channel = first(&endpoints).await?;
-        let timeout = Duration::from_secs(target.timeout);
+        let timeout = target.timeout.map(Duration::from_secs);
         Ok(Self { endpoints, channel, macaroon: reach.macaroon, timeout })
     }
 
@@ -56,9 +59,24 @@ impl Client {
 
     /// A call with macaroon and deadline.
     pub(super) fn request<T>(&self, message: T) -> tonic::Request<T> {
+        self.request_within(message, self.timeout_or(ANSWER_TIMEOUT))
+    }
+
+    /// The same with a deadline of its own.
+    pub(super) fn request_within<T>(&self, message: T, timeout: Duration) -> tonic::Request<T> {
         let mut request = self.stream(message);
-        request.set_timeout(self.timeout);
+        request.set_timeout(timeout);
         request
+    }
+
+    /// `--timeout`, or what the command takes otherwise.
+    pub(super) fn timeout_or(&self, default: Duration) -> Duration {
+        self.timeout.unwrap_or(default)
+    }
+
+    /// More than one replica is named, and any of them may have answered.
+    pub(super) fn has_choice(&self) -> bool {
+        self.endpoints.len() > 1
     }
 
     /// A call without a deadline.

@@ -16,6 +16,12 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// For people at the terminal: progress and warnings, beside the result.
+pub(super) fn note(text: &str) {
+    // Nobody may be listening.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// Columns without lines: easy on the eye and on `awk`.
 pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();

@@ -77,6 +77,8 @@ impl Readiness {
         };
         let fatal = raft.fatal.clone();
         checks.push(check("consensus", fatal.is_none(), fatal.unwrap_or_else(|| "runs".into())));
+        let removed = raft.removed.clone();
+        checks.push(check("member", removed.is_none(), removed.unwrap_or_else(|| "not removed".into())));
         let leader = raft.leader.map_or_else(|| "none known".into(), |id| format!("replica {id}"));
         checks.push(check("leader", raft.leader.is_some(), leader));
         let quorum = if raft.quorum { "in contact" } else { "out of contact" };
@@ -145,6 +147,12 @@ mod tests {
         readiness.set_in_doubt(2);
         assert_eq!(failed(&readiness), ["reconciled"]);
         readiness.set_in_doubt(0);
+        sender.send_modify(|raft| {
+            raft.fatal = None;
+            raft.removed = Some("replica 3 was removed".into());
+        });
+        assert_eq!(failed(&readiness), ["member"]);
+        sender.send_modify(|raft| raft.removed = None);
         readiness.drain();
         assert_eq!(failed(&readiness), ["not-draining"]);
         assert!(readiness.text().contains("[-]not-draining failed"), "{}", readiness.text());

@@ -5,20 +5,23 @@ use super::http::{HttpServer, router};
 use super::readiness::Readiness;
 use super::reload::Reloader;
 use super::settings;
-use crate::api::{AdminToken, ApiConfig, Context, LinkView, RequireToken};
+use crate::api::{AdminToken, ApiConfig, Context, DrainOrder, DrainReport, LinkView, RequireToken};
 use crate::config::{ApiAuth, Config};
 use crate::keys::{ClusterKeys, ClusterSeed};
 use crate::link::{ClusterScreener, Links};
-use crate::shutdown::{self, SHUTDOWN_MAX, step};
+use crate::shutdown::{self, step};
 use crate::telemetry::{self, EXIT_FATAL, Sampler};
 use mux_raft::clock::{Clock, SystemClock};
 use mux_raft::consensus::Consensus;
 use mux_raft::replica::{Replica, StartError};
+use mux_raft::types::ReplicaId;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::Signal;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How often gauges and health are brought up to date.
@@ -30,16 +33,23 @@ const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(600);
 /// How often files that can be exchanged are looked at.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Shares of [`SHUTDOWN_MAX`]; together less than it.
-const HANDOVER_MAX: Duration = Duration::from_secs(3);
-const TRANSFER_MAX: Duration = Duration::from_secs(3);
+/// For closing everything, once it is handed over or there is no more time for that.
 const API_STOP_MAX: Duration = Duration::from_secs(1);
 const LINKS_STOP_MAX: Duration = Duration::from_secs(1);
 const REPLICA_STOP_MAX: Duration = Duration::from_secs(1);
 const HTTP_STOP_MAX: Duration = Duration::from_millis(300);
 
-/// Kept back of [`SHUTDOWN_MAX`] for the process's own end.
+/// Those together, and a little for the process's own end.
+const CLOSING_MAX: Duration = Duration::from_millis(3_600);
+
+/// Kept back of the time that a shutdown may take, for the process's own end.
 const LIMIT_RESERVE: Duration = Duration::from_millis(300);
+
+/// What leadership may take of the time for handing over; the links have the rest.
+const TRANSFER_MAX: Duration = Duration::from_secs(3);
+
+/// Between two tries to hand leadership over.
+const TRANSFER_RETRY: Duration = Duration::from_millis(200);
 
 /// Why a replica did not run, or does not any more.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +119,7 @@ async fn start(config: Config) -> Result<Running, RunError> {
 
 struct Api {
     server: ApiServer,
+    drains: mpsc::Receiver<DrainOrder>,
     /// Ends its streams.
     streams: CancellationToken,
 }
@@ -138,8 +149,9 @@ async fn start_api(
         ApiAuth::Macaroon => Some(AdminToken::derive(keys)),
         ApiAuth::None => None,
     };
+    let drains = context.drain_orders();
     let server = ApiServer::start(context, listener, tls, RequireToken::new(token));
-    Ok(Api { server: server.await.map_err(RunError::Config)?, streams })
+    Ok(Api { server: server.await.map_err(RunError::Config)?, drains, streams })
 }
 
 /// Everything that runs.
@@ -169,12 +181,20 @@ impl Running {
         let stopped = self.replica.clone();
         let stopped = stopped.stopped();
         tokio::pin!(stopped);
-        let why = loop {
+        let mut raft = self.replica.status();
+        let grace = Duration::from_secs(self.config.shutdown.grace_secs);
+        let (why, grace, report) = loop {
             tokio::select! {
                 biased;
                 reason = &mut stopped => return Err(RunError::Fatal(format!("consensus stopped: {reason}"))),
                 why = self.api.server.ended() => return Err(RunError::Fatal(why)),
-                name = &mut signal => break name,
+                name = &mut signal => break (name, grace, None),
+                Some(order) = self.api.drains.recv() => break ("drain", order.timeout, Some(order.report)),
+                Ok(removed) = raft.wait_for(|raft| raft.removed.is_some()) => {
+                    let reason = removed.removed.clone().unwrap_or_default();
+                    tracing::error!("{reason}");
+                    break ("removed", grace, None);
+                }
                 _ = sampled.tick() => {
                     let cell = self.replica.cell();
                     sampler.sample(|reader| cell.read(|state| reader(state)), clock.wall_ms());
@@ -196,8 +216,8 @@ impl Running {
                 }
             }
         };
-        tracing::info!(signal = why, "stopping");
-        self.stop().await;
+        tracing::info!(signal = why, grace_ms = grace.as_millis(), "stopping");
+        self.stop(grace, report).await;
         Ok(())
     }
 
@@ -218,12 +238,16 @@ impl Running {
     }
 
     /// In order, and in time.
-    async fn stop(self) {
-        shutdown::arm_hard_limit(SHUTDOWN_MAX.saturating_sub(LIMIT_RESERVE), EXIT_FATAL);
+    async fn stop(self, grace: Duration, report: Option<oneshot::Sender<DrainReport>>) {
+        let deadline = Instant::now() + grace.saturating_sub(CLOSING_MAX);
+        shutdown::arm_hard_limit(grace.saturating_sub(LIMIT_RESERVE), EXIT_FATAL);
         self.readiness.drain();
         self.api.server.set_ready(false).await;
-        step("links handed over", HANDOVER_MAX, self.links.handover()).await;
-        step("leadership handed over", TRANSFER_MAX, self.transfer()).await;
+        let handed_over = self.hand_over(deadline).await;
+        if let Some(report) = report {
+            // The asker may be gone.
+            let _ = report.send(handed_over);
+        }
         self.api.streams.cancel();
         step("API", API_STOP_MAX, self.api.server.stop()).await;
         step("links", LINKS_STOP_MAX, self.links.stop()).await;
@@ -232,14 +256,45 @@ impl Running {
         tracing::info!("stopped");
     }
 
-    async fn transfer(&self) {
-        let status = self.replica.status().borrow().clone();
-        if !status.leads || status.members.values().filter(|member| member.voter).count() < 2 {
-            return;
+    /// Links first: whoever leads then knows who has them.
+    async fn hand_over(&self, deadline: Instant) -> DrainReport {
+        let mut not_done = Vec::new();
+        let left = || deadline.saturating_duration_since(Instant::now());
+        self.replica.leave();
+        let for_links = left().saturating_sub(TRANSFER_MAX.min(left() / 2));
+        let kept = self.links.handover_within(for_links).await;
+        if !kept.is_empty() {
+            not_done.push(format!("the streams of {} were not taken over", kept.join(", ")));
         }
-        match self.replica.transfer_leader(None).await {
-            Ok(leader) => tracing::info!(leader, "leadership handed over"),
-            Err(error) => tracing::warn!(%error, "leadership was not handed over: there will be an election"),
+        let leader = self.transfer(deadline).await.unwrap_or_else(|why| {
+            not_done.push(format!("leadership was not handed over: {why}"));
+            None
+        });
+        for what in &not_done {
+            tracing::warn!("{what}: the others find out by themselves");
+        }
+        DrainReport { leader: leader.or(self.replica.status().borrow().leader), not_done }
+    }
+
+    /// Tries until somebody else leads. `None`: this replica did not lead, or is alone.
+    async fn transfer(&self, deadline: Instant) -> Result<Option<ReplicaId>, String> {
+        loop {
+            let status = self.replica.status().borrow().clone();
+            if !status.leads || status.members.values().filter(|member| member.voter).count() < 2 {
+                return Ok(None);
+            }
+            let why = match tokio::time::timeout_at(deadline, self.replica.transfer_leader(None)).await {
+                Ok(Ok(leader)) => {
+                    tracing::info!(leader, "leadership handed over");
+                    return Ok(Some(leader));
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "there was no time for it".to_owned(),
+            };
+            if Instant::now() + TRANSFER_RETRY >= deadline {
+                return Err(why);
+            }
+            tokio::time::sleep(TRANSFER_RETRY).await;
         }
     }
 }

@@ -13,7 +13,7 @@ use mux_raft::machine::command::{ChainTip, Command, FinalOutcome, HtlcFinal, Htl
 use mux_raft::machine::model::{FrontNodePolicy, Settings};
 use mux_raft::machine::{Reply, RequestId};
 use mux_raft::types::{BlockHeight, Msat, NodePubkey, PaymentHash};
-use muxd::api::{AdminToken, ApiConfig, Context, RequireToken};
+use muxd::api::{AdminToken, ApiConfig, Context, DrainOrder, DrainReport, RequireToken};
 use muxd::config::Invoices;
 use muxd::init::{ClusterFiles, ClusterPlan, write_cluster};
 use muxd::invoice;
@@ -68,6 +68,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) api: ApiServer,
     pub(crate) streams: CancellationToken,
+    context: Arc<Context>,
     bearer: Bearer,
     _dir: tempfile::TempDir,
 }
@@ -113,14 +114,24 @@ impl Server {
         );
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let auth = RequireToken::new(Some(AdminToken::derive(&keys)));
-        let api = ApiServer::start(context, listener, &tls, auth).await.unwrap();
+        let api = ApiServer::start(Arc::clone(&context), listener, &tls, auth).await.unwrap();
         let macaroon = hex::encode(std::fs::read(&files.admin_macaroon).unwrap());
         let (address, bearer) = (api.address(), Bearer(macaroon.parse().unwrap()));
-        let server = Self { consensus, keys, files, address, api, streams, bearer, _dir: dir };
+        let server = Self { consensus, keys, files, address, api, streams, context, bearer, _dir: dir };
         server.run(Command::raise_feature_level());
         server.run(Command::Configure(Settings { auto_settle: setup.auto_settle, ..Settings::default() }));
         (1..=setup.front_nodes).for_each(|number| server.connect_front_node(number));
         server
+    }
+
+    /// Takes one order to drain, answers it, and returns how long it was to take.
+    pub(crate) fn drains(&self, report: DrainReport) -> impl Future<Output = Duration> + use<> {
+        let mut orders = self.context.drain_orders();
+        async move {
+            let DrainOrder { timeout, report: to } = orders.recv().await.unwrap();
+            to.send(report).unwrap();
+            timeout
+        }
     }
 
     /// Over TLS, trusting what `muxd init` wrote.

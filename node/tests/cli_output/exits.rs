@@ -92,3 +92,39 @@ async fn a_wrong_macaroon_and_a_wrong_certificate_are_refused() {
     assert_eq!(output.status.code(), Some(4), "another server is not the cluster");
     assert!(text(&output.stderr).contains("certificate"), "{}", text(&output.stderr));
 }
+
+#[tokio::test]
+async fn a_refused_change_of_members_says_what_to_do() {
+    let server = Server::start(Setup::default()).await;
+    server.run(mux_raft::machine::Command::raise_feature_level());
+    for id in ["2", "3"] {
+        let output = muxcli(&server, &["member", "add", id, &format!("{id}.example:1")]).await;
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(&format!("replica {id} is 0 entries behind")));
+    }
+    for (arguments, code, expected) in [
+        (vec!["member", "remove", "3"], 1, "add another replica first, or repeat with --force"),
+        (vec!["member", "remove", "9"], 1, "replica 9 is not a member"),
+        (vec!["member", "promote", "9"], 1, "add it first: muxcli member add 9 HOST:PORT"),
+        (vec!["member", "add", "2", "elsewhere:1"], 1, "give the new one another id, such as 4"),
+        (vec!["member", "add", "4", "2.example:1"], 1, "every replica has its own"),
+        (vec!["member", "add", "4", "nowhere"], 1, "the host:port of its Raft listener"),
+        (vec!["member", "add", "four", "h:1"], 2, "four"),
+        (vec!["drain", "--timeout", "1"], 1, "a drain takes 5 to 3600 seconds"),
+        // Nothing ends this server.
+        (vec!["drain"], 4, "about to stop already"),
+    ] {
+        let (seen, said) = fails(&server, &arguments).await;
+        assert!(seen == code && said.contains(expected), "{arguments:?}: {seen}: {said}");
+    }
+    let output = muxcli(&server, &["member", "remove", "3", "--force"]).await;
+    assert!(text(&output.stderr).contains("warning: 2 of 2 voters answer, 2 are needed"));
+    let (code, said) = fails(&server, &["member", "add", "3", "3.example:1"]).await;
+    assert!(code == 1 && said.contains("replica 3 was removed, and an id never comes back"), "{said}");
+    server.consensus.set_weather(Weather::NoQuorum);
+    let (code, said) = fails(&server, &["drain"]).await;
+    assert!(code == 4 && said.contains("repeat with --force"), "{said}");
+    assert_eq!(fails(&server, &["member", "remove", "2"]).await.0, 4);
+    let (code, said) = fails(&server, &["drain", "--rpc", "127.0.0.1:1"]).await;
+    assert!(code == 2 && said.contains("name one alone with --rpc"), "{said}");
+}

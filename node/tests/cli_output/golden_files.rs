@@ -1,6 +1,7 @@
 use crate::server::{Server, Setup, front_node};
 use crate::{assert_golden, muxcli, text};
 use mux_raft::machine::command::{Command, FinalOutcome};
+use muxd::api::DrainReport;
 
 /// Three invoices: paid, held, open.
 async fn shop() -> (Server, Vec<String>) {
@@ -93,4 +94,29 @@ async fn output_is_as_agreed() {
     for (name, arguments) in cases {
         assert_golden(name, &muxcli(&server, &arguments).await);
     }
+}
+
+#[tokio::test]
+async fn members_are_shown_and_changed_as_agreed() {
+    let server = Server::start(Setup::default()).await;
+    server.run(Command::raise_feature_level());
+    let cases: Vec<(&str, Vec<&str>)> = vec![
+        ("member_add_learner.txt", vec!["member", "add", "2", "b.example:7401", "--learner"]),
+        ("member_promote.txt", vec!["member", "promote", "2"]),
+        ("member_add.json", vec!["member", "add", "3", "c.example:7401", "--json"]),
+        ("member_list.txt", vec!["member", "list"]),
+        ("member_list.json", vec!["member", "list", "--json"]),
+        ("member_remove.json", vec!["member", "remove", "2", "--force", "--json"]),
+        ("member_remove_learner.txt", vec!["member", "remove", "2"]),
+    ];
+    for (name, arguments) in cases {
+        assert_golden(name, &muxcli(&server, &arguments).await);
+    }
+    let drained =
+        tokio::spawn(server.drains(DrainReport { leader: Some(3), not_done: vec!["links".into()] }));
+    let output = muxcli(&server, &["drain", "--timeout", "20", "--force"]).await;
+    assert_golden("drain.txt", &output);
+    assert!(text(&output.stderr).contains("warning: without replica 1 the cluster has no quorum"));
+    assert!(text(&output.stderr).contains("not done: links"));
+    assert_eq!(drained.await.unwrap().as_secs(), 20);
 }

@@ -195,6 +195,10 @@ impl State {
                 self.set_front_node_disabled(step, *node, *disabled)
             }
             Command::RemoveFrontNode { node, force } => self.remove_front_node(step, *node, *force),
+            Command::RetireReplica { replica } => {
+                self.more.retired_replicas.insert(*replica);
+                Reply::Done
+            }
         }
     }
 
@@ -220,7 +224,8 @@ impl State {
             | Command::NoteLogs { .. }
             | Command::PutFrontNodeAccess { .. }
             | Command::SetFrontNodeDisabled { .. }
-            | Command::RemoveFrontNode { .. } => GateScope::None,
+            | Command::RemoveFrontNode { .. }
+            | Command::RetireReplica { .. } => GateScope::None,
         };
         match scope {
             GateScope::None => {}

@@ -185,6 +185,11 @@ pub enum Command {
         /// Even if the end of some of its HTLCs is not known.
         force: bool,
     },
+    /// This replica is about to be removed: its id never comes back. Level 2.
+    RetireReplica {
+        /// Its id.
+        replica: ReplicaId,
+    },
 }
 
 /// The most bytes of [`Command::PutFrontNodeAccess::access`]: keeps an entry below the store's 7 KB.

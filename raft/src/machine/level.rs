@@ -57,7 +57,8 @@ impl Command {
             | Self::NoteLogs { .. }
             | Self::PutFrontNodeAccess { .. }
             | Self::SetFrontNodeDisabled { .. }
-            | Self::RemoveFrontNode { .. } => 2,
+            | Self::RemoveFrontNode { .. }
+            | Self::RetireReplica { .. } => 2,
         }
     }
 

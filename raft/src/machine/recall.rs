@@ -82,7 +82,8 @@ impl State {
             | Command::NoteLogs { .. }
             | Command::PutFrontNodeAccess { .. }
             | Command::SetFrontNodeDisabled { .. }
-            | Command::RemoveFrontNode { .. } => {}
+            | Command::RemoveFrontNode { .. }
+            | Command::RetireReplica { .. } => {}
         }
         Ok(recall.recalled)
     }

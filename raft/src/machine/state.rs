@@ -14,9 +14,9 @@ use super::recall::Recalled;
 use super::reply::Reply;
 use super::restoring::Restored;
 use super::stores::Stores;
-use crate::types::{CircuitKey, LogIndex, LogTimeMs, NodePubkey, PaymentHash, Preimage};
+use crate::types::{CircuitKey, LogIndex, LogTimeMs, NodePubkey, PaymentHash, Preimage, ReplicaId};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Where an entry stands in the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -76,6 +76,7 @@ pub(super) struct More {
     pub(super) stores: Stores,
     /// Front nodes that were added, disabled or removed at run time.
     pub(super) front_nodes: BTreeMap<NodePubkey, FrontNodeExtra>,
+    pub(super) retired_replicas: BTreeSet<ReplicaId>,
 }
 
 impl State {
@@ -113,6 +114,12 @@ impl State {
     #[must_use]
     pub fn keep_finished_ms(&self) -> Option<LogTimeMs> {
         self.more.keep_finished_ms
+    }
+
+    /// Replicas that were removed, or are about to be: these ids never come back.
+    #[must_use]
+    pub fn retired_replicas(&self) -> &BTreeSet<ReplicaId> {
+        &self.more.retired_replicas
     }
 
     /// Rolling hash over everything applied so far.

@@ -1,6 +1,7 @@
 use super::config::{SnapshotConfig, Timing};
 use super::confirmed::Confirmed;
 use super::latch::Latch;
+use super::leaving::Leaving;
 use super::raft::{Raft, TypeConfig};
 use super::roster::Roster;
 use super::time_keeper::TimeKeeper;
@@ -9,8 +10,8 @@ use crate::network::{Heard, Peers};
 use crate::types::{LogIndex, ReplicaId};
 use openraft::RaftMetrics;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -29,6 +30,11 @@ pub(crate) struct Core {
     pub(crate) confirmed: Confirmed,
     pub(crate) status: watch::Sender<RaftStatus>,
     pub(crate) proposals: Semaphore,
+    pub(crate) leaving: Leaving,
+    /// Why this replica is no member any more.
+    pub(crate) removed: OnceLock<String>,
+    /// Held while members change.
+    pub(crate) changing: tokio::sync::Mutex<()>,
     handing_over: AtomicBool,
 }
 
@@ -80,6 +86,9 @@ impl Core {
             confirmed: Confirmed::default(),
             status,
             proposals: Semaphore::new(PROPOSALS_MAX),
+            leaving: Leaving::default(),
+            removed: OnceLock::new(),
+            changing: tokio::sync::Mutex::new(()),
             handing_over: AtomicBool::new(false),
         }
     }

@@ -23,6 +23,8 @@ pub(super) type Standings = Vec<(ReplicaId, pb::StandingResponse)>;
 enum Finding {
     /// Somebody remembers this replica: it has lost its disk. It must not come back under this id.
     LostLog,
+    /// It was removed from the cluster.
+    Retired,
     /// A leader does not know it: it is new, or it is forgotten. It may vote when it has all that the leader
     /// has now, which is all that it can ever have had.
     Joins { upto: LogIndex },
@@ -72,6 +74,12 @@ async fn try_until_clear(core: &Core, log: &LogStore, clearance: &Clearance) -> 
                 return Err(io::Error::other(format!(
                     "the store is empty, but others have replicated to replica {} before; a replica that \
                      lost its disk must join under a new id",
+                    core.id
+                )));
+            }
+            Finding::Retired => {
+                return Err(io::Error::other(format!(
+                    "replica {} was removed from the cluster; an id never comes back: join under a new one",
                     core.id
                 )));
             }
@@ -128,6 +136,9 @@ fn find(standings: &Standings, majority: Option<usize>) -> Finding {
     if standings.iter().any(|(_, standing)| remembers(standing)) {
         return Finding::LostLog;
     }
+    if standings.iter().any(|(_, standing)| standing.retired) {
+        return Finding::Retired;
+    }
     if let Some((_, leader)) = standings.iter().find(|(_, standing)| standing.leads) {
         return Finding::Joins { upto: leader.last_log_index };
     }
@@ -163,7 +174,7 @@ pub(super) async fn ask(core: &Core, whom: impl Iterator<Item = (&ReplicaId, &St
     answers.into_iter().filter_map(|(id, answer)| answer.map(|answer| (id, answer))).collect()
 }
 
-async fn standing_of(core: &Core, id: ReplicaId, address: &str) -> Option<pb::StandingResponse> {
+pub(super) async fn standing_of(core: &Core, id: ReplicaId, address: &str) -> Option<pb::StandingResponse> {
     match core.standing_of(id, address).await {
         Ok(answer) => Some(answer),
         Err(status) => {
@@ -189,6 +200,7 @@ mod tests {
         let follower = &standing(true, false, false, 9);
         let leader = &standing(true, true, false, 9);
         let remembers = &standing(true, true, true, 9);
+        let retired = &pb::StandingResponse { retired: true, ..follower.clone() };
         for (others, expected) in [
             (vec![], Finding::NotKnown),
             (vec![new], Finding::FromTheBeginning { founded: false }),
@@ -198,6 +210,7 @@ mod tests {
             (vec![follower, leader], Finding::Joins { upto: 9 }),
             (vec![remembers], Finding::LostLog),
             (vec![new, remembers], Finding::LostLog),
+            (vec![retired, leader], Finding::Retired),
         ] {
             let standings: Standings = (2..).zip(others.iter().copied().cloned()).collect();
             assert_eq!(find(&standings, Some(2)), expected, "{others:?}");

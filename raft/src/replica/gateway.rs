@@ -1,4 +1,5 @@
 use super::core::Core;
+use super::member_wire;
 use super::propose::{Attempt, decode_request};
 use crate::consensus::Committed;
 use crate::network::Guard;
@@ -93,6 +94,42 @@ impl LeaderGateway for Gateway {
         Ok(Response::new(pb::HandOverResponse { outcome: Some(outcome) }))
     }
 
+    async fn change_members(
+        &self,
+        request: Request<pb::ChangeMembersRequest>,
+    ) -> Result<Response<pb::ChangeMembersResponse>, Status> {
+        let certificate = Guard::certificate(&request);
+        let message = request.into_inner();
+        self.guard.check(message.header.as_ref(), &certificate)?;
+        let change = member_wire::change_from_pb(message).ok_or_else(|| {
+            Status::invalid_argument("the leader does not know this change; it may be older")
+        })?;
+        let outcome = self.core.change_here(&change).await;
+        Ok(Response::new(member_wire::outcome_to_pb(outcome)))
+    }
+
+    async fn list_members(
+        &self,
+        request: Request<pb::ListMembersRequest>,
+    ) -> Result<Response<pb::ListMembersResponse>, Status> {
+        let certificate = Guard::certificate(&request);
+        self.guard.check(request.into_inner().header.as_ref(), &certificate)?;
+        let leads = self.core.status.borrow().leads;
+        let members = if leads { self.core.member_views() } else { Vec::new() };
+        let members = members.into_iter().map(member_wire::view_to_pb).collect();
+        Ok(Response::new(pb::ListMembersResponse { leads, members }))
+    }
+
+    async fn leaving(
+        &self,
+        request: Request<pb::LeavingRequest>,
+    ) -> Result<Response<pb::LeavingResponse>, Status> {
+        let certificate = Guard::certificate(&request);
+        let source = self.guard.check(request.into_inner().header.as_ref(), &certificate)?;
+        self.core.leaving.heard(source);
+        Ok(Response::new(pb::LeavingResponse {}))
+    }
+
     async fn clock(&self, request: Request<pb::ClockRequest>) -> Result<Response<pb::ClockResponse>, Status> {
         let certificate = Guard::certificate(&request);
         self.guard.check(request.into_inner().header.as_ref(), &certificate)?;
@@ -110,16 +147,21 @@ impl LeaderGateway for Gateway {
         let metrics = self.core.metrics();
         self.core.confirmed.note(&metrics);
         let confirmed = self.core.confirmed_by(source);
+        let leads = self.core.status.borrow().leads;
+        let member = metrics.membership_config.get_node(&source).is_some();
         let matched = metrics.replication.and_then(|peers| peers.get(&source).copied()).flatten();
         Ok(Response::new(pb::StandingResponse {
             initialized,
-            leads: self.core.status.borrow().leads,
+            leads,
             knows_your_log: matched.is_some(),
             last_log_index: metrics.last_log_index.unwrap_or(0),
             feature_level_max: u32::from(self.core.roster.feature_level_max()),
             version: env!("CARGO_PKG_VERSION").into(),
             store: self.core.peers.stores().own().0.to_vec().into(),
             confirmed: confirmed.map(|at| pb::LogId { term: at.term, index: at.index }),
+            not_a_member: leads && !member,
+            retired: !member && self.core.retired().contains(&source),
+            term: metrics.current_term,
         }))
     }
 }

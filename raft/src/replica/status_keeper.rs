@@ -89,7 +89,7 @@ fn status_of(core: &Core, metrics: &RaftMetrics<TypeConfig>) -> RaftStatus {
         .map(|(id, matched)| (*id, index_of(matched)))
         .collect();
     let fatal = core.latch.reason();
-    let alive = fatal.is_none();
+    let alive = fatal.is_none() && core.removed.get().is_none();
     RaftStatus {
         id: core.id,
         term: metrics.current_term,
@@ -104,6 +104,8 @@ fn status_of(core: &Core, metrics: &RaftMetrics<TypeConfig>) -> RaftStatus {
         members,
         matched,
         feature_level: core.cell.read(crate::machine::State::feature_level),
+        leaving: core.leaving.known(core.id),
+        removed: core.removed.get().cloned(),
         fatal,
     }
 }

@@ -78,6 +78,7 @@ impl Core {
         voters: &[ReplicaId],
     ) -> Result<ReplicaId, ProposeError> {
         let deadline = Instant::now() + CATCH_UP;
+        let leaving = self.leaving.known(self.id);
         loop {
             let metrics = self.metrics();
             let at_tip = |id: &ReplicaId| {
@@ -87,6 +88,7 @@ impl Core {
             let chosen = voters
                 .iter()
                 .filter(|id| **id != self.id && target.is_none_or(|target| target == **id))
+                .filter(|id| target.is_some() || !leaving.contains(id))
                 .find(|id| at_tip(id));
             if let Some(chosen) = chosen {
                 return Ok(*chosen);
@@ -100,7 +102,11 @@ impl Core {
     }
 
     /// Whether a follower answered lately; a dead one may have been at the tip when it died.
-    fn heard_from(&self, metrics: &openraft::RaftMetrics<super::raft::TypeConfig>, id: ReplicaId) -> bool {
+    pub(crate) fn heard_from(
+        &self,
+        metrics: &openraft::RaftMetrics<super::raft::TypeConfig>,
+        id: ReplicaId,
+    ) -> bool {
         let acked = metrics.heartbeat.as_ref().and_then(|peers| peers.get(&id).copied().flatten());
         acked.is_some_and(|acked| acked.elapsed() <= self.timing.election_max)
     }

@@ -18,7 +18,8 @@ impl Reference {
             // Not among what is tried at random.
             | Command::PutFrontNodeAccess { .. }
             | Command::SetFrontNodeDisabled { .. }
-            | Command::RemoveFrontNode { .. } => {}
+            | Command::RemoveFrontNode { .. }
+            | Command::RetireReplica { .. } => {}
             Command::Configure(settings) => self.settings = settings.clone(),
             Command::PutFrontNode { node, .. } => self.nodes.push(Node {
                 node: *node,

@@ -4,7 +4,7 @@ use crate::support::*;
 use mux_raft::machine::archive::EmptyArchive;
 use mux_raft::machine::command::*;
 use mux_raft::machine::model::*;
-use mux_raft::machine::{FatalApply, LogPosition, SnapshotError, State};
+use mux_raft::machine::{FatalApply, LogPosition, Reply, SnapshotError, State};
 
 fn tick(time_ms: u64) -> Envelope {
     Envelope { format: COMMAND_FORMAT, time_ms, request_id: None, command: Command::Tick }
@@ -214,4 +214,15 @@ fn apply_says_whom_to_wake() {
     assert_eq!(apply(settle), (vec![], false));
     world.term += 1;
     assert_eq!(world.try_apply(None).unwrap().nodes, [node(1), node(2)], "sessions must be confirmed");
+}
+
+#[test]
+fn a_retired_replica_is_remembered_from_level_2_on() {
+    let mut world = World::new(0);
+    world.run(Command::raise_feature_level());
+    assert_eq!(world.run(Command::RetireReplica { replica: 3 }), Reply::Done);
+    assert_eq!(world.run(Command::RetireReplica { replica: 3 }), Reply::Done);
+    let read = State::decode_snapshot(&world.state.encode_snapshot()).unwrap();
+    assert!(read.retired_replicas().iter().eq(&[3]));
+    assert_eq!(Command::RetireReplica { replica: 3 }.needs_level(), 2);
 }

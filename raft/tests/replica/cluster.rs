@@ -3,6 +3,7 @@
 use mux_raft::clock::{OffsetClock, SystemClock};
 use mux_raft::consensus::{Committed, Consensus as _, ProposeError, RaftStatus};
 use mux_raft::machine::{Command, RequestId};
+use mux_raft::members::{MemberChange, MemberError, RefusalKind};
 use mux_raft::network::Links;
 use mux_raft::replica::{Replica, ReplicaConfig, SnapshotConfig, StartError, Timing, TlsPaths, Wiring};
 use mux_raft::store::OpenEngine;
@@ -132,6 +133,35 @@ impl Cluster {
         let mut cluster = Self::prepare(count);
         cluster.start_all().await;
         cluster
+    }
+
+    /// Replicas 1..=founders, started; further ones up to `count` are prepared to join.
+    pub(crate) async fn founded(founders: u64, count: u64) -> Self {
+        let mut cluster = Self::prepare(count);
+        for config in cluster.configs.values_mut() {
+            config.initial_members.retain(|id, _| *id <= founders);
+        }
+        for id in 1..=founders {
+            cluster.start_one(id).await;
+        }
+        cluster
+    }
+
+    /// Adds a replica and promotes it once it has caught up, asking this one.
+    pub(crate) async fn join(&self, asked: ReplicaId, id: ReplicaId) {
+        let address = self.configs[&id].listen.to_string();
+        let replica = self.replica(asked);
+        let started = Instant::now();
+        for change in [MemberChange::AddLearner { id, address }, MemberChange::Promote { id }] {
+            while let Err(error) = replica.change_members(change.clone()).await {
+                let waits = match &error {
+                    MemberError::Refused(refusal) => refusal.kind == RefusalKind::NotYet,
+                    MemberError::Propose(_) => true,
+                };
+                assert!(waits && started.elapsed() < PATIENCE * 2, "{error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
     }
 
     pub(crate) async fn start_all(&mut self) {

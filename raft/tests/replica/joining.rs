@@ -1,5 +1,6 @@
 use crate::cluster::{Cluster, PATIENCE, eventually};
 use mux_raft::consensus::Consensus as _;
+use mux_raft::members::MemberChange;
 use std::time::Duration;
 
 fn wipe(cluster: &Cluster, id: u64) {
@@ -75,27 +76,19 @@ async fn a_replica_that_lost_its_disk_does_not_vote_away_what_was_committed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_replica_is_replaced_by_one_with_a_new_id() {
-    let mut cluster = Cluster::prepare(4);
     // The fourth is not among the founders: it is started later, and joins.
-    let founders: Vec<u64> = vec![1, 2, 3];
-    for config in cluster.configs.values_mut() {
-        config.initial_members.remove(&4);
-    }
-    for id in founders {
-        cluster.start_one(id).await;
-    }
+    let mut cluster = Cluster::founded(3, 4).await;
     let leader = cluster.leader().await;
     cluster.commit(leader).await;
     let lost = cluster.follower().await;
     cluster.stop(lost).await;
     cluster.start_one(4).await;
-    let address = cluster.configs[&4].listen.to_string();
     let follower = (1..=3).find(|id| ![leader, lost].contains(id)).unwrap();
-    assert!(cluster.replica(follower).add_member(4, address.clone()).await.is_err(), "only the leader can");
-    cluster.replica(leader).add_member(4, address.clone()).await.unwrap();
-    cluster.replica(leader).add_member(4, address).await.unwrap();
-    assert!(cluster.replica(leader).add_member(4, "elsewhere:1".into()).await.is_err());
-    cluster.replica(leader).remove_member(lost).await.unwrap();
+    cluster.join(follower, 4).await;
+    cluster.join(leader, 4).await;
+    let elsewhere = MemberChange::AddLearner { id: 4, address: "elsewhere:1".into() };
+    assert!(cluster.replica(leader).change_members(elsewhere).await.is_err());
+    cluster.replica(follower).change_members(MemberChange::Remove { id: lost, force: false }).await.unwrap();
     cluster.commit(4).await;
     eventually("members", || {
         cluster.status(4).members.keys().copied().eq((1..=4).filter(|id| *id != lost))
@@ -110,17 +103,10 @@ async fn a_lost_replica_is_replaced_by_one_with_a_new_id() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_joined_later_and_lost_its_disk_does_not_vote_again() {
-    let mut cluster = Cluster::prepare(4);
-    for config in cluster.configs.values_mut() {
-        config.initial_members.remove(&4);
-    }
-    for id in 1..=3 {
-        cluster.start_one(id).await;
-    }
+    let mut cluster = Cluster::founded(3, 4).await;
     let leader = cluster.leader().await;
     cluster.start_one(4).await;
-    let address = cluster.configs[&4].listen.to_string();
-    cluster.replica(leader).add_member(4, address).await.unwrap();
+    cluster.join(leader, 4).await;
     cluster.commit(4).await;
     cluster.stop(4).await;
     wipe(&cluster, 4);

@@ -13,5 +13,6 @@ mod invoices;
 mod joining;
 mod keeping;
 mod leadership;
+mod members;
 mod snapshots;
 mod upgrade;

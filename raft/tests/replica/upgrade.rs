@@ -2,6 +2,7 @@ use crate::cluster::{Cluster, PATIENCE, eventually};
 use mux_raft::consensus::{Consensus as _, ProposeError};
 use mux_raft::machine::command::COMMAND_FORMAT;
 use mux_raft::machine::{Command, State};
+use mux_raft::members::MemberChange;
 use std::time::Duration;
 
 fn level(cluster: &Cluster, id: u64) -> u16 {
@@ -91,17 +92,18 @@ async fn a_replica_that_is_too_old_for_the_cluster_is_not_added() {
     cluster.start_one(1).await;
     eventually("the level rises", || level(&cluster, 1) == COMMAND_FORMAT).await;
     let address = cluster.configs[&2].listen.to_string();
-    let absent = cluster.replica(1).add_member(2, address.clone()).await.unwrap_err();
+    let add = MemberChange::AddLearner { id: 2, address };
+    let absent = cluster.replica(1).change_members(add.clone()).await.unwrap_err();
     assert!(absent.to_string().contains("start it before it is added"), "{absent}");
     cluster.levels.insert(2, 1);
     cluster.start_one(2).await;
-    let old = cluster.replica(1).add_member(2, address.clone()).await.unwrap_err();
+    let old = cluster.replica(1).change_members(add.clone()).await.unwrap_err();
     assert!(old.to_string().contains("needs muxd 0.2.0 or later; replica 2 runs muxd"), "{old}");
     assert_eq!(cluster.status(1).members.len(), 1);
     cluster.stop(2).await;
     cluster.levels.clear();
     cluster.start_one(2).await;
-    cluster.replica(1).add_member(2, address).await.unwrap();
+    cluster.join(1, 2).await;
     cluster.commit(2).await;
 }
 

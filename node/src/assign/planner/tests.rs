@@ -215,3 +215,19 @@ fn a_draining_replica_loses_its_links_to_others() {
     cluster.pass(200, &[2, 3], &[1, 2, 3]);
     assert!(!own(&cluster), "at once");
 }
+
+#[test]
+fn a_replica_that_is_about_to_stop_gives_its_links_away_and_gets_none() {
+    let mut cluster = Cluster::new(vec![front(1, ""), front(2, ""), front(3, "")], &[]);
+    cluster.pass(1_000, &[2, 3], &[1, 2, 3]);
+    let owners = |cluster: &Cluster| -> Vec<ReplicaId> {
+        cluster.log.state().read(|state| state.front_nodes().filter_map(|front| front.assigned).collect())
+    };
+    assert!(owners(&cluster).contains(&2));
+    cluster.raft.leaving.insert(2);
+    cluster.pass(1_500, &[2, 3], &[1, 2, 3]);
+    assert!(!owners(&cluster).contains(&2), "{:?}", owners(&cluster));
+    // Not even one that another replica loses.
+    cluster.pass(5_000, &[2], &[1, 2]);
+    assert_eq!(owners(&cluster), [1, 1, 1]);
+}

@@ -5,6 +5,7 @@ use super::super::status::LinkPhase;
 use super::super::stream::Stream;
 use super::{CatchUp, Supervisor};
 use mux_raft::machine::Command;
+use mux_raft::types::ReplicaId;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -78,14 +79,19 @@ impl Supervisor {
         status.held = self.core.held();
     }
 
-    /// Gives the link to the next voter.
+    /// Gives the link to the next voter, unless the leader, who knows better which one lives, was faster.
     fn hand_over(&mut self) {
-        if self.handover_at.is_some_and(|at| at.elapsed() < HANDOVER_RETRY) {
+        let at = *self.handover_at.get_or_insert_with(Instant::now);
+        if at.elapsed() < HANDOVER_RETRY {
             return;
         }
         let me = self.raft.id;
-        let voters = || self.raft.members.iter().filter(|(_, member)| member.voter).map(|(id, _)| *id);
-        let Some(next) = voters().find(|id| *id > me).or_else(|| voters().find(|id| *id != me)) else {
+        let stays = |id: &ReplicaId| *id != me && !self.raft.leaving.contains(id);
+        let voters = || {
+            let voters = self.raft.members.iter().filter(|(_, member)| member.voter);
+            voters.map(|(id, _)| *id).filter(stays)
+        };
+        let Some(next) = voters().find(|id| *id > me).or_else(|| voters().next()) else {
             return;
         };
         self.handover_at = Some(Instant::now());
