@@ -9,6 +9,7 @@ mod client;
 mod faults;
 mod leaks;
 mod lnd;
+mod members;
 mod options;
 mod ports;
 mod process;
@@ -70,7 +71,7 @@ pub enum ClusterError {
 
 /// See the [module](self). Dropping it ends every process and, unless kept, removes the directory.
 pub struct Cluster {
-    /// The replicas, by number − 1.
+    /// The replicas, by number − 1 until one is removed.
     pub replicas: Vec<Replica>,
     /// The simulated LND nodes.
     pub lnds: Vec<Lnd>,
@@ -81,6 +82,8 @@ pub struct Cluster {
     /// By replica and LND: the way between them, if [`ClusterOptions::proxied`].
     pub ways: Vec<Vec<Proxy>>,
     options: ClusterOptions,
+    /// The highest number that a replica added later had.
+    last_id: u64,
     /// Last, so that it is removed after the processes are gone.
     dir: Directory,
 }
@@ -117,6 +120,7 @@ impl Cluster {
             macaroon: files.admin_macaroon,
             ways,
             options,
+            last_id: 0,
             dir,
         };
         cluster.wait_ready(START_DEADLINE).await?;

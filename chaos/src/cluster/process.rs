@@ -165,6 +165,14 @@ impl Process {
     /// [`ProcessError::StillRunning`], if it takes longer than `within`.
     pub async fn terminate(&mut self, within: Duration) -> Result<ExitStatus, ProcessError> {
         self.signal(Signal::TERM)?;
+        self.ended(within).await
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    /// [`ProcessError::StillRunning`], if it takes longer than `within`.
+    pub async fn ended(&mut self, within: Duration) -> Result<ExitStatus, ProcessError> {
         match tokio::time::timeout(within, self.child.wait()).await {
             Ok(status) => status.map_err(|source| ProcessError::System { name: self.name.clone(), source }),
             Err(_) => Err(ProcessError::StillRunning { name: self.name.clone(), pid: self.pid, within }),

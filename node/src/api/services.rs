@@ -5,8 +5,7 @@ use super::context::Context;
 use super::events::EventStream;
 use super::{
     add_invoice, backup, cancel_invoice, drain, events, front_nodes, htlcs, invoices, members, settings,
-    settle_invoice,
-    status,
+    settle_invoice, status,
 };
 use mux_proto::mux::v1 as proto;
 use mux_proto::mux::v1::cluster_service_server::ClusterService;

@@ -22,6 +22,8 @@ const CHANGE_MAX: Duration = Duration::from_secs(20);
 const COMMIT_MAX: Duration = Duration::from_secs(8);
 /// How long a change that the rules forbid at first is looked at again: a new leader has not heard everybody yet.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
+/// How long a new replica may take to answer: it was started a moment ago, as a rule.
+const NEWCOMER_MAX: Duration = Duration::from_secs(3);
 /// How long the links of a replica that is removed may take to move.
 const LINKS_MOVE_MAX: Duration = Duration::from_secs(5);
 /// How long the leader may take to list the members.
@@ -148,10 +150,16 @@ impl Core {
     }
 
     async fn add_learner(&self, id: ReplicaId, address: &str) -> Result<(), Change> {
-        self.check_newcomer(id, address).await.map_err(|error| match error {
-            ProposeError::Unavailable(text) => Refusal::new(RefusalKind::NotYet, text).into(),
-            error => MemberError::from(error),
-        })?;
+        let deadline = Instant::now() + NEWCOMER_MAX;
+        while let Err(error) = self.check_newcomer(id, address).await {
+            match error {
+                ProposeError::Unavailable(_) if Instant::now() < deadline => sleep(PAUSE).await,
+                ProposeError::Unavailable(text) => {
+                    return Err(Refusal::new(RefusalKind::NotYet, text).into());
+                }
+                error => return Err(error.into()),
+            }
+        }
         bounded(self.raft.add_learner(id, BasicNode::new(address), false)).await
     }
 
