@@ -16,7 +16,7 @@ mod process;
 mod sampler;
 
 pub use catalogue::{CATALOGUE, Kind, Metric, describe, install_metrics, markdown};
-pub use certificates::{CertificateFile, record_expiries};
+pub use certificates::{CertificateFile, Expiries};
 pub use logs::{Telemetry, init_logs};
 pub use panic::exit_on_panic;
 pub use process::record_process;

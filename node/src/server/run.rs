@@ -10,7 +10,7 @@ use crate::config::{ApiAuth, Config};
 use crate::keys::{ClusterKeys, ClusterSeed};
 use crate::link::{ClusterScreener, Links};
 use crate::shutdown::{self, step};
-use crate::telemetry::{self, EXIT_FATAL, Sampler};
+use crate::telemetry::{self, EXIT_FATAL, Expiries, Sampler};
 use mux_raft::clock::{Clock, SystemClock};
 use mux_raft::consensus::Consensus;
 use mux_raft::replica::{Replica, StartError};
@@ -172,7 +172,7 @@ impl Running {
         mut signal: impl Future<Output = &'static str> + Unpin,
         mut hangup: Signal,
     ) -> Result<(), RunError> {
-        let mut sampler = Sampler::default();
+        let (mut sampler, mut expiries) = (Sampler::default(), Expiries::default());
         let clock = SystemClock::new();
         let mut sampled = tokio::time::interval(SAMPLE_INTERVAL);
         let mut checked = tokio::time::interval(CERTIFICATE_INTERVAL);
@@ -206,13 +206,13 @@ impl Running {
                     telemetry::record_process(&self.config.raft.data_dir);
                     self.metrics.run_upkeep();
                 }
-                _ = reload.tick() => reloader = self.reload(reloader).await,
+                _ = reload.tick() => reloader = self.reload(reloader, &mut expiries).await,
                 Some(()) = hangup.recv() => {
                     tracing::info!("SIGHUP: looking at certificates and macaroons");
-                    reloader = self.reload(reloader).await;
+                    reloader = self.reload(reloader, &mut expiries).await;
                 }
                 _ = checked.tick() => {
-                    telemetry::record_expiries(&settings::certificates(&self.config, &self.links));
+                    self.record_expiries(&mut expiries);
                 }
             }
         };
@@ -227,14 +227,18 @@ impl Running {
     }
 
     /// Gives the reloader back, unless it fell over.
-    async fn reload(&self, reloader: Option<Reloader>) -> Option<Reloader> {
+    async fn reload(&self, reloader: Option<Reloader>, expiries: &mut Expiries) -> Option<Reloader> {
         let mut reloader = reloader.or_else(|| self.reloader())?;
         let looked = tokio::task::spawn_blocking(move || (reloader.reload(), reloader)).await;
         let (news, reloader) = looked.ok()?;
         if news {
-            telemetry::record_expiries(&settings::certificates(&self.config, &self.links));
+            self.record_expiries(expiries);
         }
         Some(reloader)
+    }
+
+    fn record_expiries(&self, expiries: &mut Expiries) {
+        expiries.record(&settings::certificates(&self.config, &self.links), SystemClock::new().wall_ms());
     }
 
     /// In order, and in time.

@@ -1,6 +1,7 @@
 //! When certificates end: the alarm that is always forgotten.
 
 use crate::lnd::CertificateSource;
+use std::collections::BTreeMap;
 
 /// A certificate to watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,22 +12,71 @@ pub struct CertificateFile {
     pub source: CertificateSource,
 }
 
-/// Sets `mux_certificate_expiry_timestamp_seconds` for each. Files are read again each time: certificates
-/// are exchanged under a running replica.
-pub fn record_expiries(certificates: &[CertificateFile]) {
-    for certificate in certificates {
-        match not_after(certificate) {
-            Ok(seconds) => {
-                // A date of this century is exact in a double.
-                metrics::gauge!(
-                    "mux_certificate_expiry_timestamp_seconds",
-                    "certificate" => certificate.name.clone()
-                )
-                .set(seconds as f64);
+/// A certificate that ends sooner is told of.
+const SOON_S: i64 = 30 * DAY_S;
+const DAY_S: i64 = 86_400;
+
+/// What was told already, so that a certificate is told of once a day.
+#[derive(Debug, Default)]
+pub struct Expiries {
+    told: BTreeMap<String, i64>,
+}
+
+impl Expiries {
+    /// Sets `mux_certificate_expiry_timestamp_seconds` for each, and warns of those that end. Files are read again
+    /// each time: certificates are exchanged under a running replica.
+    pub fn record(&mut self, certificates: &[CertificateFile], now_ms: u64) {
+        let now = i64::try_from(now_ms / 1_000).unwrap_or(i64::MAX);
+        for certificate in certificates {
+            let told = self.told.get(&certificate.name).copied();
+            let due = told.is_none_or(|told| now.saturating_sub(told) >= DAY_S);
+            if record_one(certificate, now, due) {
+                self.told.insert(certificate.name.clone(), now);
             }
-            Err(error) => {
-                tracing::warn!(certificate = certificate.name, error, "a certificate cannot be read");
+        }
+    }
+}
+
+/// What is to be said of a certificate that ends at this time.
+fn warning(certificate: &CertificateFile, now: i64, end: i64) -> Option<String> {
+    let left = end.saturating_sub(now);
+    let CertificateFile { name, source } = certificate;
+    if left >= SOON_S {
+        None
+    } else if left >= 0 {
+        Some(format!("the certificate {name} in {source} ends in {} days: issue a new one", left / DAY_S))
+    } else if name.starts_with("lnd-") {
+        // The exact certificate is pinned: nobody looks at its dates here, but others do.
+        Some(format!(
+            "the certificate {name} in {source} has ended: LND makes a new one when its tls.cert is removed"
+        ))
+    } else {
+        Some(format!("the certificate {name} in {source} has ended: it is refused; issue a new one"))
+    }
+}
+
+/// Whether something was told.
+fn record_one(certificate: &CertificateFile, now: i64, due: bool) -> bool {
+    match not_after(certificate) {
+        Ok(seconds) => {
+            // A date of this century is exact in a double.
+            metrics::gauge!(
+                "mux_certificate_expiry_timestamp_seconds",
+                "certificate" => certificate.name.clone()
+            )
+            .set(seconds as f64);
+            let warning = warning(certificate, now, seconds).filter(|_| due);
+            if let Some(warning) = &warning {
+                tracing::warn!(certificate = certificate.name, "{warning}");
             }
+            warning.is_some()
+        }
+        Err(error) => {
+            if due {
+                let path = &certificate.source;
+                tracing::warn!(certificate = certificate.name, %path, error, "a certificate cannot be read");
+            }
+            due
         }
     }
 }
@@ -42,6 +92,34 @@ fn not_after(certificate: &CertificateFile) -> Result<i64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
+
+    #[test]
+    fn a_certificate_is_told_of_a_month_ahead_and_when_it_has_ended() {
+        let own = CertificateFile { name: "raft".into(), source: PathBuf::from("/etc/raft.pem").into() };
+        assert_eq!(warning(&own, 0, SOON_S), None);
+        let soon = warning(&own, 0, SOON_S - 1).unwrap();
+        assert!(soon.contains("/etc/raft.pem ends in 29 days"), "{soon}");
+        let ended = warning(&own, 10, 9).unwrap();
+        assert!(
+            ended.contains("raft in /etc/raft.pem has ended") && ended.contains("issue a new one"),
+            "{ended}"
+        );
+    }
+
+    #[test]
+    fn it_is_told_once_a_day() {
+        let dir = tempfile::tempdir().unwrap();
+        let gone = [CertificateFile { name: "api".into(), source: dir.path().join("none").into() }];
+        let mut expiries = Expiries::default();
+        let mut told = Vec::new();
+        for hour in 0..49 {
+            expiries.record(&gone, hour * 3_600_000);
+            told.push(expiries.told["api"]);
+        }
+        told.dedup();
+        assert_eq!(told, [0, 86_400, 172_800]);
+    }
 
     #[test]
     fn the_expiry_is_read_from_the_file() {

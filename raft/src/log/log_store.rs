@@ -43,7 +43,7 @@ impl LogStore {
             LogMemory::load(loaded).map_err(|error| EngineError::Damaged(error.to_string()))?;
         tracing::info!(store = %id, last = ?memory.last(), purged = ?memory.purged, "opened the log");
         let (jobs, receiver) = mpsc::channel(QUEUE_CAPACITY);
-        let writer = Writer::new(engine, receiver, garbage, latch);
+        let writer = Writer::new(engine, receiver, garbage, (latch, dir.to_path_buf()));
         std::thread::Builder::new().name("mux-log".into()).spawn(move || writer.run()).map_err(|error| {
             EngineError::Io { doing: "starting the log's thread", reason: error.to_string() }
         })?;

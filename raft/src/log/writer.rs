@@ -1,12 +1,14 @@
 use super::memory::Removed;
 use crate::codec::marks;
 use crate::replica::latch::Latch;
+use crate::replica::opening::CHECK_DISK;
 use crate::replica::raft::{LogId, TypeConfig};
 use crate::store::{Change, Engine, EngineError, Mark, Record};
 use openraft::storage::IOFlushed;
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
@@ -46,6 +48,8 @@ pub(super) struct Writer {
     /// See [`Job::Committed`].
     committed: Option<LogId>,
     latch: Latch,
+    /// For messages.
+    dir: PathBuf,
     batch: Batch,
     /// Purged entries that are still on disk. They no longer count, so there is no hurry.
     garbage: VecDeque<Removed>,
@@ -85,10 +89,10 @@ impl Writer {
         engine: Box<dyn Engine>,
         jobs: mpsc::Receiver<Job>,
         garbage: Vec<Removed>,
-        latch: Latch,
+        (latch, dir): (Latch, PathBuf),
     ) -> Self {
         let (engine, batch, garbage) = (Some(engine), Batch::default(), garbage.into());
-        Self { engine, jobs, committed: None, latch, batch, garbage }
+        Self { engine, jobs, committed: None, latch, dir, batch, garbage }
     }
 
     /// Works until it is told to stop, nobody is left to ask, or something fails; then fails whatever else is
@@ -120,7 +124,7 @@ impl Writer {
     }
 
     fn fail(&mut self, reason: &str) -> String {
-        let reason = format!("log storage failed: {reason}");
+        let reason = format!("the log in {}: {reason}: {CHECK_DISK}", self.dir.display());
         self.latch.trip(reason.clone());
         // Closing may panic as well; the reason that is reported stays the first.
         let engine = self.engine.take();

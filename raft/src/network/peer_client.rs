@@ -68,7 +68,11 @@ impl PeerClient {
         call: impl Future<Output = Result<T, Status>>,
     ) -> Result<T, Error> {
         match tokio::time::timeout(deadline, call).await {
-            Ok(result) => result.map_err(|status| self.failed(action, &status)),
+            Ok(Ok(answer)) => {
+                self.peers.reached(self.target);
+                Ok(answer)
+            }
+            Ok(Err(status)) => Err(self.failed(action, &status)),
             Err(_) => Err(self.timed_out(action, deadline)),
         }
     }
@@ -85,7 +89,10 @@ impl PeerClient {
                 tracing::warn!(replica = self.target, reason = status.message(), "refused by a peer");
                 Unreachable::from_string(text).into()
             }
-            Code::Unavailable | Code::Unknown | Code::Cancelled => Unreachable::from_string(text).into(),
+            Code::Unavailable | Code::Unknown | Code::Cancelled => {
+                self.peers.not_reached(self.target, &self.address, status);
+                Unreachable::from_string(text).into()
+            }
             _ => NetworkError::from_string(text).into(),
         }
     }

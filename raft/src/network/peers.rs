@@ -51,6 +51,8 @@ struct Inner {
     links: Links,
     stores: Stores,
     channels: Mutex<BTreeMap<(ReplicaId, Lane), Made>>,
+    /// Why a peer was not reached last time.
+    troubles: Mutex<BTreeMap<ReplicaId, String>>,
 }
 
 impl Peers {
@@ -61,7 +63,17 @@ impl Peers {
         links: Links,
         stores: Stores,
     ) -> Self {
-        Self { inner: Arc::new(Inner { id, cluster_id, tls, links, stores, channels: Mutex::default() }) }
+        Self {
+            inner: Arc::new(Inner {
+                id,
+                cluster_id,
+                tls,
+                links,
+                stores,
+                channels: Mutex::default(),
+                troubles: Mutex::default(),
+            }),
+        }
     }
 
     pub(crate) fn id(&self) -> ReplicaId {
@@ -108,6 +120,28 @@ impl Peers {
         Ok(channel)
     }
 
+    /// Tells the operator when a peer cannot be reached, and when the reason changes; never at each of the many
+    /// attempts.
+    pub(super) fn not_reached(&self, target: ReplicaId, address: &str, status: &Status) {
+        let reason = trouble(status);
+        let before = self.inner.troubles.lock().insert(target, reason.clone());
+        if before.as_ref() != Some(&reason) {
+            tracing::warn!(
+                replica = target,
+                address,
+                reason,
+                "a replica is not reached: trying again for ever"
+            );
+        }
+    }
+
+    /// The peer has answered.
+    pub(super) fn reached(&self, target: ReplicaId) {
+        if self.inner.troubles.lock().remove(&target).is_some() {
+            tracing::info!(replica = target, "a replica is reached again");
+        }
+    }
+
     fn connect(&self, target: ReplicaId, address: &str) -> Result<Channel, Status> {
         let wrong = |error: tonic::transport::Error| {
             Status::unavailable(format!("replica {target} at {address:?}: {error}"))
@@ -125,6 +159,26 @@ impl Peers {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
         Ok(endpoint.connect_lazy())
     }
+}
+
+/// The causes, of which the last says what matters, and what to do where that is known.
+fn trouble(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        source = error.source();
+    }
+    // rustls: "certificate expired" of the peer's, "CertificateExpired" where the peer says so of ours.
+    if text.contains("CertificateExpired") {
+        text.push_str(" (this replica's certificate, raft.tls_cert, has ended: issue a new one)");
+    } else if text.contains("expired") {
+        text.push_str(" (the other replica's certificate, its raft.tls_cert, has ended: issue a new one)");
+    }
+    text
 }
 
 impl RaftNetworkFactory<TypeConfig> for Peers {

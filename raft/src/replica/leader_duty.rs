@@ -1,5 +1,5 @@
 use super::core::Core;
-use crate::clock::Agreement;
+use crate::clock::{Agreement, Judgement};
 use crate::machine::{Command, State, level};
 use crate::types::ReplicaId;
 use futures::future::join_all;
@@ -19,6 +19,8 @@ const NOTE_EVERY: Duration = Duration::from_secs(5);
 /// Wall clocks are compared this often.
 const CLOCKS_EVERY: Duration = Duration::from_secs(1);
 const CLOCK_TIMEOUT: Duration = Duration::from_millis(500);
+/// A clock that stays wrong is told of again after this long.
+const REMIND_EVERY: Duration = Duration::from_secs(600);
 /// A leader whose clock is outvoted this many times in a row hands over.
 const OUTVOTED_MAX: u32 = 3;
 
@@ -73,6 +75,7 @@ async fn note_logs(core: &Core) {
 
 async fn compare_clocks(core: &Core) {
     let mut compared: Option<(u64, Instant)> = None;
+    let mut told = Told::default();
     loop {
         tokio::time::sleep(STEP).await;
         let Some(term) = leads(core) else {
@@ -88,12 +91,32 @@ async fn compare_clocks(core: &Core) {
         let due = compared.is_none_or(|(of, when)| of != term || when.elapsed() >= CLOCKS_EVERY);
         if due {
             compared = Some((term, Instant::now()));
-            compare_once(core, term).await;
+            compare_once(core, term, &mut told).await;
         }
     }
 }
 
-async fn compare_once(core: &Core, term: u64) {
+/// Which clocks the operator was last told of.
+#[derive(Default)]
+struct Told {
+    differ: Vec<ReplicaId>,
+    at: Option<Instant>,
+}
+
+impl Told {
+    /// Whether there is a change, or it is time to remind of what has not changed.
+    fn is_news(&mut self, judgement: &Judgement) -> bool {
+        let remind = self.at.is_none_or(|at| at.elapsed() >= REMIND_EVERY);
+        let differ = judgement.differ.to_vec();
+        let news = differ != self.differ || (!differ.is_empty() && remind);
+        if news {
+            *self = Self { differ, at: Some(Instant::now()) };
+        }
+        news
+    }
+}
+
+async fn compare_once(core: &Core, term: u64, told: &mut Told) {
     let voters = core.other_voters();
     let answers = voters.iter().map(|(id, address)| async move { (*id, clock_of(core, *id, address).await) });
     let walls: BTreeMap<ReplicaId, Option<u64>> = join_all(answers).await.into_iter().collect();
@@ -105,19 +128,30 @@ async fn compare_once(core: &Core, term: u64) {
     if let Some(stepped_ms) = judgement.stepped_ms {
         tracing::warn!(stepped_ms, "log time stepped forward: a majority of wall clocks agree");
     }
+    let news = told.is_news(&judgement);
     match judgement.agreement {
-        Agreement::Majority if !judgement.differ.is_empty() => {
-            tracing::error!(replicas = ?judgement.differ, "wall clocks are wrong on these replicas");
+        Agreement::Majority | Agreement::Unknown if !news => {}
+        Agreement::Majority | Agreement::Unknown if judgement.differ.is_empty() => {
+            tracing::info!("the replicas' wall clocks agree again");
         }
-        Agreement::Majority => {}
-        Agreement::Unknown if judgement.differ.is_empty() => {}
+        Agreement::Majority => {
+            tracing::error!(
+                replicas = ?judgement.differ,
+                "wall clocks are wrong on these replicas: log time does not follow them; set them right (NTP)"
+            );
+        }
         Agreement::Unknown => {
-            tracing::error!(replicas = ?judgement.differ, "wall clocks differ and no majority agrees");
+            tracing::error!(
+                replicas = ?judgement.differ,
+                "wall clocks differ and no majority agrees: log time goes on by this leader's monotonic clock; set \
+                 them right (NTP)"
+            );
         }
         Agreement::Outvoted => {
             tracing::error!(
                 outvoted,
-                "this leader's wall clock is wrong: a majority of replicas agree without it"
+                "this leader's wall clock is wrong: a majority of replicas agree without it, and one of them is to lead; \
+                 set it right (NTP)"
             );
             if outvoted >= OUTVOTED_MAX
                 && let Err(error) = core.hand_over_here(None).await

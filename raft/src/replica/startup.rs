@@ -3,6 +3,7 @@ use super::core::{Core, CoreParts, raft_config};
 use super::directory::DataDirectory;
 use super::gateway::Gateway;
 use super::latch::Latch;
+use super::opening::{CHECK_DISK, JOIN_ANEW, Opening};
 use super::raft::Raft;
 use super::time_keeper::TimeKeeper;
 use crate::archive::{ArchiveOpenError, DiskArchive};
@@ -20,6 +21,7 @@ use futures::Stream;
 use mux_proto::mux::raft::v1::archive_transfer_server::ArchiveTransferServer;
 use mux_proto::mux::raft::v1::leader_gateway_server::LeaderGatewayServer;
 use mux_proto::mux::raft::v1::raft_transport_server::RaftTransportServer;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -145,24 +147,28 @@ fn bind(config: &ReplicaConfig, bound: Option<std::net::TcpListener>) -> Result<
 
 /// Opens what is on disk. The engines may panic on damaged files, hence the separate thread.
 async fn open(config: &ReplicaConfig, wiring: &Wiring, latch: Latch) -> Result<Opened, StartError> {
+    let dir = config.data_dir.clone();
     let (config, engine, archive_latch) = (config.clone(), Arc::clone(&wiring.engine), latch.clone());
     let opened = tokio::task::spawn_blocking(move || {
         let tls = TlsMaterial::load(&config.tls, config.id)
             .map_err(|error| StartError::Config(error.to_string()))?;
         let directory = DataDirectory::open(&config.data_dir)?;
+        let _opening = Opening::begin(&config.data_dir);
         let wrong = |reason: String| StartError::WrongStore { path: config.data_dir.clone(), reason };
         let identity = Identity { cluster_id: config.cluster_id, replica: config.id };
         let log =
             LogStore::open(engine.as_ref(), &directory.log(), identity, latch).map_err(
                 |error| match error {
                     EngineError::Foreign(reason) => wrong(reason),
-                    error => StartError::Storage(error.to_string()),
+                    error => StartError::Storage(log_unusable(&directory.log(), &error)),
                 },
             )?;
         let snapshots = SnapshotDirectory::open(&directory.snapshots(), config.cluster_id).map_err(
             |error| match error {
                 SnapshotError::Foreign(_) => wrong(error.to_string()),
-                error => StartError::Storage(error.to_string()),
+                error @ (SnapshotError::Io { .. } | SnapshotError::Damaged { .. }) => {
+                    StartError::Storage(error.to_string())
+                }
             },
         )?;
         let archive =
@@ -174,7 +180,23 @@ async fn open(config: &ReplicaConfig, wiring: &Wiring, latch: Latch) -> Result<O
             })?;
         Ok(Opened { directory, log, snapshots, archive: Arc::new(archive), tls })
     });
-    opened.await.map_err(|error| StartError::Storage(format!("opening the stores: {error}")))?
+    let dir = dir.display();
+    opened
+        .await
+        .map_err(|error| StartError::Storage(format!("a file in {dir} is damaged ({error}): {JOIN_ANEW}")))?
+}
+
+/// With what to do about it.
+fn log_unusable(dir: &Path, error: &EngineError) -> String {
+    let dir = dir.display();
+    match error {
+        EngineError::Io { .. } => {
+            format!("the log in {dir}: {error}: {CHECK_DISK}; if the file is damaged, {JOIN_ANEW}")
+        }
+        EngineError::Damaged(_) | EngineError::Foreign(_) => {
+            format!("the log in {dir}: {error}: {JOIN_ANEW}")
+        }
+    }
 }
 
 /// Writes what the archive holds back and closes its file, whoever still has a reference.

@@ -1,6 +1,7 @@
 use crate::codec::entry::StoredMembers;
 use crate::codec::{CodecError, open, seal};
 use crate::machine::{ArchiveTip, State};
+use crate::replica::opening::{CHECK_DISK, JOIN_ANEW};
 use crate::replica::raft::{LogId, SnapshotMeta, StoredMembership, log_id};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -33,9 +34,9 @@ struct Header {
 /// Why a file is no snapshot, or none of ours.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SnapshotError {
-    #[error("snapshot {path}: {source}")]
+    #[error("snapshot {path}: {source}; {CHECK_DISK}")]
     Io { path: PathBuf, source: io::Error },
-    #[error("snapshot {path} is damaged: {reason}")]
+    #[error("snapshot {path} is damaged: {reason}; {JOIN_ANEW}")]
     Damaged { path: PathBuf, reason: String },
     #[error("snapshot {0} belongs to another cluster")]
     Foreign(PathBuf),

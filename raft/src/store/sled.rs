@@ -65,7 +65,7 @@ impl SledEngine {
             .write(true)
             .open(dir.join("db"))
             .map_err(failed("opening the log database"))?;
-        let tree = db.open_tree("log").map_err(failed("opening the log"))?;
+        let tree = db.open_tree("log").map_err(broken("opening the log"))?;
         let mut engine = Self { tree, file, _db: db };
         let store_id = engine.pin(dir, identity)?;
         if !existed {
@@ -77,7 +77,7 @@ impl SledEngine {
 
     /// Writes whose store this is into a new one, and refuses one that is somebody else's.
     fn pin(&mut self, dir: &Path, identity: Identity) -> Result<[u8; 16], EngineError> {
-        if let Some(bytes) = self.tree.get(IDENTITY_KEY).map_err(failed("reading the store's identity"))? {
+        if let Some(bytes) = self.tree.get(IDENTITY_KEY).map_err(broken("reading the store's identity"))? {
             let (found, store_id) = decode_identity(&bytes)?;
             return if found == identity { Ok(store_id) } else { Err(foreign(dir, &found, &identity)) };
         }
@@ -88,7 +88,7 @@ impl SledEngine {
         OsRng.try_fill_bytes(&mut store_id).map_err(failed("reading randomness"))?;
         self.tree
             .insert(IDENTITY_KEY, encode_identity(&identity, &store_id))
-            .map_err(failed("writing the store's identity"))?;
+            .map_err(broken("writing the store's identity"))?;
         self.sync()?;
         Ok(store_id)
     }
@@ -97,13 +97,13 @@ impl SledEngine {
     fn scan(&mut self, store_id: [u8; 16]) -> Result<Loaded, EngineError> {
         let mut marks = Vec::new();
         for mark in [Mark::Vote, Mark::Committed, Mark::Purged, Mark::Probation] {
-            if let Some(value) = self.tree.get(mark_key(mark)).map_err(failed("reading a mark"))? {
+            if let Some(value) = self.tree.get(mark_key(mark)).map_err(broken("reading a mark"))? {
                 marks.push((mark, value.to_vec()));
             }
         }
         let mut pieces: BTreeMap<LogIndex, Vec<u8>> = BTreeMap::new();
         for item in self.tree.scan_prefix([ENTRY_PREFIX]) {
-            let (key, value) = item.map_err(failed("scanning the log"))?;
+            let (key, value) = item.map_err(broken("scanning the log"))?;
             let (index, piece) = parse_key(&key)?;
             let entry = pieces.entry(index).or_default();
             if entry.len() != usize::from(piece).saturating_mul(PIECE_BYTES) {
@@ -117,7 +117,7 @@ impl SledEngine {
     }
 
     fn apply(&self, batch: sled::Batch) -> Result<(), EngineError> {
-        self.tree.apply_batch(batch).map_err(failed("writing the log"))
+        self.tree.apply_batch(batch).map_err(broken("writing the log"))
     }
 }
 
@@ -150,7 +150,7 @@ impl Engine for SledEngine {
     }
 
     fn sync(&mut self) -> Result<(), EngineError> {
-        self.tree.flush().map_err(failed("flushing the log"))?;
+        self.tree.flush().map_err(broken("flushing the log"))?;
         self.file.sync_data().map_err(failed("syncing the log"))
     }
 
@@ -271,7 +271,7 @@ fn open_database(dir: &Path) -> Result<sled::Db, EngineError> {
             {
                 std::thread::sleep(Duration::from_millis(20));
             }
-            Err(error) => return Err(failed("opening the log database")(error)),
+            Err(error) => return Err(broken("opening the log database")(error)),
         }
     }
 }
@@ -283,6 +283,16 @@ fn sync_directories(dir: &Path) -> Result<(), EngineError> {
         File::open(path).and_then(|file| file.sync_all()).map_err(failed("syncing the log directory"))?;
     }
     Ok(())
+}
+
+/// The engine's own checksums are part of what it reports.
+fn broken(doing: &'static str) -> impl FnOnce(sled::Error) -> EngineError {
+    move |error| match error {
+        sled::Error::Corruption { .. } | sled::Error::Unsupported(_) => {
+            EngineError::Damaged(format!("{doing}: {error}"))
+        }
+        error => failed(doing)(error),
+    }
 }
 
 fn failed<E: std::fmt::Display>(doing: &'static str) -> impl FnOnce(E) -> EngineError {

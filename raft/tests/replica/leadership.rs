@@ -61,6 +61,49 @@ async fn a_leader_clock_five_hours_ahead_moves_no_timer_and_costs_it_the_lead() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_clock_hours_behind_never_turns_log_time_back_and_costs_it_the_lead() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    cluster.commit(leader).await;
+    let log_time = || cluster.replica(1).state().read(|state| state.time_ms());
+    let before = log_time();
+    cluster.clocks[&leader].set_offset_ms(-7 * 3_600_000);
+    let mut last = before;
+    tokio::time::timeout(PATIENCE, async {
+        while cluster.status(leader).leader.is_none_or(|now| now == leader) {
+            let _ = cluster.propose(leader).await;
+            let now = log_time();
+            assert!(now >= last && now - before < 60_000, "from {last} to {now}, {before} at first");
+            last = now;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("it hands over");
+    cluster.commit(leader).await;
+    assert!(log_time() >= last && log_time() - before < 60_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_clock_that_jumps_by_hours_changes_nothing_and_the_leader_stays() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    cluster.commit(leader).await;
+    let log_time = || cluster.replica(leader).state().read(|state| state.time_ms());
+    let (before, term) = (log_time(), cluster.status(leader).term);
+    let follower = cluster.follower().await;
+    for hours in [9, -9, 0] {
+        cluster.clocks[&follower].set_offset_ms(hours * 3_600_000);
+        let from = log_time();
+        // Clocks are compared once a second.
+        eventually("log time goes on", || log_time() >= from + 2_000).await;
+        assert!(log_time() - before < 60_000, "{hours}");
+        cluster.commit(follower).await;
+    }
+    assert_eq!((cluster.status(leader).term, cluster.leader().await), (term, leader));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn log_time_advances_while_nobody_proposes() {
     let cluster = Cluster::start(3).await;
     let leader = cluster.leader().await;

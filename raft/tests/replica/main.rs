@@ -5,6 +5,7 @@
 mod archive;
 mod certificates;
 mod cluster;
+mod damage;
 mod elections;
 mod engine;
 mod failures;
