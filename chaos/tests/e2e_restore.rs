@@ -87,8 +87,8 @@ fn restore(world: &mut World, backup: &Path) {
     let text = std::fs::read_to_string(&config).unwrap();
     let renamed = text.replacen("name = \"mux\"", "name = \"mux-2\"", 1);
     assert_ne!(text, renamed, "{text}");
-    std::fs::write(&config, &renamed).unwrap();
     let data = world.cluster.replicas[0].dir.join(data_dir(&renamed));
+    std::fs::write(&config, &renamed).unwrap();
     let executable = world.cluster.options().executable.path().to_owned();
     let run = |backup: &Path| {
         // Its standard input must stay open: a child of the demo ends with its parent.
@@ -102,6 +102,10 @@ fn restore(world: &mut World, backup: &Path) {
             .unwrap()
             .wait()
     };
+    let founders = run(backup);
+    let why = String::from_utf8_lossy(&founders.stderr).into_owned();
+    assert!(founders.status.code() == Some(64) && why.contains("must name replica 1 alone"), "{why}");
+    std::fs::write(&config, alone(&renamed)).unwrap();
     let refused = run(backup);
     let why = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.status.code() == Some(64) && why.contains("is not empty"), "{why}");
@@ -123,6 +127,16 @@ impl Closing {
         drop(stdin);
         output
     }
+}
+
+/// The same configuration with the first replica as the only founder.
+fn alone(config: &str) -> String {
+    let (before, members) = config.split_once("[cluster.initial_members]\n").unwrap();
+    let mut lines = members.lines();
+    let own = lines.next().unwrap();
+    let rest: Vec<_> = lines.skip_while(|line| line.contains(" = \"")).collect();
+    assert!(own.starts_with("1 = "), "{own}");
+    format!("{before}[cluster.initial_members]\n{own}\n{}\n", rest.join("\n"))
 }
 
 fn config_of(world: &World) -> PathBuf {

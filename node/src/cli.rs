@@ -88,7 +88,7 @@ struct InitArgs {
     /// mainnet, testnet, testnet4, signet, regtest or simnet.
     #[arg(long, default_value = "regtest")]
     network: Network,
-    /// Number of replicas: 3 or 5.
+    /// Number of replicas. 3 or 5: an even number survives no more failures, one survives none.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
     replicas: u16,
     /// host:port at which the other replicas reach a replica. Default: consecutive ports of this machine.

@@ -22,6 +22,15 @@ pub fn restore(config_path: &Path, config: &Config, backup: PathBuf) -> Result<S
             cluster.replica_id
         )
     })?;
+    if cluster.initial_members.len() > 1 {
+        // Started with an empty directory, the others would found a second cluster of this name.
+        return Err(format!(
+            "{}: cluster.initial_members must name replica {} alone: the new cluster begins with it, and the others \
+             are added under ids that the old one never had",
+            config_path.display(),
+            cluster.replica_id
+        ));
+    }
     let found = inspect(&backup).map_err(|error| error.to_string())?.header.label;
     let own = keys.node_pubkey().to_string();
     if found.node_pubkey != own {
@@ -58,7 +67,8 @@ fn next_steps(config_path: &Path, config: &Config, restoration: &Restoration) ->
          1. Make sure that no replica of {:?} runs any more.\n\
          2. muxd run --config {}\n\
          3. muxcli status: {} HTLCs are in doubt; nothing is decided until LND has said how each of them ended.\n\
-         4. Add the other replicas, each with an empty data directory: muxcli member add\n",
+         4. Add others under ids that the old cluster never had, as any new member: muxd add-replica --like {}, \
+         then muxcli member add\n",
         header.at.index,
         header.label.cluster_name,
         config.raft.data_dir.display(),
@@ -67,6 +77,7 @@ fn next_steps(config_path: &Path, config: &Config, restoration: &Restoration) ->
         header.label.cluster_name,
         config_path.display(),
         restoration.in_doubt,
+        config_path.display(),
     );
     // Writing to a string cannot fail.
     let _ = writeln!(

@@ -103,9 +103,13 @@ pub(super) fn certificates(config: &Config, links: &Links) -> Vec<CertificateFil
     let own = own.map(|(name, path)| CertificateFile { name, source: path.clone().into() });
     let nodes = links.front_nodes().into_iter();
     let lnd = nodes.flat_map(|node| {
-        let name = format!("lnd-{}", node.alias);
-        let sources = node.endpoints.into_iter().map(|endpoint| endpoint.tls_cert);
-        sources.map(move |source| CertificateFile { name: name.clone(), source })
+        let first = format!("lnd-{}", node.alias);
+        let sources = (1..).zip(node.endpoints.into_iter().map(|endpoint| endpoint.tls_cert));
+        // Standbys have certificates of their own.
+        sources.map(move |(number, source)| {
+            let name = if number == 1 { first.clone() } else { format!("{first}-{number}") };
+            CertificateFile { name, source }
+        })
     });
     own.chain(lnd).collect()
 }

@@ -24,8 +24,8 @@ const REMIND_EVERY: Duration = Duration::from_secs(600);
 /// A leader whose clock is outvoted this many times in a row hands over.
 const OUTVOTED_MAX: u32 = 3;
 
-/// What the leader does unasked: compares wall clocks, lets log time pass, notes what the replicas have. Runs on every replica, idle unless
-/// it leads.
+/// What the leader does unasked: compares wall clocks, lets log time pass, notes what the replicas have. Runs on
+/// every replica, idle unless it leads.
 pub(crate) async fn lead(core: Arc<Core>, stop: CancellationToken) {
     let clocks = Box::pin(compare_clocks(&core));
     let ticks = Box::pin(tick(&core));

@@ -4,7 +4,8 @@ use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 
 /// For failures that may pass.
-pub(crate) const CHECK_DISK: &str = "check the disk (space, mount, permissions, health), then start again: what was acknowledged is on the other replicas";
+pub(crate) const CHECK_DISK: &str = "check the disk (space, mount, permissions, health), then start again: what was \
+                                     acknowledged is on the other replicas";
 
 /// For content that cannot be trusted any more.
 pub(crate) const JOIN_ANEW: &str = "do not repair it or put back a copy: this replica must join under a new id with an \
