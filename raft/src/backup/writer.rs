@@ -1,6 +1,7 @@
 use super::format::{BackupHeader, BackupLabel, END, End, HEADER, MAGIC, RECORDS, Records, STATE, frame};
 use crate::archive::Archive;
 use crate::consensus::StateCell;
+use crate::machine::State;
 use crate::machine::archive::ArchiveUnreadable;
 use crate::types::ReplicaId;
 use std::collections::VecDeque;
@@ -32,7 +33,7 @@ impl BackupFrames {
         now_ms: u64,
     ) -> Self {
         // Copied, so that apply does not wait for the encoding.
-        let state = cell.read(Clone::clone);
+        let state = cell.read(State::for_backup);
         let header = BackupHeader {
             cluster_id,
             label,

@@ -105,9 +105,7 @@ impl State {
                 // A node that was removed reports no height any more, and offers nothing.
                 let past_expiry = archived.htlcs.iter().all(|htlc| {
                     self.front_node(&htlc.key.node).is_none()
-                        || self
-                            .certain_height(&htlc.key.node)
-                            .is_some_and(|height| height > htlc.incoming_expiry)
+                        || self.lowest_fresh_height().is_some_and(|height| height > htlc.incoming_expiry)
                 });
                 !kept(invoice.finalized_at_ms) && payable_ms <= self.core.time_ms && past_expiry
             }

@@ -149,7 +149,7 @@ impl State {
         };
         let ends = |key| self.core.htlcs.get(key).map_or(FinalState::Unconfirmed, |htlc| htlc.final_state);
         let lacks_parts = self.lacks_proved_parts(&hash);
-        let waits = lacks_parts && self.is_reconciling();
+        let waits = lacks_parts && self.may_parts_follow();
         if waits || !set.parts.iter().map(ends).all(FinalState::is_final) {
             return;
         }

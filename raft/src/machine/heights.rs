@@ -49,6 +49,12 @@ impl State {
         fresh.filter_map(|front| front.tip).map(|tip| tip.height).chain(own).min()
     }
 
+    /// The lowest height that was confirmed lately, by any node.
+    pub(super) fn lowest_fresh_height(&self) -> Option<BlockHeight> {
+        let fresh = self.core.front_nodes.values().filter(|front| self.has_fresh_height(front));
+        fresh.filter_map(|front| front.tip).map(|tip| tip.height).min()
+    }
+
     /// Brings the median and the flags up to the present tips and time.
     pub(super) fn refresh_heights(&mut self) {
         let time_ms = self.core.time_ms;

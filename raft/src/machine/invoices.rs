@@ -74,8 +74,7 @@ impl State {
         hash: PaymentHash,
         scope: &CancelScope,
     ) -> Reply {
-        let set = self.core.invoices.get(&hash).and_then(|invoice| invoice.set.as_ref());
-        if set.is_some() && self.is_reconciling() {
+        if self.index.sets.contains(&hash) && self.is_reconciling() {
             return invalid(
                 "HTLCs are in doubt after a restoration: cancel when LND has said how they ended",
             );

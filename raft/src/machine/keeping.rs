@@ -39,6 +39,9 @@ impl State {
             self.forget_ended(node);
             if let Some(height) = self.certain_height(&node) {
                 for key in below(&self.index.failed_until, node, height) {
+                    if self.more.restored.as_ref().is_some_and(|restored| restored.in_doubt.contains(&key)) {
+                        continue;
+                    }
                     self.remove_htlc(&key);
                 }
                 let unconfirmed = below(&self.index.unconfirmed_after, node, height);

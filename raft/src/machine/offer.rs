@@ -64,6 +64,7 @@ impl State {
         });
         if let Some(hash) = undecided.flatten()
             && on_chain
+            && !self.is_set_in_doubt(&hash)
         {
             self.fail_set(step, hash, SetFailure::OnChain(key));
         }
@@ -105,11 +106,15 @@ impl State {
         if is_on_chain(offer) {
             return Err(Refusal::Details(DetailsCause::OnChain));
         }
-        let front = self.core.front_nodes.get(&key.node);
-        let height = front.and_then(|front: &FrontNode| self.accept_height(front));
-        let height = height.ok_or(Refusal::Temporary(TemporaryCause::NoHeight))?;
-        if !has_enough_blocks(offer, height, self.core.settings.margin_blocks) {
-            return Err(Refusal::Details(DetailsCause::TooSoon));
+        // A part that came after a backup: it may have to be settled, however little time is left.
+        let in_doubt = self.is_set_in_doubt(&offer.hash);
+        if !in_doubt {
+            let front = self.core.front_nodes.get(&key.node);
+            let height = front.and_then(|front: &FrontNode| self.accept_height(front));
+            let height = height.ok_or(Refusal::Temporary(TemporaryCause::NoHeight))?;
+            if !has_enough_blocks(offer, height, self.core.settings.margin_blocks) {
+                return Err(Refusal::Details(DetailsCause::TooSoon));
+            }
         }
         if self.known_invoice(&offer.hash).is_none() {
             self.create_stateless(step, offer)?;
@@ -117,7 +122,9 @@ impl State {
         let unknown = Refusal::Details(DetailsCause::UnknownInvoice);
         let invoice = self.known_invoice(&offer.hash).ok_or(unknown)?;
         check_secret(invoice, offer)?;
-        self.check_state(invoice)?;
+        if !in_doubt || invoice.state != InvoiceState::Open {
+            self.check_state(invoice)?;
+        }
         self.check_amounts(invoice, offer)?;
         let held = self.index.held.get(&(key.node, key.chan_id)).copied().unwrap_or(0);
         if held >= self.core.settings.held_per_channel_max {

@@ -3,8 +3,9 @@
 //! A backup is older than what the cluster did last: verdicts may have been given that it does not know. So a
 //! restored state asks first. Every HTLC whose end the backup does not know is *in doubt* until LND says how it
 //! ended, or offers it again on a new stream, which proves that it was not answered. Until none is in doubt
-//! nothing is decided and no timer fails a set. An HTLC that LND settled although the backup knows no decision
-//! proves the decision: the rest of its set is settled, too.
+//! nothing is decided, and no timer, block deadline or close of a channel fails a set that is in doubt: LND gives an
+//! HTLC back by itself before its time is over. An HTLC that LND settled although the backup knows no decision
+//! proves the decision: the rest of its set is settled, too, and parts that came after the backup with it.
 //!
 //! What came after the backup in full (invoices, HTLCs, events) is not known and cannot be asked for: LND finds
 //! the ends of HTLCs by their keys only.
@@ -12,11 +13,12 @@
 use super::apply::Step;
 use super::command::{FinalOutcome, HtlcOffer};
 use super::level;
-use super::model::{EventKind, GAP_GRACE_MS, Htlc, Invoice, InvoiceState, Verdict};
+use super::model::{EventKind, FinalState, GAP_GRACE_MS, Htlc, Invoice, InvoiceState, Verdict};
 use super::reply::{Rejection, Reply};
+use super::sets::SetFailure;
 use super::state::{LogPosition, State};
 use super::stores::Stores;
-use crate::types::{CircuitKey, LogTimeMs, Msat, PaymentHash};
+use crate::types::{CircuitKey, LogTimeMs, Msat, NodePubkey, PaymentHash};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
@@ -38,6 +40,14 @@ pub struct Restored {
     pub given_up: BTreeSet<CircuitKey>,
     /// Invoices whose decision is known only from LND.
     pub proved: BTreeSet<PaymentHash>,
+    /// Front nodes that have had no session since the restoration: parts that came after the backup may be there.
+    pub unheard: BTreeSet<NodePubkey>,
+    /// Nothing was in doubt any more, or an operator did not wait.
+    pub ended: bool,
+    /// Log time before which the last front node that was heard from may still offer what it holds.
+    pub closes_at_ms: LogTimeMs,
+    /// After that: every front node was heard from, and had its time.
+    pub closed: bool,
 }
 
 /// Where LND's word differs from the backup.
@@ -86,10 +96,12 @@ impl State {
         }
         self.more.level = self.more.level.max(level::ARCHIVE);
         self.more.stores = Stores::default();
-        let in_doubt = self.index.unresolved.clone();
+        let unresolved = self.index.unresolved.iter().copied();
+        let in_doubt: BTreeSet<_> = unresolved.filter(|key| self.may_hear_of(key)).collect();
+        let unheard = self.front_nodes().map(|front| front.node).collect();
         let asked = u64::try_from(in_doubt.len()).unwrap_or(u64::MAX);
         let (at, time_ms) = (self.core.applied, self.core.time_ms);
-        self.more.restored = Some(Restored { at, time_ms, asked, in_doubt, ..Restored::default() });
+        self.more.restored = Some(Restored { at, time_ms, asked, in_doubt, unheard, ..Restored::default() });
         // Never taken for the state of the cluster that made the backup.
         let mut hasher = Sha256::new_with_prefix(b"restored");
         hasher.update(self.core.chain_hash);
@@ -100,7 +112,8 @@ impl State {
     /// LND's word on an HTLC in doubt, before it is acted on. Records the decision that it proves.
     pub(super) fn compare_with_backup(&mut self, step: &mut Step, key: CircuitKey, outcome: FinalOutcome) {
         let Some(restored) = &self.more.restored else { return };
-        if !restored.in_doubt.contains(&key) {
+        // What an operator gave up is still a proof when it comes.
+        if !restored.in_doubt.contains(&key) && !restored.given_up.contains(&key) {
             return;
         }
         let Some(htlc) = self.core.htlcs.get(&key) else { return };
@@ -176,28 +189,80 @@ impl State {
         true
     }
 
-    /// Nothing is in doubt any more, or nobody waits for it: sets may be decided, fail and finish.
+    /// Whether a part of this invoice's set is in doubt: whatever else is known, it must not be failed.
+    pub(super) fn is_set_in_doubt(&self, hash: &PaymentHash) -> bool {
+        let Some(restored) = &self.more.restored else { return false };
+        let invoice = self.core.invoices.get(hash).filter(|_| !restored.in_doubt.is_empty());
+        let parts = invoice.and_then(|invoice| invoice.set.as_ref()).map(|set| &set.parts);
+        parts.is_some_and(|parts| !parts.is_disjoint(&restored.in_doubt))
+    }
+
+    /// Whether parts that came after the backup may still be offered.
+    pub(super) fn may_parts_follow(&self) -> bool {
+        self.more.restored.as_ref().is_some_and(|restored| !restored.closed)
+    }
+
+    /// Nothing is in doubt any more, or nobody waits for it: sets may be decided and fail.
     fn end_reconciliation(&mut self, step: &mut Step) {
         self.core.grace_until_ms = self.core.time_ms.saturating_add(GAP_GRACE_MS);
-        let proved = self.more.restored.as_ref().map(|restored| restored.proved.clone());
-        for hash in proved.unwrap_or_default() {
-            self.finish_invoice(step, hash);
+        let undecided: Vec<_> = self.index.sets.iter().copied().collect();
+        for hash in undecided {
+            let parts = self.core.invoices.get(&hash).and_then(|invoice| invoice.set.as_ref());
+            let on_chain = parts.and_then(|set| {
+                set.parts
+                    .iter()
+                    .copied()
+                    .find(|key| self.core.htlcs.get(key).is_some_and(|htlc| htlc.on_chain))
+            });
+            if let Some(key) = on_chain {
+                self.fail_set(step, hash, SetFailure::OnChain(key));
+            }
         }
         self.decide_pending(step, None);
     }
 
-    /// At the end of an entry: which HTLCs are no longer in doubt, and what follows when none is.
-    pub(super) fn settle_doubts(&mut self, step: &mut Step) {
-        if !self.is_reconciling() {
+    /// Once every front node has been heard from, sets that still lack parts have lost them.
+    fn close_restoration(&mut self, step: &mut Step) {
+        let time_ms = self.core.time_ms;
+        let Some(restored) = &mut self.more.restored else { return };
+        let waits = !restored.ended || !restored.unheard.is_empty() || time_ms < restored.closes_at_ms;
+        if restored.closed || waits {
             return;
         }
+        restored.closed = true;
+        for hash in restored.proved.clone() {
+            self.finish_invoice(step, hash);
+        }
+    }
+
+    /// At the end of an entry: which HTLCs are no longer in doubt, and what follows when none is.
+    pub(super) fn settle_doubts(&mut self, step: &mut Step) {
         let Some(mut restored) = self.more.restored.take() else { return };
+        if restored.closed {
+            self.more.restored = Some(restored);
+            return;
+        }
         restored.in_doubt.retain(|key| self.is_in_doubt(key));
-        let over = restored.in_doubt.is_empty();
+        let silent = restored.unheard.len();
+        restored.unheard.retain(|node| self.front_node(node).is_some_and(|front| front.session.is_none()));
+        let ends = !restored.ended && restored.in_doubt.is_empty();
+        restored.ended |= ends;
+        if ends || restored.unheard.len() < silent {
+            restored.closes_at_ms = self.core.time_ms.saturating_add(GAP_GRACE_MS);
+        }
         self.more.restored = Some(restored);
-        if over {
+        if ends {
             self.end_reconciliation(step);
         }
+        self.close_restoration(step);
+    }
+
+    /// LND can still tell: the node was not removed, and a decided HTLC is not one whose end is unknowable.
+    fn may_hear_of(&self, key: &CircuitKey) -> bool {
+        let unknowable = |htlc: &Htlc| {
+            htlc.final_state == FinalState::Unconfirmed && htlc.verdict == Some(Verdict::Settle)
+        };
+        self.front_node(&key.node).is_some() && !self.core.htlcs.get(key).is_none_or(unknowable)
     }
 
     /// Not final, and not offered again since the restoration (which ended all sessions).
@@ -206,7 +271,7 @@ impl State {
         let session = self.core.front_nodes.get(&key.node).and_then(|front| front.session.as_ref());
         let held = session.is_some_and(|session| session.id == htlc.session);
         let gone_undecided = htlc.gone && htlc.verdict.is_none_or(|verdict| verdict != Verdict::Settle);
-        !htlc.final_state.is_final() && !held && !gone_undecided
+        self.may_hear_of(key) && !htlc.final_state.is_final() && !held && !gone_undecided
     }
 
     /// An operator does not wait for LND's word any longer.
@@ -216,6 +281,8 @@ impl State {
             return Reply::Rejected(Rejection::Invalid("no HTLC is in doubt".into()));
         };
         restored.given_up = std::mem::take(&mut restored.in_doubt);
+        restored.unheard.clear();
+        restored.ended = true;
         self.end_reconciliation(step);
         Reply::Done
     }

@@ -34,6 +34,19 @@ impl State {
         decision_index
     }
 
+    /// A decision that only LND told of (see `restoring`) came without the preimage of a hold invoice.
+    fn learn_preimage(&mut self, step: &mut Step, hash: PaymentHash, preimage: Option<&Preimage>) {
+        let parts = self.change_invoice(&hash, |invoice| {
+            let missing = invoice.terms.kind == InvoiceKind::Hold && invoice.preimage.is_none();
+            if !missing {
+                return None;
+            }
+            invoice.preimage = preimage.cloned();
+            invoice.set.as_ref().map(|set| set.parts.clone())
+        });
+        step.nodes.extend(parts.flatten().unwrap_or_default().iter().map(|key| key.node));
+    }
+
     /// An application's word. `keep_intent`: with the gate closed, settle as soon as it opens.
     pub(super) fn settle_invoice(
         &mut self,
@@ -49,7 +62,9 @@ impl State {
             return Reply::Rejected(rejection);
         }
         if invoice.state.is_decided() {
-            return Reply::Settle(SettleReply::Decided { decision_index: invoice.decision_index });
+            let decision_index = invoice.decision_index;
+            self.learn_preimage(step, hash, preimage);
+            return Reply::Settle(SettleReply::Decided { decision_index });
         }
         let open = self.is_gate_open(invoice);
         if (open || keep_intent)

@@ -77,6 +77,21 @@ impl State {
         bytes
     }
 
+    /// As it goes into a backup: without what applications asked for and nothing has decided yet, whose preimages
+    /// nobody may see before. They ask again.
+    #[must_use]
+    pub fn for_backup(&self) -> Self {
+        let mut state = self.clone();
+        state.core.intents.clear();
+        for invoice in state.core.invoices.values_mut() {
+            if let Some(set) = invoice.set.as_mut().filter(|_| !invoice.state.is_decided()) {
+                set.settle_intent = false;
+            }
+        }
+        state.rebuild_index();
+        state
+    }
+
     /// Reads a state and rebuilds its indexes.
     ///
     /// # Errors

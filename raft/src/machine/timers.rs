@@ -27,6 +27,9 @@ impl State {
             let due: Vec<_> = self.index.deadlines.range(range).map(|(_, _, key)| *key).collect();
             for key in due {
                 let Some(hash) = self.core.htlcs.get(&key).map(|htlc| htlc.hash) else { continue };
+                if self.is_set_in_doubt(&hash) {
+                    continue;
+                }
                 self.fail_set(step, hash, SetFailure::Details(DetailsCause::Deadline));
             }
         }

@@ -24,7 +24,10 @@ pub fn judge_drain(members: &[MemberView], id: ReplicaId, force: bool) -> Result
     if !voters.contains(&id) {
         return Ok(Vec::new());
     }
-    let staying: BTreeSet<_> = reachable(members).into_iter().filter(|other| *other != id).collect();
+    // Who drains already is there only for a while.
+    let leaves = |other: &ReplicaId| members.iter().any(|member| member.id == *other && member.leaving);
+    let staying: BTreeSet<_> =
+        reachable(members).into_iter().filter(|other| *other != id && !leaves(other)).collect();
     let without = Outlook::of(&voters, &staying);
     match without.spare() {
         Some(0) => {

@@ -1,5 +1,6 @@
 use super::core::Core;
 use super::founding::standing_of;
+use crate::machine::{State, level};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +53,10 @@ async fn is_removed(core: &Core) -> bool {
         known.iter().filter(|(id, _)| **id != core.id).map(|(id, address)| standing_of(core, *id, address));
     let standings = futures::future::join_all(asked).await;
     let last = metrics.last_log_index.unwrap_or(0);
+    // From level 2 on a removal is announced in the log: a newcomer whose addition got lost was not removed.
+    let announced = core.cell.read(State::feature_level) >= level::ARCHIVE;
     standings.into_iter().flatten().any(|standing| {
-        standing.not_a_member && standing.term >= metrics.current_term && standing.last_log_index >= last
+        let gone = if announced { standing.retired } else { standing.not_a_member };
+        gone && standing.term >= metrics.current_term && standing.last_log_index >= last
     })
 }

@@ -34,7 +34,9 @@ pub(super) async fn recognise(core: &Core, log: &LogStore) -> io::Result<()> {
         let standings = ask(core, others.iter()).await;
         judge(core.id, end, &standings)?;
         let counted = |id: &&ReplicaId| **id == core.id || standings.iter().any(|(other, _)| other == *id);
-        let enough = voters.iter().filter(counted).count() > voters.len() / 2;
+        // A leader in office has all that was ever noted; the voters known here may be gone for long.
+        let leader = standings.iter().any(|(_, standing)| standing.leads);
+        let enough = leader || voters.iter().filter(counted).count() > voters.len() / 2;
         let all = standings.len() == others.len();
         if all || (enough && started.elapsed() >= PATIENCE) {
             tracing::debug!(
@@ -58,7 +60,11 @@ fn electorate(core: &Core) -> (Vec<ReplicaId>, BTreeMap<ReplicaId, String>) {
     let membership = core.metrics().membership_config;
     let voters: Vec<_> = membership.voter_ids().collect();
     if !voters.is_empty() {
-        return (voters, core.other_members().into_iter().collect());
+        // Whom an operator names in the configuration may be all that is left of the members.
+        let mut others = core.initial_members.clone();
+        others.extend(core.other_members());
+        others.remove(&core.id);
+        return (voters, others);
     }
     let mut others = core.initial_members.clone();
     let voters = others.keys().copied().collect();

@@ -107,8 +107,136 @@ fn a_proved_payment_whose_other_parts_nobody_knows_is_partial() {
     restore(&mut world);
     connect(&mut world, 1);
     world.end(1, 1, FinalOutcome::Settled);
+    assert_eq!(world.state_of(1), InvoiceState::Settling, "parts that came after the backup may follow");
+    world.pass(11_000);
     let found = world.find(1);
     assert_eq!((found.state, found.received_msat), (InvoiceState::Partial, Msat(400)));
+}
+
+#[test]
+fn a_proved_set_waits_for_parts_at_nodes_that_were_not_heard_from_yet() {
+    let mut world = raised(2);
+    world.hold(1, part(1, 1, 400, 1000));
+    restore(&mut world);
+    connect(&mut world, 1);
+    world.end(1, 1, FinalOutcome::Settled);
+    world.pass(60_000);
+    assert_eq!(world.state_of(1), InvoiceState::Settling);
+    connect(&mut world, 2);
+    assert_eq!(world.judge(2, part(1, 7, 600, 1000)), Verdict::Settle, "the preimage is out");
+    world.end(2, 7, FinalOutcome::Settled);
+    assert_eq!(world.find(1).state, InvoiceState::Settled);
+}
+
+#[test]
+fn no_deadline_fails_a_set_in_doubt_and_a_late_proof_still_settles_it() {
+    let mut world = raised(2);
+    world.hold(1, part(1, 1, 400, 1000));
+    let mut late = part(1, 1, 300, 1000);
+    late.incoming_expiry += 1_000;
+    world.hold(2, late.clone());
+    restore(&mut world);
+    connect(&mut world, 2);
+    assert_eq!(world.offer(2, late), OfferReply::Held);
+    // Far beyond the first part's time, and beyond what is remembered of failures.
+    world.report(2, EXPIRY + 200);
+    world.pass(20_000);
+    assert_eq!((world.verdict(1, 1), world.verdict(2, 1)), (None, None));
+    assert!(world.state.is_reconciling());
+    connect(&mut world, 1);
+    world.end(1, 1, FinalOutcome::Settled);
+    assert_eq!(world.verdict(2, 1), Some(Verdict::Settle));
+    assert_eq!(restored(&world).differences[0].kind, DifferenceKind::SettledSince);
+}
+
+#[test]
+fn a_set_in_doubt_that_goes_on_chain_waits_for_the_word_on_its_other_parts() {
+    for settled in [true, false] {
+        let mut world = raised(2);
+        world.hold(1, part(1, 1, 400, 1000));
+        world.hold(2, part(1, 1, 300, 1000));
+        restore(&mut world);
+        connect(&mut world, 1);
+        connect(&mut world, 2);
+        world.offer(2, on_chain(part(1, 1, 300, 1000)));
+        assert_eq!(world.verdict(2, 1), None);
+        let outcome = if settled { FinalOutcome::Settled } else { FinalOutcome::Failed };
+        world.end(1, 1, outcome);
+        match world.verdict(2, 1) {
+            Some(Verdict::Settle) => assert!(settled),
+            Some(verdict) => assert_eq!((settled, details(verdict)), (false, DetailsCause::OnChain)),
+            None => panic!("decided either way"),
+        }
+    }
+}
+
+#[test]
+fn a_part_that_came_after_the_backup_is_not_refused_before_the_proof() {
+    let mut world = raised(2);
+    world.hold(1, part(1, 1, 400, 1000));
+    restore(&mut world);
+    connect(&mut world, 2);
+    // Its invoice has expired meanwhile, and its blocks are nearly over.
+    world.pass(3_600_000);
+    world.report(2, EXPIRY - 20);
+    world.hold(2, part(1, 7, 600, 1000));
+    connect(&mut world, 1);
+    world.end(1, 1, FinalOutcome::Settled);
+    assert_eq!(world.verdict(2, 7), Some(Verdict::Settle));
+}
+
+#[test]
+fn a_proof_that_comes_after_an_operator_ended_the_waiting_still_counts() {
+    let mut world = raised(2);
+    world.hold(1, part(1, 1, 400, 1000));
+    world.hold(2, part(1, 1, 300, 1000));
+    restore(&mut world);
+    connect(&mut world, 2);
+    assert_eq!(world.offer(2, part(1, 1, 300, 1000)), OfferReply::Held);
+    world.run(Command::AcceptRestoration);
+    connect(&mut world, 1);
+    world.end(1, 1, FinalOutcome::Settled);
+    assert_eq!(world.verdict(2, 1), Some(Verdict::Settle));
+}
+
+#[test]
+fn what_nobody_can_tell_any_more_keeps_nobody_waiting() {
+    let mut world = raised(2);
+    world.hold(1, part(1, 1, 400, 1000));
+    world.run(Command::RemoveFrontNode { node: node(1), force: true });
+    assert_eq!(world.judge(2, offer(2, 1)), Verdict::Settle);
+    world.end(2, 1, FinalOutcome::Unconfirmed);
+    restore(&mut world);
+    assert!(!world.state.is_reconciling(), "{:?}", restored(&world).in_doubt);
+}
+
+#[test]
+fn a_proved_hold_invoice_takes_its_preimage_from_the_application() {
+    let mut world = raised(2);
+    world.add(1, InvoiceKind::Hold, 1000);
+    world.hold(1, of_kind(InvoiceKind::Hold, part(1, 1, 400, 1000)));
+    world.hold(2, of_kind(InvoiceKind::Hold, part(1, 1, 600, 1000)));
+    restore(&mut world);
+    connect(&mut world, 1);
+    connect(&mut world, 2);
+    world.offer(2, of_kind(InvoiceKind::Hold, part(1, 1, 600, 1000)));
+    world.end(1, 1, FinalOutcome::Settled);
+    assert_eq!(world.invoice(1).preimage, None);
+    assert_eq!(world.settle_with(1, None, Some(preimage(1)), true), decided(1));
+    assert_eq!(world.invoice(1).preimage, Some(preimage(1)));
+}
+
+#[test]
+fn a_backup_does_not_show_what_an_application_asked_for_and_nothing_decided() {
+    let mut world = raised(2);
+    world.add(1, InvoiceKind::Hold, 1000);
+    world.hold(1, of_kind(InvoiceKind::Hold, part(1, 1, 400, 1000)));
+    world.hold(2, of_kind(InvoiceKind::Hold, part(1, 1, 600, 1000)));
+    world.down(2);
+    assert_eq!(world.settle_with(1, None, Some(preimage(1)), true), GATE_CLOSED);
+    let shows = |bytes: Vec<u8>| bytes.windows(32).any(|window| window == preimage(1).0);
+    assert!(shows(world.state.encode_snapshot()));
+    assert!(!shows(world.state.for_backup().encode_snapshot()));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::{Action, Answer, HtlcId, LinkCore, MonoMs, Output, Pending, REJECTED_
 use mux_proto::routerrpc::ForwardHtlcInterceptRequest;
 use mux_raft::machine::archive::ArchivedInvoice;
 use mux_raft::machine::command::{HtlcOffer, OFFERS_PER_ENTRY_MAX};
-use mux_raft::machine::model::{Htlc, Verdict};
+use mux_raft::machine::model::{Htlc, InvoiceKind, Verdict};
 use mux_raft::machine::reply::OfferReply;
 use mux_raft::machine::{Command, Reply, State};
 use mux_raft::types::{Msat, PaymentHash};
@@ -113,6 +113,16 @@ impl LinkCore {
                     }
                     return;
                 };
+                if invoice.terms.kind == InvoiceKind::Hold && invoice.preimage.is_none() {
+                    // Decided by LND's word after a restoration: the application has to give it again.
+                    if std::mem::replace(&mut offer.stage, Stage::Held) != Stage::Held {
+                        tracing::error!(
+                            circuit_key = %known.key, payment_hash = %known.hash,
+                            "CRITICAL: a decided hold invoice without its preimage; settle it again with its preimage"
+                        );
+                    }
+                    return;
+                }
                 let action = Action::Settle {
                     hash: known.hash,
                     secret: invoice.secret.clone(),

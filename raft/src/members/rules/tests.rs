@@ -153,3 +153,12 @@ fn a_drain_that_stops_the_cluster_needs_force() {
     assert!(drain(&list(3, &[3]), 2, true).unwrap()[0].contains("no payment is decided"));
     assert!(drain(&list(1, &[]), 1, false).is_err());
 }
+
+#[test]
+fn who_drains_already_does_not_count_as_staying() {
+    let mut draining = list(3, &[]);
+    draining.members[1].leaving = true;
+    let refusal = judge_drain(&draining.members, 3, false).unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::NeedsForce, "{}", refusal.text);
+    assert!(judge_drain(&list(3, &[]).members, 3, false).is_ok());
+}
