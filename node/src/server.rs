@@ -9,6 +9,7 @@ mod handled;
 mod http;
 mod readiness;
 mod reload;
+mod reloading;
 mod run;
 pub(crate) mod settings;
 

@@ -4,6 +4,7 @@ use super::grpc::{ApiServer, ApiTls};
 use super::http::{HttpServer, router};
 use super::readiness::Readiness;
 use super::reload::Reloader;
+use super::reloading::Reloading;
 use super::settings;
 use crate::api::{AdminToken, ApiConfig, Context, DrainOrder, DrainReport, LinkView, RequireToken};
 use crate::config::{ApiAuth, Config};
@@ -176,7 +177,7 @@ impl Running {
         let clock = SystemClock::new();
         let mut sampled = tokio::time::interval(SAMPLE_INTERVAL);
         let mut checked = tokio::time::interval(CERTIFICATE_INTERVAL);
-        let mut reloader = self.reloader();
+        let mut reloading = Reloading::default();
         let mut reload = tokio::time::interval(RELOAD_INTERVAL);
         let stopped = self.replica.clone();
         let stopped = stopped.stopped();
@@ -206,11 +207,14 @@ impl Running {
                     telemetry::record_process(&self.config.raft.data_dir);
                     self.metrics.run_upkeep();
                 }
-                _ = reload.tick() => reloader = self.reload(reloader, &mut expiries).await,
+                _ = reload.tick() => reloading.begin(|| self.reloader()),
                 Some(()) = hangup.recv() => {
                     tracing::info!("SIGHUP: looking at certificates and macaroons");
-                    reloader = self.reload(reloader, &mut expiries).await;
+                    reloading.begin(|| self.reloader());
                 }
+                news = reloading.ended() => if news {
+                    self.record_expiries(&mut expiries);
+                },
                 _ = checked.tick() => {
                     self.record_expiries(&mut expiries);
                 }
@@ -221,20 +225,9 @@ impl Running {
         Ok(())
     }
 
-    fn reloader(&self) -> Option<Reloader> {
+    fn reloader(&self) -> Reloader {
         let api = (self.config.api.tls_cert.as_path(), self.config.api.tls_key.as_path());
-        Some(Reloader::new(Arc::clone(&self.replica), self.links.clone(), self.api.server.tls(), api))
-    }
-
-    /// Gives the reloader back, unless it fell over.
-    async fn reload(&self, reloader: Option<Reloader>, expiries: &mut Expiries) -> Option<Reloader> {
-        let mut reloader = reloader.or_else(|| self.reloader())?;
-        let looked = tokio::task::spawn_blocking(move || (reloader.reload(), reloader)).await;
-        let (news, reloader) = looked.ok()?;
-        if news {
-            self.record_expiries(expiries);
-        }
-        Some(reloader)
+        Reloader::new(Arc::clone(&self.replica), self.links.clone(), self.api.server.tls(), api)
     }
 
     fn record_expiries(&self, expiries: &mut Expiries) {

@@ -8,12 +8,14 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -106,21 +108,30 @@ pub fn tls_incoming(
     ReceiverStream::new(taken)
 }
 
+/// Whoever connects and says nothing must not keep others out: who has had the most time gives way.
+fn make_room(pending: &mut VecDeque<AbortHandle>) {
+    if pending.len() < HANDSHAKES_MAX {
+        return;
+    }
+    pending.retain(|task| !task.is_finished());
+    if pending.len() >= HANDSHAKES_MAX
+        && let Some(oldest) = pending.pop_front()
+    {
+        oldest.abort();
+    }
+}
+
 async fn accept(
     listener: TcpListener,
     tls: ServerTls,
     handshake: Duration,
     ready: mpsc::Sender<io::Result<TlsStream<TcpStream>>>,
 ) {
-    let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let mut pending: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let accepted = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             () = ready.closed() => return,
-            accepted = accepted => accepted,
+            accepted = listener.accept() => accepted,
         };
         let tcp = match accepted {
             Ok((tcp, _)) => tcp,
@@ -131,8 +142,7 @@ async fn accept(
             }
         };
         let (acceptor, ready) = (TlsAcceptor::from(tls.current()), ready.clone());
-        tokio::spawn(async move {
-            let _place = place;
+        let task = tokio::spawn(async move {
             // Only costs latency if it fails.
             let _ = tcp.set_nodelay(true);
             match tokio::time::timeout(handshake, acceptor.accept(tcp)).await {
@@ -142,5 +152,24 @@ async fn accept(
                 Err(_) => tracing::debug!("TLS handshake took too long"),
             }
         });
+        make_room(&mut pending);
+        pending.push_back(task.abort_handle());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_says_nothing_for_longest_gives_way_to_newcomers() {
+        let silent = |_| tokio::spawn(std::future::pending::<()>());
+        let tasks: Vec<_> = (0..HANDSHAKES_MAX).map(silent).collect();
+        let mut pending: VecDeque<_> = tasks.iter().map(tokio::task::JoinHandle::abort_handle).collect();
+        make_room(&mut pending);
+        assert_eq!(pending.len(), HANDSHAKES_MAX - 1);
+        let mut tasks = tasks.into_iter();
+        assert!(tasks.next().unwrap().await.unwrap_err().is_cancelled(), "the oldest");
+        assert!(tasks.all(|task| !task.is_finished()), "and nobody else");
     }
 }
