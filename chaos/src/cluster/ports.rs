@@ -1,10 +1,26 @@
 //! Free ports on loopback.
 
+use rand::Rng as _;
+use std::io::{Error, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
+
+/// Below those that systems give to outgoing connections: nobody takes such a port by chance between its choice
+/// and its use, or while the process that it was chosen for is down.
+const PORTS: Range<u16> = 12_000..32_000;
+
+const TRIES_MAX: usize = 1_000;
 
 /// Distinct ports that were free a moment ago: all are held until the last is found.
 pub(super) fn free(count: usize) -> std::io::Result<Vec<SocketAddr>> {
-    let listeners: Vec<_> =
-        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
-    listeners.iter().map(TcpListener::local_addr).collect()
+    let mut random = rand::rng();
+    let mut listeners = Vec::new();
+    for _ in 0..TRIES_MAX {
+        if listeners.len() == count {
+            return listeners.iter().map(TcpListener::local_addr).collect();
+        }
+        let port = random.random_range(PORTS);
+        listeners.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
+    }
+    Err(Error::new(ErrorKind::AddrNotAvailable, "no free ports on loopback"))
 }
