@@ -2,7 +2,7 @@
 //!
 //! A backup is older than what the cluster did last: verdicts may have been given that it does not know. So a
 //! restored state asks first. Every HTLC whose end the backup does not know is *in doubt* until LND says how it
-//! ended, or offers it again on a new stream, which proves that it was not answered. Until none is in doubt
+//! ended, or offers it again on a new stream, which proves that no answer took effect. Until none is in doubt
 //! nothing is decided, and no timer, block deadline or close of a channel fails a set that is in doubt: LND gives an
 //! HTLC back by itself before its time is over. An HTLC that LND settled although the backup knows no decision
 //! proves the decision: the rest of its set is settled, too, and parts that came after the backup with it.
@@ -276,9 +276,11 @@ impl State {
 
     /// An operator does not wait for LND's word any longer.
     pub(super) fn accept_restoration(&mut self, step: &mut Step) -> Reply {
-        let Some(restored) = self.more.restored.as_mut().filter(|restored| !restored.in_doubt.is_empty())
-        else {
-            return Reply::Rejected(Rejection::Invalid("no HTLC is in doubt".into()));
+        let waits = |restored: &&mut Restored| !restored.in_doubt.is_empty() || !restored.unheard.is_empty();
+        let Some(restored) = self.more.restored.as_mut().filter(waits) else {
+            return Reply::Rejected(Rejection::Invalid(
+                "no HTLC is in doubt, and every node was heard from".into(),
+            ));
         };
         restored.given_up = std::mem::take(&mut restored.in_doubt);
         restored.unheard.clear();

@@ -129,6 +129,20 @@ fn a_proved_set_waits_for_parts_at_nodes_that_were_not_heard_from_yet() {
 }
 
 #[test]
+fn an_operator_does_not_have_to_wait_for_a_node_that_never_comes_back() {
+    let mut world = raised(2);
+    world.hold(1, part(1, 1, 400, 1000));
+    restore(&mut world);
+    connect(&mut world, 1);
+    world.end(1, 1, FinalOutcome::Settled);
+    world.pass(60_000);
+    assert_eq!(world.state_of(1), InvoiceState::Settling, "node 2 may hold the rest");
+    assert_eq!(world.run(Command::AcceptRestoration), Reply::Done);
+    world.pass(11_000);
+    assert_eq!(world.find(1).state, InvoiceState::Partial);
+}
+
+#[test]
 fn no_deadline_fails_a_set_in_doubt_and_a_late_proof_still_settles_it() {
     let mut world = raised(2);
     world.hold(1, part(1, 1, 400, 1000));
