@@ -238,6 +238,10 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("what the cluster left is in {}", self.path.display());
+            return;
+        }
         if !self.keep {
             // A file left behind in the temporary directory harms nobody.
             let _ = std::fs::remove_dir_all(&self.path);

@@ -15,6 +15,7 @@ use muxd::muxcli;
 use std::{
     path::{Path, PathBuf},
     process::{Child, Output, Stdio},
+    sync::Mutex,
     time::Duration,
 };
 
@@ -149,12 +150,15 @@ fn data_dir(config: &str) -> PathBuf {
 }
 
 async fn wait_status(world: &World, fits: impl Fn(&GetStatusResponse) -> bool) -> GetStatusResponse {
+    let last = Mutex::new(String::from("no answer"));
+    let client = &world.cluster.replicas[0].client;
     until("the restored replica says so", SOON + Duration::from_secs(20), || async {
-        let status = world.cluster.replicas[0].client.status().await.ok()?;
-        fits(&status).then_some(status)
+        let status = client.status().await;
+        *last.lock().unwrap() = format!("{status:?}");
+        status.ok().filter(&fits)
     })
     .await
-    .unwrap()
+    .unwrap_or_else(|error| panic!("{error}: {}", last.lock().unwrap()))
 }
 
 fn path(path: &Path) -> &str {

@@ -5,7 +5,7 @@ use crate::machine::State;
 use crate::machine::archive::ArchiveTip;
 use crate::replica::directory::DataDirectory;
 use crate::replica::latch::Latch;
-use crate::replica::raft::{SnapshotMeta, StoredMembership, log_id};
+use crate::replica::raft::{SnapshotMeta, StoredMembership, log_id, vote};
 use crate::snapshot::{SnapshotDirectory, SnapshotFile};
 use crate::store::{Change, Identity, Mark, OpenEngine as _, SledEngine};
 use crate::types::ReplicaId;
@@ -114,7 +114,13 @@ fn fill(plan: &RestorePlan, dir: &Path, state: &State) -> Result<(), RestoreErro
     let (mut engine, _) =
         SledEngine::opener().open(&directory.log(), identity).map_err(|error| failed(&error))?;
     let mark = marks::encode_log_id(Some(last));
-    let changes = [Change::Mark(Mark::Purged, mark.clone()), Change::Mark(Mark::Committed, mark)];
+    // Its next term must come after that of its last entry.
+    let vote = marks::encode_vote(&vote(at.term, plan.replica, false));
+    let changes = [
+        Change::Mark(Mark::Vote, vote),
+        Change::Mark(Mark::Purged, mark.clone()),
+        Change::Mark(Mark::Committed, mark),
+    ];
     engine.write(&changes).and_then(|()| engine.sync()).map_err(|error| failed(&error))
 }
 

@@ -15,5 +15,6 @@ mod joining;
 mod keeping;
 mod leadership;
 mod members;
+mod restoring;
 mod snapshots;
 mod upgrade;
