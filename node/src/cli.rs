@@ -13,7 +13,7 @@ use crate::init::{
 use crate::keys::Network;
 use crate::server::RunError;
 use crate::telemetry;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -141,6 +141,12 @@ struct AddReplicaArgs {
     /// The configuration to go by: a running replica's, with its front nodes. Default: the first replica's in DIR.
     #[arg(long, value_name = "FILE")]
     like: Option<PathBuf>,
+}
+
+/// What `muxd` understands: for those who ask whether a command exists without running it.
+#[must_use]
+pub fn definition() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs `muxd` with these arguments, the program's name first.

@@ -67,8 +67,8 @@ fn next_steps(config_path: &Path, config: &Config, restoration: &Restoration) ->
          1. Make sure that no replica of {:?} runs any more.\n\
          2. muxd run --config {}\n\
          3. muxcli status: {} HTLCs are in doubt; nothing is decided until LND has said how each of them ended.\n\
-         4. Add others under ids that the old cluster never had, as any new member: muxd add-replica --like {}, \
-         then muxcli member add\n",
+         4. Add others under ids that the old cluster never had, as any new member, where ca.key is:\n     \
+         muxd add-replica --dir DIR --id ID --like {}\n",
         header.at.index,
         header.label.cluster_name,
         config.raft.data_dir.display(),
