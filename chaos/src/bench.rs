@@ -3,10 +3,11 @@
 //!
 //! * `mint` makes payments ahead of time, `drive` offers them in bulk and keeps the times, which the simulated
 //!   LND nodes take;
-//! * `latency`, `throughput` (with `invoices`), `failover` and `history` are the measurements;
+//! * `latency`, `throughput` (with `invoices`), `failover` and `history` (with `catch_up`) are the measurements;
 //! * `machine`, `usage` and `report` say what was measured, on what, and what it came to.
 
 mod args;
+mod catch_up;
 mod drive;
 mod failover;
 mod history;
@@ -21,6 +22,7 @@ mod throughput;
 mod usage;
 
 pub use args::{Arguments, Command, Options};
+pub use catch_up::CatchUp;
 pub use drive::Counts;
 pub use failover::Failover;
 pub use history::{History, Point, Restart, Size};

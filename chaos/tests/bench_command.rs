@@ -101,7 +101,11 @@ fn a_history_is_measured_and_adds_up() {
         assert!(count(replica, "resident_bytes") > 1 << 20 && count(replica, "disk_bytes") > 0, "{replica}");
     }
     let restarts = history["restarts"].as_array().unwrap();
-    assert_eq!(restarts.len(), 6, "each replica by SIGTERM and by SIGKILL");
+    assert_eq!(restarts.len(), 8, "each replica, the added one too, by SIGTERM and by SIGKILL");
+    let catch_up = &history["catch_up"];
+    for figure in ["voter_s", "payments_per_s", "paying_s", "p99_ms", "disk_bytes", "resident_bytes"] {
+        assert!(catch_up[figure].as_f64().unwrap() > 0.0, "{catch_up}");
+    }
     assert!(restarts.iter().all(|restart| restart["ready_s"].as_f64().unwrap() > 0.0));
     assert_eq!(history["growth"].as_array().unwrap().last().unwrap()["invoices"], 500);
 }

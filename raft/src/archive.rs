@@ -36,6 +36,18 @@ pub trait Archive: ArchiveLookup + Send + Sync + 'static {
     /// must stop.
     fn append(&self, records: Vec<NewRecord>) -> Result<(), ArchiveUnreadable>;
 
+    /// Whether there is room for the records of some more entries. What is appended is taken all the same.
+    ///
+    /// # Errors
+    /// The archive cannot be written. The replica must stop.
+    fn has_room(&self) -> Result<bool, ArchiveUnreadable>;
+
+    /// Waits for room. Blocks for as long as the disk takes: not while the state is locked.
+    ///
+    /// # Errors
+    /// The archive cannot be written. The replica must stop.
+    fn wait_for_room(&self) -> Result<(), ArchiveUnreadable>;
+
     /// Goes on at a record past the end, since everybody has forgotten those before it; `hash` is the rolling
     /// hash before it. At or before the end it does nothing.
     ///

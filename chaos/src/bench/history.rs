@@ -5,6 +5,7 @@
 
 use super::{
     BenchError, Options, Saturation,
+    catch_up::{self, CatchUp},
     drive::Driver,
     mint::{Mint, Shape},
     setup,
@@ -51,6 +52,8 @@ pub struct History {
     pub growth: Vec<Point>,
     /// At the end, by replica.
     pub replicas: Vec<Size>,
+    /// An empty replica that is added then.
+    pub catch_up: CatchUp,
     /// Every replica in turn.
     pub restarts: Vec<Restart>,
     /// What the payments brought the LND nodes, by their channels.
@@ -116,17 +119,34 @@ pub(super) async fn measure(options: &Options, story: &Story) -> Result<History,
     let filled_s = began.elapsed().as_secs_f64();
     story.say(format!("history: throughput after {invoices} invoices, {seconds} s."));
     let full = bench.run(Shape::Single, window, limit, RATE_MAX).await?;
-    let (settled, expected_msat) = (bench.settled, bench.mint.received_msat(bench.parts));
+    let Bench { mint, mut driver, mut settled, mut parts, .. } = bench;
     setup::settled_everywhere(&cluster, settled).await?;
-    let received_msat = setup::received_msat(&cluster).await?;
     let replicas = sizes(&cluster);
+    let lane = (&mint, &mut driver);
+    let (catch_up, more, more_parts) =
+        catch_up::measure(&mut cluster, lane, (window, options.quick), story).await?;
+    settled += more;
+    parts += more_parts;
+    setup::settled_everywhere(&cluster, settled).await?;
+    let (received_msat, expected_msat) = (setup::received_msat(&cluster).await?, mint.received_msat(parts));
     let mut restarts = Vec::new();
     for signal in ["SIGTERM", "SIGKILL"] {
         for at in 0..cluster.replicas.len() {
             restarts.push(restart(&mut cluster, at, signal, story).await?);
         }
     }
-    Ok(History { invoices, filled_s, empty, full, growth, replicas, restarts, received_msat, expected_msat })
+    Ok(History {
+        invoices,
+        filled_s,
+        empty,
+        full,
+        growth,
+        replicas,
+        catch_up,
+        restarts,
+        received_msat,
+        expected_msat,
+    })
 }
 
 /// Settles this many invoices; the next ones are made while the former are paid.

@@ -234,6 +234,16 @@ fn print_history(story: &Story, history: &History) {
             history.invoices
         ));
     }
+    let catch_up = &history.catch_up;
+    story.print(&format!(
+        "An empty replica that is added then: a voter after {} s, {} MiB in memory, {} MiB on disk; {} payments/s and p99 {} ms for {} s meanwhile.",
+        number(catch_up.voter_s),
+        mib(catch_up.resident_bytes),
+        mib(catch_up.disk_bytes),
+        number(catch_up.payments_per_s),
+        number(catch_up.p99_ms),
+        number(catch_up.paying_s)
+    ));
     let change = (history.full.payments_per_s / history.empty.payments_per_s - 1.0) * 100.0;
     story.print(&format!(
         "Throughput: {} payments/s empty, {} after {} invoices ({change:+.1} %).",

@@ -4,7 +4,8 @@
 //! all keys in memory (gigabytes) and reads them when it is opened; redb stays within its cache and opens a file
 //! of any size in milliseconds, after a crash, too.
 //!
-//! `append` only queues: it is called while the state is locked. A thread of its own writes what waits, many
+//! `append` only queues: it is called while the state is locked, and never waits; who appends waits for room
+//! before it takes that lock. A thread of its own writes what waits, many
 //! records at a time; most writes are not synced. After a crash the file is as of the last sync, which a
 //! snapshot waits for before it takes its name, and the log brings what came after. Readers look at what waits
 //! first, then at the file. Records are checked (CRC) whenever they are read; opening checks the last one only.
@@ -12,8 +13,9 @@
 //! Deleting does not make the file smaller: what is freed is used again.
 //!
 //! * `store`: the tables; `record`: a record's bytes.
-//! * `queue`: what waits; `writer`: the thread.
+//! * `queue`: what waits; `writer`: the thread. `filter`: what is certainly not there.
 
+mod filter;
 mod queue;
 mod record;
 mod store;
@@ -28,6 +30,7 @@ use crate::machine::archive::{
 use crate::machine::model::Event;
 use crate::replica::latch::Latch;
 use crate::types::{CircuitKey, PaymentHash};
+use filter::Filter;
 use parking_lot::{Mutex, MutexGuard};
 use queue::Queue;
 use record::StoredRecord;
@@ -37,7 +40,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
-use store::{Lookup, Store, StoreError};
+use store::{Lookup, Store, StoreError, digest_of};
 use writer::Shared;
 
 /// Why an archive cannot be opened.
@@ -53,7 +56,7 @@ pub(crate) enum ArchiveOpenError {
 #[derive(Debug)]
 pub(crate) struct DiskArchive {
     shared: Arc<Shared>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Where a record that is listed comes from.
@@ -81,17 +84,21 @@ impl DiskArchive {
         let started = Instant::now();
         let store = Store::open(dir, cluster_id).map_err(failed)?;
         let (ends, first) = ends_of(&store).map_err(failed)?;
+        let filter = Filter::new(store.read().and_then(|reader| reader.channels()).map_err(failed)?);
         tracing::info!(first, end = ends.end().0, took = ?started.elapsed(), "opened the archive");
-        let shared = Arc::new(Shared::new(store, Queue::new(ends, first), latch));
+        let shared = Arc::new(Shared::new(store, Queue::new(ends, first, filter), latch));
         let unusable = |error: &dyn std::fmt::Display| ArchiveOpenError::Unusable(error.to_string());
         shared.export();
-        let writer = std::thread::Builder::new().name("archive".into());
-        let writer = writer.spawn({
+        let spawn = |name: &str, work: fn(&Shared)| {
             let shared = Arc::clone(&shared);
-            move || shared.run_to_the_end()
-        });
-        let writer = Mutex::new(Some(writer.map_err(|error| unusable(&error))?));
-        Ok(Self { shared, writer })
+            let thread = std::thread::Builder::new().name(name.into());
+            thread.spawn(move || work(&shared)).map_err(|error| unusable(&error))
+        };
+        let threads = vec![
+            spawn("archive", Shared::run_to_the_end)?,
+            spawn("archive-filter", |shared| shared.learn_hashes())?,
+        ];
+        Ok(Self { shared, threads: Mutex::new(threads) })
     }
 
     /// Writes what waits and closes the file; nothing works afterwards. Blocks. Idempotent.
@@ -99,10 +106,10 @@ impl DiskArchive {
         self.shared.queue.lock().closing = true;
         self.shared.work.notify_all();
         self.shared.done.notify_all();
-        if let Some(writer) = self.writer.lock().take()
-            && writer.join().is_err()
-        {
-            tracing::error!("the archive's writer ended by a panic");
+        for thread in std::mem::take(&mut *self.threads.lock()) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the archive ended by a panic");
+            }
         }
     }
 
@@ -122,20 +129,24 @@ impl DiskArchive {
     }
 
     /// The latest record of the tip that has this key, waiting or in the file.
-    fn find(
+    fn find<'key>(
         &self,
         tip: &ArchiveTip,
-        lookup: Lookup<'_>,
         waiting: impl Fn(&Queue) -> Option<Arc<NewRecord>>,
+        lookup: impl FnOnce(&Queue) -> Option<Lookup<'key>>,
         is_it: impl Fn(&ArchivedInvoice) -> bool,
     ) -> Result<Option<ArchivedInvoice>, ArchiveUnreadable> {
         if tip.first == tip.next {
             return Ok(None);
         }
-        let found = waiting(&*self.queue()?).filter(|record| tip.contains(record.number));
-        if let Some(record) = found {
-            return Ok(invoice_in(&record.record));
-        }
+        let lookup = {
+            let queue = self.queue()?;
+            if let Some(record) = waiting(&queue).filter(|record| tip.contains(record.number)) {
+                return Ok(invoice_in(&record.record));
+            }
+            let Some(lookup) = lookup(&queue) else { return Ok(None) };
+            lookup
+        };
         self.read(|reader| {
             for number in reader.candidates(&lookup)?.into_iter().filter(|number| tip.contains(*number)) {
                 let archived = reader.record(number)?.and_then(|stored| into_invoice(stored.record));
@@ -182,10 +193,11 @@ impl ArchiveLookup for DiskArchive {
         tip: &ArchiveTip,
         hash: &PaymentHash,
     ) -> Result<Option<ArchivedInvoice>, ArchiveUnreadable> {
+        let digest = digest_of(hash);
         self.find(
             tip,
-            Lookup::Hash(hash),
             |queue| queue.waiting.of_hash(hash).cloned(),
+            |queue| queue.lookup_hash(&digest),
             |archived| archived.invoice.hash == *hash,
         )
     }
@@ -197,8 +209,8 @@ impl ArchiveLookup for DiskArchive {
     ) -> Result<Option<ArchivedInvoice>, ArchiveUnreadable> {
         self.find(
             tip,
-            Lookup::Htlc(key),
             |queue| queue.waiting.of_htlc(key).cloned(),
+            |queue| queue.lookup_htlc(key),
             |archived| archived.htlcs.iter().any(|htlc| htlc.key == *key),
         )
     }
@@ -229,15 +241,24 @@ impl Archive for DiskArchive {
                 }
             }
             queue.push(record);
-            while queue.is_full() {
-                self.shared.work.notify_one();
-                self.shared.done.wait(&mut queue);
-                queue.check()?;
-            }
         }
         drop(queue);
         self.shared.work.notify_one();
         metrics::histogram!("mux_archive_append_seconds").record(started.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    fn has_room(&self) -> Result<bool, ArchiveUnreadable> {
+        Ok(!self.queue()?.is_full())
+    }
+
+    fn wait_for_room(&self) -> Result<(), ArchiveUnreadable> {
+        let mut queue = self.queue()?;
+        while queue.is_full() {
+            self.shared.work.notify_one();
+            self.shared.done.wait(&mut queue);
+            queue.check()?;
+        }
         Ok(())
     }
 

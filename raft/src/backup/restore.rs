@@ -128,7 +128,8 @@ fn fill_archive(plan: &RestorePlan, dir: &Path, tip: &ArchiveTip) -> Result<(), 
     let failed = |error: &dyn std::fmt::Display| RestoreError::Storage(error.to_string());
     let archive = DiskArchive::open(dir, &plan.cluster_id, Latch::new()).map_err(|error| failed(&error))?;
     archive.start_at(tip.first, tip.first_hash).map_err(|error| failed(&error))?;
-    reader::read(&plan.backup, |records| archive.append(records).map_err(|error| error.to_string()))?;
+    let append = |records| archive.wait_for_room().and_then(|()| archive.append(records));
+    reader::read(&plan.backup, |records| append(records).map_err(|error| error.to_string()))?;
     archive.sync(tip.next).and_then(|()| archive.check(tip)).map_err(|error| failed(&error))?;
     archive.close();
     Ok(())

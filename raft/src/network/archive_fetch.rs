@@ -103,6 +103,7 @@ impl ArchiveFetch {
                         archive.start_at(position.number, position.hash)?;
                     }
                     let count = u64::try_from(records.len()).unwrap_or(u64::MAX);
+                    archive.wait_for_room()?;
                     archive.append(records)?;
                     metrics::counter!("mux_archive_fetched_records_total").increment(count);
                     Ok(next)

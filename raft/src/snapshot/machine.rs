@@ -3,7 +3,7 @@ use super::file::SnapshotFile;
 use super::journal::{self, Decided};
 use crate::archive::Archive;
 use crate::consensus::StateCell;
-use crate::machine::{Applied, ArchiveTip, Envelope, FatalApply, LogPosition, State};
+use crate::machine::{Applied, ArchiveTip, ArchiveUnreadable, Envelope, FatalApply, LogPosition, State};
 use crate::replica::latch::Latch;
 use crate::replica::raft::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use futures::{FutureExt as _, Stream, StreamExt as _};
@@ -109,6 +109,17 @@ impl Machine {
         failure.map_or(Ok(()), Err)
     }
 
+    /// Waits until the archive takes more, before the state is locked: readers must not wait for a disk.
+    async fn wait_for_room(&self) -> io::Result<()> {
+        let archive = Arc::clone(self.cell.archive());
+        let failed = |error: ArchiveUnreadable| io::Error::other(FatalApply::from(error));
+        if archive.has_room().map_err(failed)? {
+            return Ok(());
+        }
+        let waited = tokio::task::spawn_blocking(move || archive.wait_for_room().map_err(failed));
+        waited.await.map_err(io::Error::other).flatten()
+    }
+
     /// Runs blocking work on snapshots; an error stops the replica.
     async fn blocking<T: Send + 'static>(
         latch: &Latch,
@@ -169,6 +180,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 let full = batch.len() >= APPLY_BATCH_MAX;
                 next = if full { None } else { entries.next().now_or_never().flatten() };
             }
+            self.wait_for_room().await.inspect_err(|error| self.latch.trip(error.to_string()))?;
             // What precedes the failure is applied all the same.
             if let Err(error) = self.apply_batch(batch) {
                 self.latch.trip(error.to_string());

@@ -1,10 +1,14 @@
+use super::filter::Filter;
+use super::store::{HashDigest, Lookup, channel_of, digest_of};
+use crate::archive::RecordKeys;
 use crate::archive::ends::Ends;
 use crate::archive::records::RecordMap;
 use crate::machine::archive::{ArchiveTip, ArchiveUnreadable, NewRecord};
+use crate::types::CircuitKey;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Records that may wait to be written; then whoever appends waits, too.
+/// Records that may wait to be written; then whoever appends more waits before.
 const WAITING_MAX: usize = 16_384;
 const WAITING_BYTES_MAX: usize = 32 << 20;
 
@@ -19,6 +23,7 @@ pub(super) struct Queue {
     order: VecDeque<Arc<NewRecord>>,
     bytes: usize,
     pub(super) ends: Ends,
+    pub(super) filter: Filter,
     base_changed: bool,
     /// The first record in the file.
     pub(super) first: u64,
@@ -45,8 +50,20 @@ pub(super) struct Batch {
 
 impl Queue {
     /// Of a file that ends like this.
-    pub(super) fn new(ends: Ends, first: u64) -> Self {
-        Self { ends, first, ..Self::default() }
+    pub(super) fn new(ends: Ends, first: u64, filter: Filter) -> Self {
+        Self { ends, first, filter, ..Self::default() }
+    }
+
+    /// How to look a hash up in the file; `None` if it is certainly not there.
+    pub(super) fn lookup_hash<'key>(&self, digest: &'key HashDigest) -> Option<Lookup<'key>> {
+        let runs = self.filter.runs_of(digest);
+        let nowhere = runs.as_ref().is_some_and(Vec::is_empty);
+        (!nowhere).then_some(Lookup::Hash(digest, runs))
+    }
+
+    /// How to look an HTLC up in the file; `None` if it is certainly not there.
+    pub(super) fn lookup_htlc<'key>(&self, key: &'key CircuitKey) -> Option<Lookup<'key>> {
+        self.filter.may_have_htlc(&channel_of(key), key.htlc_id).then_some(Lookup::Htlc(key))
     }
 
     pub(super) fn check(&self) -> Result<(), ArchiveUnreadable> {
@@ -72,6 +89,9 @@ impl Queue {
 
     pub(super) fn push(&mut self, record: NewRecord) {
         let record = Arc::new(record);
+        let RecordKeys { hash, htlcs, .. } = RecordKeys::of(&record.record);
+        hash.iter().for_each(|hash| self.filter.add_hash(&digest_of(hash), record.number));
+        htlcs.iter().for_each(|htlc| self.filter.add_htlc(channel_of(htlc), htlc.htlc_id));
         self.bytes = self.bytes.saturating_add(record.bytes.len());
         self.order.push_back(Arc::clone(&record));
         self.waiting.insert(record);
@@ -102,6 +122,7 @@ impl Queue {
 
     pub(super) fn forgotten(&mut self, first: u64) {
         self.first = first;
+        self.filter.forget(first);
         self.count();
     }
 

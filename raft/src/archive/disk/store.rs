@@ -7,8 +7,9 @@ use redb::{
     TableDefinition, WriteTransaction,
 };
 use sha2::{Digest as _, Sha256};
+use std::collections::HashMap;
 use std::fs::{self, File};
-use std::ops::RangeInclusive;
+use std::ops::{Bound, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,31 +41,78 @@ const META_BASE: &str = "base";
 /// What a finished invoice is looked up by. Both are short, and end in the number of the record: more than one
 /// may have the same, so whoever looks one up compares what the record says.
 pub(super) enum Lookup<'key> {
-    Hash(&'key PaymentHash),
+    /// In these runs, or in every one.
+    Hash(&'key HashDigest, Option<Vec<u64>>),
     Htlc(&'key CircuitKey),
 }
 
-/// Digest of a payment hash, so that nobody can choose it ‖ number of the record, big-endian.
-type HashKey = [u8; HASH_KEY_LEN];
-const HASH_KEY_LEN: usize = 16 + 8;
+/// Records whose hashes are together in the tree. Hashes have no order: among all there ever were each would be
+/// alone on its page, and writing it would cost more the longer the history is.
+pub(super) const RUN_RECORDS: u64 = 1 << 17;
 
-/// Digest of the node ‖ channel ‖ HTLC ‖ number of the record, big-endian: HTLCs of a channel are neighbours, as
-/// they come.
+/// Run ‖ [`HashDigest`] ‖ number of the record, big-endian.
+pub(super) type HashKey = [u8; HASH_KEY_LEN];
+const HASH_KEY_LEN: usize = 8 + 16 + 8;
+
+/// [`ChannelKey`] ‖ HTLC ‖ number of the record, big-endian: HTLCs of a channel are neighbours, as they come.
 type HtlcKey = [u8; HTLC_KEY_LEN];
 const HTLC_KEY_LEN: usize = 4 + 8 + 8 + 8;
 
-fn hash_key(hash: &PaymentHash, number: u64) -> HashKey {
+/// Digest of a payment hash, so that nobody can choose it.
+pub(super) type HashDigest = [u8; 16];
+
+/// Digests and their records, and the key of the last.
+pub(super) type Digests = (Vec<(HashDigest, u64)>, Option<HashKey>);
+
+/// Digest of a node, and one of its channels.
+pub(super) type ChannelKey = ([u8; 4], u64);
+
+pub(super) fn digest_of(hash: &PaymentHash) -> HashDigest {
+    leading(&Sha256::digest(hash.0))
+}
+
+pub(super) fn channel_of(htlc: &CircuitKey) -> ChannelKey {
+    (leading(&Sha256::digest(htlc.node.0)), htlc.chan_id)
+}
+
+fn hash_key(digest: &HashDigest, number: u64) -> HashKey {
+    run_key(number / RUN_RECORDS, digest, number)
+}
+
+fn run_key(run: u64, digest: &HashDigest, number: u64) -> HashKey {
     let mut key = [0; HASH_KEY_LEN];
-    fill(&mut key, &[Sha256::digest(hash.0).get(..16).unwrap_or_default(), &number.to_be_bytes()]);
+    fill(&mut key, &[&run.to_be_bytes(), digest, &number.to_be_bytes()]);
     key
 }
 
-fn htlc_key(htlc: &CircuitKey, number: u64) -> HtlcKey {
+/// Digest and number of a key.
+fn digest_in(key: &HashKey) -> (HashDigest, u64) {
+    let (_, rest) = key.split_at(8);
+    let (digest, number) = rest.split_at(16);
+    (leading(digest), u64::from_be_bytes(leading(number)))
+}
+
+fn htlc_key((node, chan_id): ChannelKey, htlc_id: u64, number: u64) -> HtlcKey {
     let mut key = [0; HTLC_KEY_LEN];
-    let node = Sha256::digest(htlc.node.0);
-    let [chan_id, htlc_id, number] = [htlc.chan_id, htlc.htlc_id, number].map(u64::to_be_bytes);
-    fill(&mut key, &[node.get(..4).unwrap_or_default(), &chan_id, &htlc_id, &number]);
+    let [chan_id, htlc_id, number] = [chan_id, htlc_id, number].map(u64::to_be_bytes);
+    fill(&mut key, &[&node, &chan_id, &htlc_id, &number]);
     key
+}
+
+fn key_of(htlc: &CircuitKey, number: u64) -> HtlcKey {
+    htlc_key(channel_of(htlc), htlc.htlc_id, number)
+}
+
+/// Channel and HTLC of a key.
+fn htlc_of(key: &HtlcKey) -> (ChannelKey, u64) {
+    let (node, rest) = key.split_at(4);
+    let (chan_id, rest) = rest.split_at(8);
+    let number = |bytes: &[u8]| u64::from_be_bytes(leading(bytes));
+    ((leading(node), number(chan_id)), number(rest))
+}
+
+fn leading<const LEN: usize>(bytes: &[u8]) -> [u8; LEN] {
+    bytes.first_chunk().copied().unwrap_or([0; LEN])
 }
 
 fn fill(key: &mut [u8], parts: &[&[u8]]) {
@@ -159,8 +207,8 @@ impl Store {
                 let bytes = record::encode(new.number, &new.hash_after, &new.bytes);
                 tables.records.insert(new.number, bytes.as_slice())?;
                 let keys = RecordKeys::of(&new.record);
-                hashes.extend(keys.hash.map(|hash| hash_key(&hash, new.number)));
-                htlcs.extend(keys.htlcs.iter().map(|htlc| htlc_key(htlc, new.number)));
+                hashes.extend(keys.hash.map(|hash| hash_key(&digest_of(&hash), new.number)));
+                htlcs.extend(keys.htlcs.iter().map(|htlc| key_of(htlc, new.number)));
                 for (order, value) in keys.numbers {
                     tables.numbers.insert((tag(order), value), new.number)?;
                 }
@@ -279,10 +327,10 @@ impl<'txn> Tables<'txn> {
     fn delete(&mut self, stored: &StoredRecord) -> Result<(), StoreError> {
         let keys = RecordKeys::of(&stored.record);
         if let Some(hash) = &keys.hash {
-            self.hashes.remove(&hash_key(hash, stored.number))?;
+            self.hashes.remove(&hash_key(&digest_of(hash), stored.number))?;
         }
         for htlc in &keys.htlcs {
-            self.htlcs.remove(&htlc_key(htlc, stored.number))?;
+            self.htlcs.remove(&key_of(htlc, stored.number))?;
         }
         for (order, value) in keys.numbers {
             self.numbers.remove((tag(order), value))?;
@@ -341,17 +389,55 @@ impl Reader {
     /// Numbers of the records that may be meant, the latest first.
     pub(super) fn candidates(&self, lookup: &Lookup<'_>) -> Result<Vec<u64>, StoreError> {
         match lookup {
-            Lookup::Hash(hash) => {
-                let (first, last) = (hash_key(hash, 0), hash_key(hash, u64::MAX));
+            Lookup::Hash(digest, runs) => {
                 let table = self.transaction.open_table(HASHES)?;
-                numbers(table.range::<&HashKey>(&first..=&last)?)
+                let runs = match runs {
+                    Some(runs) => runs.clone(),
+                    None => all_runs(&table)?,
+                };
+                let mut found = Vec::new();
+                for run in runs {
+                    let (first, last) = (run_key(run, digest, 0), run_key(run, digest, u64::MAX));
+                    found.extend(numbers(table.range::<&HashKey>(&first..=&last)?)?);
+                }
+                Ok(found)
             }
             Lookup::Htlc(htlc) => {
-                let (first, last) = (htlc_key(htlc, 0), htlc_key(htlc, u64::MAX));
+                let (first, last) = (key_of(htlc, 0), key_of(htlc, u64::MAX));
                 let table = self.transaction.open_table(HTLCS)?;
                 numbers(table.range::<&HtlcKey>(&first..=&last)?)
             }
         }
+    }
+
+    /// Every channel, and its highest HTLC. Looks at a few pages for each channel.
+    pub(super) fn channels(&self) -> Result<HashMap<ChannelKey, u64>, StoreError> {
+        let table = self.transaction.open_table(HTLCS)?;
+        let mut channels = HashMap::new();
+        let mut next = table.first()?;
+        while let Some((key, ())) = next.map(|(key, value)| (*key.value(), value.value())) {
+            let (channel, _) = htlc_of(&key);
+            let end = htlc_key(channel, u64::MAX, u64::MAX);
+            if let Some(last) = table.range::<&HtlcKey>(&key..=&end)?.next_back() {
+                channels.insert(channel, htlc_of(last?.0.value()).1);
+            }
+            next = table.range::<&HtlcKey>((Bound::Excluded(&end), Bound::Unbounded))?.next().transpose()?;
+        }
+        Ok(channels)
+    }
+
+    /// Up to so many digests of hashes and their records after a key, and the key to go on after, if there may be
+    /// more.
+    pub(super) fn digests(&self, after: Option<&HashKey>, most: usize) -> Result<Digests, StoreError> {
+        let table = self.transaction.open_table(HASHES)?;
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let (mut digests, mut last) = (Vec::with_capacity(most), None);
+        for entry in table.range::<&HashKey>((start, Bound::Unbounded))?.take(most) {
+            let (key, _) = entry?;
+            digests.push(digest_in(key.value()));
+            last = Some(*key.value());
+        }
+        Ok((digests, last))
     }
 
     /// Invoices by one of their numbers (the value, and the record's number) that pass, so many at most.
@@ -421,6 +507,15 @@ impl Reader {
         }
         Ok(chunk)
     }
+}
+
+/// The runs that have a hash, the latest first.
+fn all_runs(hashes: &ReadOnlyTable<&'static HashKey, ()>) -> Result<Vec<u64>, StoreError> {
+    let run_of = |key: &HashKey| u64::from_be_bytes(leading(key));
+    let (Some((first, _)), Some((last, _))) = (hashes.first()?, hashes.last()?) else {
+        return Ok(Vec::new());
+    };
+    Ok((run_of(first.value())..=run_of(last.value())).rev().collect())
 }
 
 /// The record numbers at the end of keys, descending.

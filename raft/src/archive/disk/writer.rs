@@ -1,3 +1,4 @@
+use super::filter::HashRuns;
 use super::queue::Queue;
 use super::store::{Changes, Store, StoreError};
 use crate::machine::archive::ArchiveUnreadable;
@@ -6,14 +7,17 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 /// How long records wait for others to be written with.
-const GATHER: Duration = Duration::from_millis(50);
+const GATHER: Duration = Duration::from_secs(1);
 
 /// What was written is made safe from a power cut at least so often, so that closing and snapshots find little
 /// to do.
-const SYNC_INTERVAL: Duration = Duration::from_secs(3);
+const SYNC_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Records that are deleted together.
 const DELETE_MAX: usize = 512;
+
+/// Hashes that are read together.
+const LEARN_MAX: usize = 8_192;
 
 /// What the archive's callers and its writing thread share.
 #[derive(Debug)]
@@ -73,6 +77,24 @@ impl Shared {
             let reason = "the archive's writer panicked: its file may be damaged";
             self.latch.trip(reason);
             self.fail(&ArchiveUnreadable(reason.into()));
+        }
+    }
+
+    /// Reads the hashes that the file had when it was opened, a page of them at a time. Until that is done every
+    /// look-up of a hash reads the file.
+    pub(super) fn learn_hashes(&self) {
+        let (mut known, mut after) = (HashRuns::default(), None);
+        loop {
+            let page = self.with_store(|store| store.read()?.digests(after.as_ref(), LEARN_MAX));
+            // Who failed or closed it has said so.
+            let Ok((digests, last)) = page else { return };
+            digests.iter().for_each(|(digest, record)| known.insert(digest, *record));
+            let mut queue = self.queue.lock();
+            match last {
+                _ if queue.closing => return,
+                Some(key) => after = Some(key),
+                None => return queue.filter.complete(known),
+            }
         }
     }
 
