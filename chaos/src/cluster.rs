@@ -10,6 +10,7 @@ mod faults;
 mod leaks;
 mod lnd;
 mod members;
+mod operator;
 mod options;
 mod ports;
 mod process;
@@ -23,6 +24,7 @@ pub use client::{CallError, ReplicaClient};
 pub use faults::{FaultCounts, Faults};
 pub use leaks::{LeakReport, fetch};
 pub use lnd::Lnd;
+pub use operator::Said;
 pub use options::ClusterOptions;
 pub use process::{Executable, Process, ProcessError, die_with_parent};
 pub use proxy::{Proxy, Way};
@@ -67,6 +69,9 @@ pub enum ClusterError {
     /// A simulated LND's description of itself.
     #[error("{0}: {1}")]
     Ready(PathBuf, String),
+    /// A command that must work does not.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// See the [module](self). Dropping it ends every process and, unless kept, removes the directory.
@@ -82,8 +87,6 @@ pub struct Cluster {
     /// By replica and LND: the way between them, if [`ClusterOptions::proxied`].
     pub ways: Vec<Vec<Proxy>>,
     options: ClusterOptions,
-    /// The highest number that a replica added later had.
-    last_id: u64,
     /// Last, so that it is removed after the processes are gone.
     dir: Directory,
 }
@@ -111,7 +114,13 @@ impl Cluster {
         let mut replicas = Vec::new();
         for (replica, files) in plan.replicas.iter().zip(&files.replicas) {
             let client = ReplicaClient::new(replica.api_listen, &files.dir)?;
-            replicas.push(Replica::start(&options.executable, replica, files, client, dir.path())?);
+            replicas.push(Replica::start(
+                (&options.executable, options.feature_level_max),
+                replica,
+                files,
+                client,
+                dir.path(),
+            )?);
         }
         let mut cluster = Self {
             replicas,
@@ -120,7 +129,6 @@ impl Cluster {
             macaroon: files.admin_macaroon,
             ways,
             options,
-            last_id: 0,
             dir,
         };
         cluster.wait_ready(START_DEADLINE).await?;
@@ -151,6 +159,15 @@ impl Cluster {
     /// [`ClusterError::Process`], if it cannot be started.
     pub fn restart_replica(&mut self, at: usize) -> Result<(), ClusterError> {
         Ok(self.replicas[at].restart(&self.options.executable)?)
+    }
+
+    /// Starts a replica that was stopped as the version that knows feature levels up to this one (`None`: the newest).
+    ///
+    /// # Errors
+    /// [`ClusterError::Process`], if it cannot be started.
+    pub fn upgrade_replica(&mut self, at: usize, feature_level_max: Option<u16>) -> Result<(), ClusterError> {
+        self.replicas[at].set_version(feature_level_max);
+        self.restart_replica(at)
     }
 
     /// Starts a simulated LND's process again, in the same directory and on the same ports.

@@ -62,7 +62,8 @@ pub struct Outcome {
 #[must_use]
 pub fn main(arguments: Arguments) -> ExitCode {
     match arguments.command {
-        Some(Command::Muxd { arguments }) => child::muxd(arguments),
+        Some(Command::Muxd { feature_level_max, arguments }) => child::muxd(arguments, feature_level_max),
+        Some(Command::Muxcli { arguments }) => child::muxcli(arguments),
         Some(Command::Lndsim { arguments }) => child::lndsim(arguments),
         Some(Command::Pay(options)) => with_runtime(try_out::pay(options)),
         None => with_runtime(demo(arguments.demo)),

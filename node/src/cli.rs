@@ -14,6 +14,7 @@ use crate::keys::Network;
 use crate::server::RunError;
 use crate::telemetry;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use mux_raft::machine::command::COMMAND_FORMAT;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -152,6 +153,13 @@ pub fn definition() -> clap::Command {
 /// Runs `muxd` with these arguments, the program's name first.
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    main_up_to_level(arguments, COMMAND_FORMAT)
+}
+
+/// As [`main`], but a replica says that it knows no feature level above this one. It stands in for an older version
+/// where upgrades are tested; an operator has no such option.
+#[must_use]
+pub fn main_up_to_level(arguments: impl IntoIterator<Item = OsString>, feature_level_max: u16) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -166,7 +174,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::AddReplica(args) => add_one(&args),
         Command::CheckConfig(args) => check(&args),
         Command::Restore(args) => restore(args),
-        Command::Run(args) => return run(&args),
+        Command::Run(args) => return run(&args, feature_level_max),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -174,7 +182,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn run(args: &ConfigArgs) -> ExitCode {
+fn run(args: &ConfigArgs, feature_level_max: u16) -> ExitCode {
     if args.print_config {
         return match check(args) {
             Ok(()) => ExitCode::SUCCESS,
@@ -207,7 +215,7 @@ fn run(args: &ConfigArgs) -> ExitCode {
     for Problem { place, key, wrong, remedy } in &warnings {
         tracing::warn!(place, config_key = key, remedy, "{wrong}");
     }
-    let outcome = runtime.block_on(crate::server::run(config));
+    let outcome = runtime.block_on(crate::server::run(config, feature_level_max));
     telemetry.end();
     // Whatever still runs must not hold up the end.
     runtime.shutdown_background();

@@ -24,7 +24,32 @@ pub use args::Cli;
 pub use failure::Failure;
 
 use args::{Command, RestoreCommand};
+use clap::Parser as _;
 use connect::Client;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Runs `muxcli` with these arguments, the program's name first.
+#[must_use]
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        // clap's own exit code for a wrong command line is 2 as well.
+        Err(error) => error.exit(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(error) => Err(Failure::Refused(error.to_string())),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("muxcli: {failure}");
+            failure.exit_code()
+        }
+    }
+}
 
 /// Runs one command, writing its result to standard output.
 ///

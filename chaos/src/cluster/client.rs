@@ -3,9 +3,8 @@
 
 use mux_proto::lnmux::{self, service_client::ServiceClient as LnmuxClient};
 use mux_proto::mux::v1::{
-    AddInvoiceRequest, AddInvoiceResponse, AddMemberRequest, CancelInvoiceRequest, Consistency, DrainRequest,
-    DrainResponse, GetInvoiceRequest, GetStatusRequest, GetStatusResponse, Invoice, ListInvoicesRequest,
-    ListMembersRequest, MemberInfo, RemoveMemberRequest, Settings, SettleInvoiceRequest,
+    AddInvoiceRequest, AddInvoiceResponse, AddMemberRequest, CancelInvoiceRequest, Consistency,
+    GetInvoiceRequest, GetStatusRequest, GetStatusResponse, Invoice, ListInvoicesRequest, Settings,
     TransferLeaderRequest, UpdateSettingsRequest, cluster_service_client::ClusterServiceClient,
     invoice_service_client::InvoiceServiceClient,
 };
@@ -20,9 +19,6 @@ use tonic::{
 
 /// Longer than a replica's own deadline for a write, so that its answer is what one sees.
 const CALL_TIMEOUT: Duration = Duration::from_secs(8);
-
-/// For a change of members, in which leadership and links may move.
-const CHANGE_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// For calls that only ask one replica about itself.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -191,14 +187,6 @@ impl ReplicaClient {
         Ok(call(CALL_TIMEOUT, self.cluster.clone().transfer_leader(request)).await?.leader)
     }
 
-    /// Everybody as the leader sees them.
-    ///
-    /// # Errors
-    /// [`CallError`].
-    pub async fn members(&self) -> Result<Vec<MemberInfo>, CallError> {
-        Ok(call(CALL_TIMEOUT, self.cluster.clone().list_members(ListMembersRequest {})).await?.members)
-    }
-
     /// Adds a replica that runs, and waits until it votes.
     ///
     /// # Errors
@@ -208,44 +196,6 @@ impl ReplicaClient {
         let mut request = Request::new(AddMemberRequest { id, address, wait_and_promote: true });
         request.set_timeout(within);
         call(within, self.cluster.clone().add_member(request)).await.map(drop)
-    }
-
-    /// Removes a replica for good.
-    ///
-    /// # Errors
-    /// [`CallError`].
-    pub async fn remove_member(&self, id: u64, force: bool) -> Result<(), CallError> {
-        let request = RemoveMemberRequest { id, force };
-        call(CHANGE_TIMEOUT, self.cluster.clone().remove_member(request)).await.map(drop)
-    }
-
-    /// Drains this replica: it answers and ends.
-    ///
-    /// # Errors
-    /// [`CallError`].
-    pub async fn drain(&self, within: Duration) -> Result<DrainResponse, CallError> {
-        let timeout_secs = u32::try_from(within.as_secs()).unwrap_or(u32::MAX);
-        call(within, self.cluster.clone().drain(DrainRequest { timeout_secs, force: false })).await
-    }
-
-    /// Settles what is accepted for a hash.
-    ///
-    /// # Errors
-    /// [`CallError`].
-    pub async fn settle(&self, hash: PaymentHash) -> Result<(), CallError> {
-        let request =
-            SettleInvoiceRequest { hash: hash.0.to_vec().into(), ..SettleInvoiceRequest::default() };
-        call(CALL_TIMEOUT, self.invoices.clone().settle_invoice(request)).await.map(drop)
-    }
-
-    /// Complete sets settle at once, or when an application says so.
-    ///
-    /// # Errors
-    /// [`CallError`].
-    pub async fn set_auto_settle(&self, auto_settle: bool) -> Result<(), CallError> {
-        let settings = Settings { auto_settle: Some(auto_settle), ..Settings::default() };
-        let request = UpdateSettingsRequest { settings: Some(settings) };
-        call(CALL_TIMEOUT, self.cluster.clone().update_settings(request)).await.map(drop)
     }
 
     /// Changes how long an incomplete set may wait, and leaves the other settings as they are.

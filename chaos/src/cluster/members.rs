@@ -1,33 +1,47 @@
 //! Replicas that come and go for good.
 
 use super::{Cluster, ClusterError, Replica, ReplicaClient, ports};
-use muxd::init::{AddReplica, ReplicaPlan, add_replica};
+use muxd::init::{ReplicaFiles, ReplicaPlan};
+use std::ffi::OsStr;
 
 impl Cluster {
-    /// Makes the files of one more replica as `muxd add-replica` does, starts it, and returns its place in
-    /// [`Cluster::replicas`] and the address at which the others reach it. It is no member yet.
+    /// Makes the files of one more replica by `muxd add-replica` and further arguments, starts it, and returns its
+    /// place in [`Cluster::replicas`] and the address at which the others reach it. It is no member yet.
     ///
     /// # Errors
     /// [`ClusterError`], if it cannot be made or started.
-    pub fn start_another(&mut self) -> Result<(usize, String), ClusterError> {
+    pub async fn start_another(
+        &mut self,
+        id: u64,
+        further: &[&OsStr],
+    ) -> Result<(usize, String), ClusterError> {
         let ports = ports::free(3)?;
-        let used = self.replicas.iter().map(|replica| replica.id).max().unwrap_or(0);
-        let replica = ReplicaPlan {
-            id: used.max(self.last_id) + 1,
+        let plan = ReplicaPlan {
+            id,
             raft_address: ports[0].to_string(),
             raft_listen: ports[0],
             api_listen: ports[1],
             metrics_listen: ports[2],
             zone: String::new(),
         };
-        self.last_id = replica.id;
         let dir = self.dir().join("cluster");
-        let plan = AddReplica { dir, like: None, replica: replica.clone(), hosts: Vec::new() };
-        let added = add_replica(&plan)?;
-        let client = ReplicaClient::new(replica.api_listen, &added.files.dir)?;
-        let dir = self.dir().to_owned();
-        self.replicas.push(Replica::start(&self.options.executable, &replica, &added.files, client, &dir)?);
-        Ok((self.replicas.len() - 1, replica.raft_address))
+        let [raft, api, metrics] = [0, 1, 2].map(|at| ports[at].to_string());
+        let id = id.to_string();
+        let own = ["--id", &id, "--raft-address", &raft, "--api-listen", &api, "--metrics-listen", &metrics];
+        let place = [OsStr::new("add-replica"), OsStr::new("--dir"), dir.as_os_str()];
+        let arguments: Vec<_> =
+            place.into_iter().chain(own.map(OsStr::new)).chain(further.iter().copied()).collect();
+        let said = self.muxd(&arguments).await?;
+        if !said.done() {
+            return Err(ClusterError::Refused(format!("muxd add-replica: {said:?}")));
+        }
+        let dir = dir.join(format!("replica-{id}"));
+        let files =
+            ReplicaFiles { id: plan.id, config: dir.join("muxd.toml"), data_dir: dir.join("data"), dir };
+        let client = ReplicaClient::new(plan.api_listen, &files.dir)?;
+        let logs = self.dir().to_owned();
+        self.replicas.push(Replica::start((&self.options.executable, None), &plan, &files, client, &logs)?);
+        Ok((self.replicas.len() - 1, plan.raft_address))
     }
 
     /// Counts a replica no more: it was removed, and its process has ended.

@@ -28,6 +28,9 @@ pub struct ClusterOptions {
     pub spare_lnds: u32,
     /// Of everything random in the simulated LND nodes.
     pub seed: u64,
+    /// Replicas are started as an older version, which knows feature levels up to this one, until they are
+    /// [upgraded](super::Cluster::upgrade_replica).
+    pub feature_level_max: Option<u16>,
     /// For load: the LND nodes keep no journal, and nobody follows their outcomes one by one.
     pub for_load: bool,
 }
@@ -48,6 +51,7 @@ impl ClusterOptions {
             proxied: false,
             spare_lnds: 0,
             seed: 1,
+            feature_level_max: None,
             for_load: false,
         }
     }

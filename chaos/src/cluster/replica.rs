@@ -3,6 +3,7 @@
 use super::{Executable, Process, ProcessError, ReplicaClient};
 use muxd::init::{ReplicaFiles, ReplicaPlan};
 use std::{
+    ffi::OsString,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -25,11 +26,13 @@ pub struct Replica {
     pub process: Process,
     config: PathBuf,
     logs: PathBuf,
+    /// It is as an older version, up to this feature level.
+    feature_level_max: Option<u16>,
 }
 
 impl Replica {
     pub(super) fn start(
-        executable: &Executable,
+        (executable, feature_level_max): (&Executable, Option<u16>),
         plan: &ReplicaPlan,
         files: &ReplicaFiles,
         client: ReplicaClient,
@@ -39,7 +42,7 @@ impl Replica {
         let logs = dir.join("logs");
         Ok(Self {
             id: plan.id,
-            process: launch(&name, executable, &files.config, &logs)?,
+            process: launch(&name, (executable, feature_level_max), &files.config, &logs)?,
             name,
             grpc: plan.api_listen,
             metrics: plan.metrics_listen,
@@ -47,12 +50,18 @@ impl Replica {
             client,
             config: files.config.clone(),
             logs,
+            feature_level_max,
         })
     }
 
     pub(super) fn restart(&mut self, executable: &Executable) -> Result<(), ProcessError> {
-        self.process = launch(&self.name, executable, &self.config, &self.logs)?;
+        self.process = launch(&self.name, (executable, self.feature_level_max), &self.config, &self.logs)?;
         Ok(())
+    }
+
+    /// From the next start on it is as a version that knows feature levels up to this one; `None`: as this one.
+    pub(super) fn set_version(&mut self, feature_level_max: Option<u16>) {
+        self.feature_level_max = feature_level_max;
     }
 
     /// Runs and is not paused.
@@ -61,7 +70,16 @@ impl Replica {
     }
 }
 
-fn launch(name: &str, executable: &Executable, config: &Path, logs: &Path) -> Result<Process, ProcessError> {
-    let arguments = ["__muxd".into(), "run".into(), "--config".into(), config.as_os_str().to_owned()];
+fn launch(
+    name: &str,
+    (executable, feature_level_max): (&Executable, Option<u16>),
+    config: &Path,
+    logs: &Path,
+) -> Result<Process, ProcessError> {
+    let mut arguments: Vec<OsString> = vec!["__muxd".into()];
+    if let Some(level) = feature_level_max {
+        arguments.extend(["--feature-level-max".into(), level.to_string().into()]);
+    }
+    arguments.extend(["run".into(), "--config".into(), config.into()]);
     Process::start(name, executable, &arguments, logs)
 }

@@ -44,7 +44,17 @@ pub enum Command {
     /// A replica, as a child of the demo.
     #[command(name = "__muxd", hide = true, disable_help_flag = true)]
     Muxd {
+        /// It stands in for an older version, which knows the log's feature levels up to this one.
+        #[arg(long, value_name = "LEVEL")]
+        feature_level_max: Option<u16>,
         /// Those of `muxd`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// The operator's command, as a child of the demo.
+    #[command(name = "__muxcli", hide = true, disable_help_flag = true)]
+    Muxcli {
+        /// Those of `muxcli`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },

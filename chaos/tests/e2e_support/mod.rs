@@ -3,8 +3,10 @@
 #![allow(dead_code, unreachable_pub)] // each test binary uses a part of it
 #![allow(clippy::unwrap_used, clippy::panic)] // test code, outside of test functions
 
+pub mod payments;
+
 use mux_chaos::{
-    cluster::{Cluster, ClusterOptions, Executable, until},
+    cluster::{Cluster, ClusterOptions, Executable, Said, until},
     demo::Load,
     ledger::{Expectation, Ledger, LndView, PaymentEnd, PaymentRecord, check::check},
     payer::{Patience, PaymentPlan},
@@ -19,6 +21,9 @@ use tokio::task::JoinHandle;
 
 /// What must happen soon.
 pub const SOON: Duration = Duration::from_secs(20);
+
+/// What counts as a small lag of a replica, entries.
+const LAG_MAX: u64 = 200;
 
 /// The first and the second LND node.
 pub const ALICE: usize = 0;
@@ -58,6 +63,53 @@ impl World {
     pub async fn pay(&self, plan: PaymentPlan) -> PaymentRecord {
         let id = self.load.payer().pay(&plan).await.unwrap();
         self.ledger.payment(id)
+    }
+
+    /// What an operator types at a replica's machine: `muxcli --config <its muxd.toml> <arguments>`. It must be done;
+    /// returns the result.
+    pub async fn cli(&self, at: usize, arguments: &[&str]) -> String {
+        let said = self.said(at, arguments).await;
+        assert!(said.done(), "{arguments:?}: {said:?}");
+        said.out
+    }
+
+    /// The same, however it ends.
+    pub async fn said(&self, at: usize, arguments: &[&str]) -> Said {
+        self.cluster.muxcli(at, arguments).await.unwrap()
+    }
+
+    /// The result as a program reads it.
+    pub async fn json(&self, at: usize, arguments: &[&str]) -> serde_json::Value {
+        let out = self.cli(at, &[arguments, &["--json"]].concat()).await;
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
+    }
+
+    /// Waits as README tells to: until `muxcli member list` shows so many, all up with small lags.
+    pub async fn wait_members(&self, at: usize, count: usize) {
+        let mut seen = serde_json::Value::Null;
+        let began = std::time::Instant::now();
+        while began.elapsed() < SOON {
+            let said = self.said(at, &["member", "list", "--json"]).await;
+            if said.done() {
+                seen = serde_json::from_str(&said.out).unwrap();
+                let members = seen["members"].as_array().unwrap();
+                let well = |member: &serde_json::Value| {
+                    member["reachable"] == true
+                        && member["leaving"] == false
+                        && member["voter"] == true
+                        && member["lag_entries"].as_u64().is_some_and(|lag| lag <= LAG_MAX)
+                };
+                if members.len() == count && members.iter().all(well) {
+                    return;
+                }
+            }
+        }
+        panic!("not {count} members that are up: {seen:#}");
+    }
+
+    /// The place of a replica that is up.
+    pub fn any(&mut self) -> usize {
+        self.cluster.replicas.iter_mut().position(mux_chaos::cluster::Replica::is_up).unwrap()
     }
 
     /// Pays, and it must settle.

@@ -41,5 +41,10 @@ pub(super) async fn run(client: &Client, force: bool, as_json: bool) -> Result<S
         0 => "nobody leads yet".to_owned(),
         leader => format!("replica {leader} leads"),
     };
-    Ok(format!("replica {} has handed over and ends now; {leader}\n", drained.replica_id))
+    let id = drained.replica_id;
+    Ok(if drained.not_done.is_empty() {
+        format!("replica {id} has handed over and ends now; {leader}\n")
+    } else {
+        format!("replica {id} had no more time to hand over and ends now; {leader}\n")
+    })
 }

@@ -14,7 +14,7 @@ use crate::shutdown::{self, step};
 use crate::telemetry::{self, EXIT_FATAL, Expiries, Sampler};
 use mux_raft::clock::{Clock, SystemClock};
 use mux_raft::consensus::Consensus;
-use mux_raft::replica::{Replica, StartError};
+use mux_raft::replica::{Replica, StartError, Wiring};
 use mux_raft::types::ReplicaId;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -63,11 +63,11 @@ pub enum RunError {
     Fatal(String),
 }
 
-/// Runs a replica until it is told to stop (Ok) or cannot go on.
+/// Runs a replica, which knows the feature levels up to this one, until it is told to stop (Ok) or cannot go on.
 ///
 /// # Errors
 /// [`RunError`]
-pub async fn run(config: Config) -> Result<(), RunError> {
+pub async fn run(config: Config, feature_level_max: u16) -> Result<(), RunError> {
     // First of all: from here on a signal ends the replica in order.
     let signal = shutdown::on_signal().map_err(|error| RunError::Fatal(error.to_string()))?;
     let mut signal = Box::pin(signal);
@@ -78,12 +78,12 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             tracing::info!(signal = name, "stopped while starting");
             return Ok(());
         }
-        running = Box::pin(start(config)) => running?,
+        running = Box::pin(start(config, feature_level_max)) => running?,
     };
     running.until(signal, hangup).await
 }
 
-async fn start(config: Config) -> Result<Running, RunError> {
+async fn start(config: Config, feature_level_max: u16) -> Result<Running, RunError> {
     let metrics = telemetry::install_metrics().map_err(RunError::Fatal)?;
     let seed =
         ClusterSeed::load(&config.cluster.seed_file).map_err(|error| RunError::Config(error.to_string()))?;
@@ -96,7 +96,9 @@ async fn start(config: Config) -> Result<Running, RunError> {
     let readiness = Arc::new(Readiness::default());
     let http = HttpServer::start(http_listener, router(Arc::clone(&readiness), metrics.clone()))
         .map_err(|error| RunError::Fatal(error.to_string()))?;
-    let replica = Replica::start(settings::replica(&config, &keys)).await.map_err(start_error)?;
+    let wiring = Wiring { feature_level_max, ..Wiring::default() };
+    let replica =
+        Replica::start_with(settings::replica(&config, &keys), wiring).await.map_err(start_error)?;
     readiness.watch_raft(replica.status());
     let consensus: Arc<dyn Consensus> = Arc::clone(&replica) as Arc<dyn Consensus>;
 
@@ -270,7 +272,10 @@ impl Running {
         for what in &not_done {
             tracing::warn!("{what}: the others find out by themselves");
         }
-        DrainReport { leader: leader.or(self.replica.status().borrow().leader), not_done }
+        let status = self.replica.status().borrow().clone();
+        // Who ends now leads nobody, although it may not have been told otherwise yet.
+        let leader = leader.or(status.leader).filter(|leader| *leader != status.id);
+        DrainReport { leader, not_done }
     }
 
     /// Tries until somebody else leads. `None`: this replica did not lead, or is alone.
