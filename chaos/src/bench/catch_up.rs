@@ -44,7 +44,8 @@ pub(super) async fn measure(
     story: &Story,
 ) -> Result<(CatchUp, u64, u64), BenchError> {
     let payments = mint.make(if quick { window * 2 } else { PAYMENTS_MAX }, Shape::Single).await?;
-    let (at, address) = cluster.start_another()?;
+    let last = cluster.replicas.iter().map(|replica| replica.id).max().unwrap_or(0);
+    let (at, address) = Box::pin(cluster.start_another(last + 1, &[])).await?;
     let leader = cluster.leader().await.ok_or_else(|| BenchError::Missing("there is no leader".into()))?;
     let (client, id) = (cluster.replicas[leader].client.clone(), cluster.replicas[at].id);
     story.say(format!("history: replica {id} is added, under payments."));
