@@ -40,7 +40,8 @@ pub trait Consensus: Send + Sync + 'static {
     /// Hands leadership to another voter (`None`: any whose log is at the tip) and waits until it leads.
     ///
     /// # Errors
-    /// [`ProposeError::Unavailable`] with the reason; leadership may still move afterwards.
+    /// [`ProposeError::Unavailable`] with the reason, e.g. that the one asked for does not answer, or that another
+    /// took over; leadership may still move afterwards.
     async fn transfer_leader(&self, target: Option<ReplicaId>) -> Result<ReplicaId, ProposeError>;
 
     /// The members as the leader sees them.

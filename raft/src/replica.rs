@@ -50,6 +50,7 @@ use core::Core;
 pub use opening::blame;
 use startup::Started;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -112,6 +113,12 @@ impl Replica {
     /// A text: they cannot be used. What was used before still is.
     pub fn reload_certificates(&self) -> Result<bool, String> {
         self.core.peers.reload_tls()
+    }
+
+    /// Records of the archive that were taken from other replicas since the start, to go with a snapshot.
+    #[must_use]
+    pub fn archive_records_fetched(&self) -> u64 {
+        self.core.archive_fetched.load(Ordering::Acquire)
     }
 
     /// The applied state, shareable.

@@ -9,6 +9,7 @@ use mux_proto::mux::raft::v1 as pb;
 use mux_proto::mux::raft::v1::archive_transfer_client::ArchiveTransferClient;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tonic::{Status, Streaming};
@@ -24,6 +25,8 @@ const CHUNK_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct ArchiveFetch {
     cell: Arc<StateCell>,
     peers: Peers,
+    /// Records taken from others since the start.
+    fetched: Arc<AtomicU64>,
     /// The sender may try again before it is noticed that it gave up.
     one: Arc<Mutex<()>>,
 }
@@ -36,8 +39,8 @@ struct Position {
 }
 
 impl ArchiveFetch {
-    pub(crate) fn new(cell: Arc<StateCell>, peers: Peers) -> Self {
-        Self { cell, peers, one: Arc::default() }
+    pub(crate) fn new(cell: Arc<StateCell>, peers: Peers, fetched: Arc<AtomicU64>) -> Self {
+        Self { cell, peers, fetched, one: Arc::default() }
     }
 
     /// Fetches what is missing of the archive that a snapshot of the state at `index` names, from the first of
@@ -96,6 +99,7 @@ impl ArchiveFetch {
             let chunk = in_time(chunks.message()).await?;
             let chunk = chunk.ok_or_else(|| Status::aborted("the records ended before the last one"))?;
             self.peers.check_link(source)?;
+            let fetched = Arc::clone(&self.fetched);
             position = self
                 .blocking(move |archive| {
                     let (records, next) = check(chunk, position)?;
@@ -105,6 +109,7 @@ impl ArchiveFetch {
                     let count = u64::try_from(records.len()).unwrap_or(u64::MAX);
                     archive.wait_for_room()?;
                     archive.append(records)?;
+                    fetched.fetch_add(count, Ordering::AcqRel);
                     metrics::counter!("mux_archive_fetched_records_total").increment(count);
                     Ok(next)
                 })

@@ -23,6 +23,7 @@ pub(crate) struct ArchiveSource {
 struct Transfer {
     source: ArchiveSource,
     receiver: ReplicaId,
+    begins: bool,
     next: u64,
     until: u64,
 }
@@ -31,6 +32,9 @@ impl Transfer {
     async fn chunk(mut self) -> Result<Option<(pb::ArchiveChunk, Self)>, Status> {
         if self.next >= self.until {
             return Ok(None);
+        }
+        if !std::mem::take(&mut self.begins) {
+            self.source.guard.transfers_go_on(self.receiver).await;
         }
         self.source.guard.check_link(self.receiver)?;
         let (archive, first, until) = (Arc::clone(&self.source.archive), self.next, self.until);
@@ -72,7 +76,8 @@ impl ArchiveTransfer for ArchiveSource {
             return Err(Status::data_loss(format!("the archives differ before record {from}")));
         }
         tracing::info!(receiver, from, until = message.until, "sends records of the archive");
-        let transfer = Transfer { source: self.clone(), receiver, next: from, until: message.until };
+        let until = message.until;
+        let transfer = Transfer { source: self.clone(), receiver, begins: true, next: from, until };
         Ok(Response::new(futures::stream::try_unfold(transfer, Transfer::chunk).into_stream().boxed()))
     }
 }

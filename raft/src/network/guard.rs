@@ -68,6 +68,11 @@ impl Guard {
         Ok(header.source)
     }
 
+    /// Waits while transfers to a peer are held open.
+    pub(super) async fn transfers_go_on(&self, to: ReplicaId) {
+        self.links.transfers_go_on(to).await;
+    }
+
     /// Whether messages from a peer pass at the moment.
     pub(crate) fn check_link(&self, source: ReplicaId) -> Result<(), Status> {
         if self.links.pass(source, self.id) { Ok(()) } else { Err(Status::unavailable("link blocked")) }

@@ -10,7 +10,7 @@ use crate::network::{Heard, Peers};
 use crate::types::{LogIndex, ReplicaId};
 use openraft::RaftMetrics;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
@@ -31,6 +31,8 @@ pub(crate) struct Core {
     pub(crate) status: watch::Sender<RaftStatus>,
     pub(crate) proposals: Semaphore,
     pub(crate) leaving: Leaving,
+    /// Records of the archive taken from other replicas since the start.
+    pub(crate) archive_fetched: Arc<AtomicU64>,
     /// Why this replica is no member any more.
     pub(crate) removed: OnceLock<String>,
     /// Held while members change.
@@ -87,6 +89,7 @@ impl Core {
             status,
             proposals: Semaphore::new(PROPOSALS_MAX),
             leaving: Leaving::default(),
+            archive_fetched: Arc::default(),
             removed: OnceLock::new(),
             changing: tokio::sync::Mutex::new(()),
             handing_over: AtomicBool::new(false),

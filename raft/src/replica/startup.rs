@@ -98,7 +98,11 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
         raft: core.raft.clone(),
         guard: guard.clone(),
         snapshots: snapshots.clone(),
-        archives: ArchiveFetch::new(Arc::clone(&core.cell), core.peers.clone()),
+        archives: ArchiveFetch::new(
+            Arc::clone(&core.cell),
+            core.peers.clone(),
+            Arc::clone(&core.archive_fetched),
+        ),
         heard: Arc::clone(&core.heard),
         clearance: clearance.clone(),
         latch: core.latch.clone(),

@@ -68,10 +68,16 @@ impl Core {
             .transfer_leader(chosen)
             .await
             .map_err(|error| ProposeError::Fatal(error.to_string()))?;
-        self.wait_for_other_leader(chosen).await
+        let leads = self.wait_for_other_leader(chosen).await?;
+        match target {
+            Some(target) if target != leads => {
+                Err(unavailable(format!("replica {target} did not take over; replica {leads} leads now")))
+            }
+            _ => Ok(leads),
+        }
     }
 
-    /// The target, or any voter, once it has everything that is in the log here.
+    /// The target, or any voter, once it has everything that is in the log here, and answers.
     async fn wait_for_tip(
         &self,
         target: Option<ReplicaId>,
@@ -79,25 +85,41 @@ impl Core {
     ) -> Result<ReplicaId, ProposeError> {
         let deadline = Instant::now() + CATCH_UP;
         let leaving = self.leaving.known(self.id);
+        let mut silent = None;
         loop {
             let metrics = self.metrics();
-            let at_tip = |id: &ReplicaId| {
+            let is_at_tip = |id: &ReplicaId| {
                 let matched = metrics.replication.as_ref().and_then(|peers| peers.get(id).copied().flatten());
                 matched.map(|id| id.index) == metrics.last_log_index && self.heard_from(&metrics, *id)
             };
-            let chosen = voters
+            let at_tip: Vec<ReplicaId> = voters
                 .iter()
-                .filter(|id| **id != self.id && target.is_none_or(|target| target == **id))
+                .copied()
+                .filter(|id| *id != self.id && target.is_none_or(|target| target == *id))
                 .filter(|id| target.is_some() || !leaving.contains(id))
-                .find(|id| at_tip(id));
-            if let Some(chosen) = chosen {
-                return Ok(*chosen);
+                .filter(is_at_tip)
+                .collect();
+            for id in at_tip {
+                // It may have gone since it was heard from, and there is no way back once it is asked to lead.
+                match self.answers(id).await {
+                    Ok(()) => return Ok(id),
+                    Err(reason) => silent = Some(format!("replica {id} does not answer: {reason}")),
+                }
             }
             if Instant::now() >= deadline {
                 let who = target.map_or_else(|| "no other voter".into(), |id| format!("replica {id}: not"));
-                return Err(ProposeError::Unavailable(format!("{who} at the tip of the log")));
+                let behind = || format!("{who} at the tip of the log");
+                return Err(ProposeError::Unavailable(silent.unwrap_or_else(behind)));
             }
             sleep(PAUSE).await;
+        }
+    }
+
+    async fn answers(&self, id: ReplicaId) -> Result<(), String> {
+        let address = self.address_of(id).ok_or("its address is not known")?;
+        match self.standing_of(id, &address).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(status.message().to_owned()),
         }
     }
 

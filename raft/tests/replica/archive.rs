@@ -6,7 +6,8 @@ use mux_raft::machine::reply::OfferReply;
 use mux_raft::machine::{ArchiveTip, Command, Reply};
 use mux_raft::replica::SnapshotConfig;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -22,6 +23,25 @@ fn tip(cluster: &Cluster, id: u64) -> ArchiveTip {
 
 fn end(cluster: &Cluster, id: u64) -> u64 {
     cluster.replica(id).state().archive().end().unwrap().0
+}
+
+fn fetched(cluster: &Cluster, id: u64) -> u64 {
+    cluster.replica(id).archive_records_fetched()
+}
+
+/// Commits until a snapshot at each of these covers all that is archived and the log before it is gone; says how
+/// many records that is.
+async fn only_in_snapshots(cluster: &Cluster, ids: impl IntoIterator<Item = u64>) -> u64 {
+    let ids: Vec<u64> = ids.into_iter().collect();
+    let started = Instant::now();
+    let mut commit = cluster.commit(ids[0]).await;
+    let upto = commit.at.index;
+    while ids.iter().any(|id| cluster.status(*id).purged < upto) {
+        assert!(started.elapsed() < PATIENCE, "no snapshots");
+        commit = cluster.commit(ids[0]).await;
+    }
+    println!("entry {upto} is purged; the log ends with {}", commit.at.index);
+    tip(cluster, ids[0]).next
 }
 
 fn archive_dir(cluster: &Cluster, id: u64) -> PathBuf {
@@ -52,12 +72,15 @@ async fn join(cluster: &Cluster, leader: u64) {
 async fn a_new_replica_gets_the_archive_of_the_others_and_answers_from_it() {
     let (mut cluster, leader) = three_and_one().await;
     pay(&cluster, leader, 0..3_000).await;
-    assert!(tip(&cluster, leader).next >= 3_000);
+    let all = only_in_snapshots(&cluster, 1..=3).await;
+    assert!(all >= 3_000);
     cluster.start_one(4).await;
     join(&cluster, leader).await;
     cluster.commit(leader).await;
     cluster.converged().await;
     assert_eq!(tip(&cluster, 4), tip(&cluster, leader));
+    assert_eq!(fetched(&cluster, 4), all);
+    assert!((1..=3).all(|id| fetched(&cluster, id) == 0), "the founders made theirs themselves");
     let archives = [4, leader].map(|id| cluster.replica(id).state().archive().end().unwrap());
     assert_eq!(archives[0], archives[1]);
     assert_eq!(listed(&cluster, 4), listed(&cluster, leader));
@@ -72,32 +95,34 @@ async fn a_new_replica_gets_the_archive_of_the_others_and_answers_from_it() {
     cluster.converged().await;
 }
 
+/// Four hundred invoices that are long enough for several chunks of a transfer, which stays open after the first.
+async fn a_transfer_held_open() -> (Cluster, u64, u64) {
+    let (mut cluster, leader) = three_and_one().await;
+    add_and_cancel(&cluster, leader, 0..400, 20_000).await;
+    let all = only_in_snapshots(&cluster, 1..=3).await;
+    cluster.links.hold_transfers(4);
+    cluster.start_one(4).await;
+    (cluster, leader, all)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_that_breaks_off_goes_on_where_it_was_also_after_a_restart() {
-    let (mut cluster, leader) = three_and_one().await;
-    add_and_cancel(&cluster, leader, 0..1_500, 20_000).await;
-    cluster.start_one(4).await;
-    let replica = std::sync::Arc::clone(&cluster.running[&4]);
-    let (links, all) = (cluster.links.clone(), tip(&cluster, leader).next);
-    let joining = async {
-        tokio::time::timeout(PATIENCE, join(&cluster, leader)).await.ok();
-    };
-    // Cut off as soon as some of it is here.
-    let cutting = async {
-        while replica.state().archive().end().unwrap().0 == 0 {
-            tokio::time::sleep(Duration::from_micros(200)).await;
-        }
-        links.isolate(4, 1..=3);
-    };
+    let (mut cluster, leader, all) = a_transfer_held_open().await;
+    let replica = Arc::clone(&cluster.running[&4]);
+    // Gives up when the replica that joins is cut off.
+    let joining = async { tokio::time::timeout(PATIENCE, join(&cluster, leader)).await.ok() };
+    let cutting = eventually("some of it is here", || replica.archive_records_fetched() > 0);
     tokio::select! {
-        () = joining => panic!("it was too fast to be cut"),
+        _ = joining => panic!("it was not held"),
         () = cutting => {}
     }
     drop(replica);
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let here = end(&cluster, 4);
+    cluster.isolate(4);
+    // A second source may have been asked meanwhile, but not for what is here.
+    let (here, came) = (end(&cluster, 4), fetched(&cluster, 4));
     println!("{here} of {all} were here when the link was cut");
     assert!(here > 0 && here < all);
+    assert_eq!(came, here);
     assert_eq!(tip(&cluster, 4).next, 0, "nothing of it is seen yet");
     assert_eq!(listed(&cluster, 4), Vec::new());
     cluster.stop(4).await;
@@ -107,8 +132,29 @@ async fn a_transfer_that_breaks_off_goes_on_where_it_was_also_after_a_restart() 
     join(&cluster, leader).await;
     cluster.commit(leader).await;
     cluster.converged().await;
-    assert_eq!(listed(&cluster, 4).len(), 1_500);
+    assert_eq!(listed(&cluster, 4).len(), 400);
     assert_eq!(end(&cluster, 4), end(&cluster, leader));
+    assert_eq!(fetched(&cluster, 4), all - here, "since the start: the rest, and nothing twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_go_on_while_a_newcomer_fetches_the_archive() {
+    let (cluster, leader, all) = a_transfer_held_open().await;
+    let commits = async {
+        eventually("it has begun", || fetched(&cluster, 4) > 0).await;
+        for _ in 0..100 {
+            cluster.commit(leader).await;
+        }
+        assert!(fetched(&cluster, 4) < all, "and has not ended");
+        assert_eq!(tip(&cluster, 4).next, 0);
+        cluster.links.heal();
+    };
+    let both = async { tokio::join!(commits, join(&cluster, leader)) };
+    tokio::time::timeout(PATIENCE * 2, both).await.expect("commits do not wait for it");
+    cluster.commit(leader).await;
+    cluster.converged().await;
+    assert_eq!(fetched(&cluster, 4), all);
+    assert_eq!(listed(&cluster, 4).len(), 400);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,17 +183,20 @@ async fn a_slow_archive_gets_through_although_the_senders_patience_is_short() {
 async fn a_replica_that_lags_fetches_only_what_it_lacks() {
     let (mut cluster, leader) = three_and_one().await;
     pay(&cluster, leader, 0..500).await;
+    cluster.commit(leader).await;
     cluster.converged().await;
-    let lagging = cluster.leader_among(&[1, 2, 3]).await % 3 + 1;
+    let lagging = leader % 3 + 1;
+    let others: Vec<u64> = (1..=3).filter(|id| *id != lagging).collect();
+    let (had, log_end) = (end(&cluster, lagging), cluster.status(lagging).last_log_index);
     cluster.stop(lagging).await;
+    assert!(had >= 500);
     pay(&cluster, leader, 500..1_500).await;
-    let behind = cluster.status(leader).snapshot;
-    eventually("a snapshot of it", || cluster.status(leader).snapshot > 0).await;
+    let all = only_in_snapshots(&cluster, others.iter().copied()).await;
+    assert!(others.iter().all(|id| cluster.status(*id).purged > log_end), "the log has not what it lacks");
     cluster.start_one(lagging).await;
-    assert!(end(&cluster, lagging) >= 500, "it kept its own");
     cluster.commit(lagging).await;
-    eventually("it came by snapshot", || cluster.status(lagging).snapshot >= behind).await;
     cluster.converged().await;
+    assert_eq!(fetched(&cluster, lagging), all - had);
     assert_eq!(listed(&cluster, lagging), listed(&cluster, leader));
 }
 
@@ -167,7 +216,7 @@ async fn what_is_forgotten_leaves_the_disk_and_who_comes_later_starts_after_it()
     // Not before a snapshot says so.
     add_and_cancel(&cluster, leader, 600..700, 100).await;
     for id in 1..=3 {
-        let archive = std::sync::Arc::clone(cluster.replica(id).state().archive());
+        let archive = Arc::clone(cluster.replica(id).state().archive());
         eventually("it is deleted", || archive.record(0).is_err() && archive.record(500).is_err()).await;
     }
     assert!(listed(&cluster, leader).iter().all(|found| found.invoice.add_index > 600));

@@ -22,8 +22,10 @@ async fn without_a_quorum_proposals_and_reads_end_as_unavailable_in_time() {
     cluster.stop(others[1]).await;
     eventually("the leader notices", || !cluster.status(leader).leads && !cluster.status(leader).quorum)
         .await;
-    // Until its lease ends it may still append what it then cannot commit.
-    tokio::time::sleep(cluster.configs[&leader].timing.election_max).await;
+    // Until its lease ends it may still append what it then cannot commit: those end as unknown.
+    let unavailable =
+        async { while !matches!(cluster.propose(leader).await, Err(ProposeError::Unavailable(_))) {} };
+    tokio::time::timeout(PATIENCE, unavailable).await.expect("its lease ends");
     let started = Instant::now();
     let (proposed, read) = tokio::join!(cluster.propose(leader), cluster.replica(leader).read_barrier());
     assert!(matches!(proposed, Err(ProposeError::Unavailable(_))), "{proposed:?}");

@@ -1,6 +1,9 @@
 use crate::cluster::{Cluster, PATIENCE, eventually};
+use crate::engine::Faults;
 use mux_raft::consensus::{Consensus as _, ProposeError};
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn leadership_moves_to_the_voter_that_was_asked_for() {
@@ -22,16 +25,72 @@ async fn leadership_moves_to_the_voter_that_was_asked_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn leadership_is_not_handed_to_itself_a_stranger_or_one_that_is_gone() {
-    let mut cluster = Cluster::start(3).await;
-    let leader = cluster.leader().await;
-    let gone = cluster.follower().await;
-    cluster.stop(gone).await;
-    for target in [leader, 9, gone] {
-        let refused = cluster.replica(leader).transfer_leader(Some(target)).await;
-        assert!(matches!(refused, Err(ProposeError::Unavailable(_))), "{target}: {refused:?}");
+    let mut cluster = Cluster::prepare(3);
+    for config in cluster.configs.values_mut() {
+        // One that has gone counts as heard from for this long.
+        config.timing.election_max = Duration::from_secs(4);
     }
+    cluster.start_all().await;
+    let leader = cluster.leader().await;
+    cluster.commit(leader).await;
+    let gone = cluster.follower().await;
+    cluster.converged().await;
+    cluster.isolate(gone);
+    let refused = async |target| match cluster.replica(leader).transfer_leader(Some(target)).await {
+        Err(ProposeError::Unavailable(reason)) => reason,
+        other => panic!("{target}: {other:?}"),
+    };
+    // The latter if log time went on in this moment.
+    let is_gone =
+        |reason: &str| reason.contains("does not answer") || reason.contains("not at the tip of the log");
+    let reason = refused(gone).await;
+    assert!(is_gone(&reason), "{reason}");
+    let reason = refused(leader).await;
+    assert!(reason.contains("leads already"), "{reason}");
+    let reason = refused(9).await;
+    assert!(reason.contains("is not a voter"), "{reason}");
+    cluster.stop(gone).await;
+    let reason = cluster.replica(leader).transfer_leader(Some(gone)).await.unwrap_err().to_string();
+    assert!(is_gone(&reason), "{reason}");
     assert_eq!(cluster.leader().await, leader, "and nothing has happened");
     cluster.commit(leader).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_to_one_that_cannot_lead_ends_with_an_error_and_with_a_leader() {
+    let mut cluster = Cluster::prepare(3);
+    let faults: BTreeMap<u64, Faults> = (1..=3).map(|id| (id, Faults::default())).collect();
+    cluster.engines = faults.iter().map(|(id, one)| (*id, Arc::new(one.clone()) as _)).collect();
+    cluster.start_all().await;
+    let leader = cluster.leader().await;
+    cluster.commit(leader).await;
+    let target = cluster.follower().await;
+    let started = Instant::now();
+    let message = loop {
+        assert!(started.elapsed() < PATIENCE);
+        let leader = cluster.leader_among(&[1, 2, 3]).await;
+        assert_ne!(leader, target);
+        cluster.converged().await;
+        // It answers and has all entries, but cannot store its own vote.
+        faults[&target].hold();
+        let moved = cluster.replica(leader).transfer_leader(Some(target)).await;
+        let Err(ProposeError::Unavailable(message)) = moved else { panic!("{moved:?}") };
+        // An entry came between: it is not tried at all.
+        if !message.contains("at the tip of the log") {
+            break message;
+        }
+        faults[&target].release();
+    };
+    let others: Vec<u64> = (1..=3).filter(|id| *id != target).collect();
+    let now = cluster.leader_among(&others).await;
+    cluster.commit(now).await;
+    assert!(
+        message.contains(&format!("replica {target} did not take over; replica {now} leads now")),
+        "{message}"
+    );
+    faults[&target].release();
+    cluster.leader().await;
+    cluster.converged().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
