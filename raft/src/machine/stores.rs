@@ -51,3 +51,33 @@ impl State {
         Reply::Done
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_keeps_the_store_that_first_spoke_under_it() {
+        let mut state = State::default();
+        let [first, other] = [1, 2].map(|byte| StoreId([byte; 16]));
+        assert_eq!(state.enrol_store(3, first), Reply::Done);
+        assert_eq!(state.enrol_store(3, first), Reply::Done, "it may say so again");
+        assert!(matches!(state.enrol_store(3, other), Reply::Rejected(Rejection::Invalid(_))));
+        assert_eq!(state.store_of(3), Some(first));
+        assert_eq!(state.enrol_store(4, other), Reply::Done);
+        assert_eq!(state.store_of(4), Some(other));
+    }
+
+    #[test]
+    fn what_a_replica_has_had_is_never_noted_backwards() {
+        let mut state = State::default();
+        let at = |term, index| LogPosition { term, index };
+        for (noted, known) in
+            [(at(2, 9), at(2, 9)), (at(2, 7), at(2, 9)), (at(1, 99), at(2, 9)), (at(3, 8), at(3, 8))]
+        {
+            assert_eq!(state.note_logs(&[(1, noted)]), Reply::Done);
+            assert_eq!(state.log_end_of(1), Some(known), "{noted:?}");
+        }
+        assert_eq!(state.log_end_of(2), None);
+    }
+}

@@ -1,6 +1,8 @@
 use super::core::Core;
 use super::founding::standing_of;
 use crate::machine::{State, level};
+use crate::types::LogIndex;
+use mux_proto::mux::raft::v1 as pb;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,8 +57,54 @@ async fn is_removed(core: &Core) -> bool {
     let last = metrics.last_log_index.unwrap_or(0);
     // From level 2 on a removal is announced in the log: a newcomer whose addition got lost was not removed.
     let announced = core.cell.read(State::feature_level) >= level::ARCHIVE;
-    standings.into_iter().flatten().any(|standing| {
-        let gone = if announced { standing.retired } else { standing.not_a_member };
-        gone && standing.term >= metrics.current_term && standing.last_log_index >= last
-    })
+    let here = Here { term: metrics.current_term, last_log_index: last, announced };
+    standings.into_iter().flatten().any(|standing| here.is_told_of_removal(&standing))
+}
+
+/// How far this replica is.
+#[derive(Clone, Copy)]
+struct Here {
+    term: u64,
+    last_log_index: LogIndex,
+    /// A removal is in the log, for ever.
+    announced: bool,
+}
+
+impl Here {
+    fn is_told_of_removal(&self, standing: &pb::StandingResponse) -> bool {
+        let gone = if self.announced { standing.retired } else { standing.not_a_member };
+        gone && standing.term >= self.term && standing.last_log_index >= self.last_log_index
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing(term: u64, last_log_index: LogIndex) -> pb::StandingResponse {
+        pb::StandingResponse { term, last_log_index, ..Default::default() }
+    }
+
+    #[test]
+    fn a_newcomer_whose_addition_got_lost_was_not_removed() {
+        let here = Here { term: 3, last_log_index: 10, announced: true };
+        // The leader that was about to add it has lost its office: no member, but never removed either.
+        let lost = pb::StandingResponse { not_a_member: true, ..standing(4, 12) };
+        assert!(!here.is_told_of_removal(&lost));
+        let retired = pb::StandingResponse { not_a_member: true, retired: true, ..standing(4, 12) };
+        assert!(here.is_told_of_removal(&retired));
+        let before_announcements = Here { announced: false, ..here };
+        assert!(before_announcements.is_told_of_removal(&lost), "where nothing better is known");
+    }
+
+    #[test]
+    fn one_that_is_behind_cannot_say_who_was_removed() {
+        let here = Here { term: 3, last_log_index: 10, announced: true };
+        for (term, last, believed) in
+            [(3, 10, true), (5, 11, true), (2, 99, false), (3, 9, false), (7, 9, false)]
+        {
+            let retired = pb::StandingResponse { retired: true, ..standing(term, last) };
+            assert_eq!(here.is_told_of_removal(&retired), believed, "term {term}, entry {last}");
+        }
+    }
 }

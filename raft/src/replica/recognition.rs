@@ -33,12 +33,8 @@ pub(super) async fn recognise(core: &Core, log: &LogStore) -> io::Result<()> {
     loop {
         let standings = ask(core, others.iter()).await;
         judge(core.id, end, &standings)?;
-        let counted = |id: &&ReplicaId| **id == core.id || standings.iter().any(|(other, _)| other == *id);
-        // A leader in office has all that was ever noted; the voters known here may be gone for long.
-        let leader = standings.iter().any(|(_, standing)| standing.leads);
-        let enough = leader || voters.iter().filter(counted).count() > voters.len() / 2;
         let all = standings.len() == others.len();
-        if all || (enough && started.elapsed() >= PATIENCE) {
+        if all || (are_enough(core.id, &voters, &standings) && started.elapsed() >= PATIENCE) {
             tracing::debug!(
                 asked = others.len(),
                 answered = standings.len(),
@@ -55,20 +51,31 @@ pub(super) async fn recognise(core: &Core, log: &LogStore) -> io::Result<()> {
     }
 }
 
+/// Whether what these say is all that has to be known.
+fn are_enough(id: ReplicaId, voters: &[ReplicaId], standings: &Standings) -> bool {
+    let counted = |voter: &&ReplicaId| **voter == id || standings.iter().any(|(other, _)| other == *voter);
+    // A leader in office has all that was ever noted; the voters known here may be gone for long.
+    let leader = standings.iter().any(|(_, standing)| standing.leads);
+    leader || voters.iter().filter(counted).count() > voters.len() / 2
+}
+
 /// Who votes, and whom else to ask: by the log, or by the configuration if the log does not say.
 fn electorate(core: &Core) -> (Vec<ReplicaId>, BTreeMap<ReplicaId, String>) {
-    let membership = core.metrics().membership_config;
-    let voters: Vec<_> = membership.voter_ids().collect();
-    if !voters.is_empty() {
-        // Whom an operator names in the configuration may be all that is left of the members.
-        let mut others = core.initial_members.clone();
-        others.extend(core.other_members());
-        others.remove(&core.id);
-        return (voters, others);
-    }
-    let mut others = core.initial_members.clone();
-    let voters = others.keys().copied().collect();
-    others.remove(&core.id);
+    let voters: Vec<_> = core.metrics().membership_config.voter_ids().collect();
+    electorate_of(core.id, voters, core.other_members(), &core.initial_members)
+}
+
+fn electorate_of(
+    id: ReplicaId,
+    voters: Vec<ReplicaId>,
+    members: Vec<(ReplicaId, String)>,
+    initial_members: &BTreeMap<ReplicaId, String>,
+) -> (Vec<ReplicaId>, BTreeMap<ReplicaId, String>) {
+    let voters = if voters.is_empty() { initial_members.keys().copied().collect() } else { voters };
+    // Whom an operator names in the configuration may be all that is left of the members.
+    let mut others = initial_members.clone();
+    others.extend(members);
+    others.remove(&id);
     (voters, others)
 }
 
@@ -111,5 +118,48 @@ mod tests {
         ] {
             assert_eq!(judge(1, end, &knows(known)).is_ok(), sound, "{known:?}");
         }
+    }
+
+    fn answers(from: &[ReplicaId], leader: Option<ReplicaId>) -> Standings {
+        let standing = |id| pb::StandingResponse { leads: leader == Some(id), ..Default::default() };
+        from.iter().map(|id| (*id, standing(*id))).collect()
+    }
+
+    #[test]
+    fn a_majority_of_the_voters_or_a_leader_in_office_is_enough() {
+        let voters = [1, 2, 3, 4, 5];
+        for (from, leader, enough) in [
+            (vec![], None, false),
+            (vec![2], None, false),
+            (vec![2, 5], None, true),
+            // Not voters, as far as is known here: they do not count.
+            (vec![6, 7, 8], None, false),
+            (vec![2, 6, 7, 8], None, false),
+            // While this replica was away, the majority that it knows was replaced.
+            (vec![6, 7, 8], Some(7), true),
+        ] {
+            let found = are_enough(1, &voters, &answers(&from, leader));
+            assert_eq!(found, enough, "{from:?}, leader {leader:?}");
+        }
+        assert!(are_enough(1, &[1], &Vec::new()), "a cluster of one has nobody to ask");
+    }
+
+    #[test]
+    fn asked_are_the_members_by_the_log_and_whoever_the_configuration_names() {
+        let named = |ids: &[ReplicaId], host: &str| -> BTreeMap<ReplicaId, String> {
+            ids.iter().map(|id| (*id, format!("{host}-{id}"))).collect()
+        };
+        let (voters, others) = electorate_of(
+            1,
+            vec![1, 2, 3],
+            named(&[2, 3], "log").into_iter().collect(),
+            &named(&[1, 3, 7, 8], "file"),
+        );
+        assert_eq!(voters, [1, 2, 3], "who votes is the log's word");
+        let mut expected = named(&[2, 3], "log");
+        expected.extend(named(&[7, 8], "file"));
+        assert_eq!(others, expected, "and so is where the members are");
+        let (voters, others) = electorate_of(1, Vec::new(), Vec::new(), &named(&[1, 2, 3], "file"));
+        assert_eq!((voters, others), (vec![1, 2, 3], named(&[2, 3], "file")), "a log that does not say");
     }
 }
