@@ -1,7 +1,9 @@
 use crate::replica::latch::Latch;
+use crate::replica::opening::CHECK_DISK;
 use crate::snapshot::{SnapshotDirectory, SnapshotFile};
 use mux_proto::mux::raft::v1 as pb;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
@@ -22,7 +24,7 @@ pub(super) struct IncomingSnapshot {
 impl IncomingSnapshot {
     pub(super) async fn create(directory: &SnapshotDirectory, latch: Latch) -> Result<Self, Status> {
         let path = directory.unfinished_path();
-        let file = File::create(&path).await.map_err(|error| failed(&latch, error))?;
+        let file = File::create(&path).await.map_err(|error| failed(&latch, &path, &error))?;
         Ok(Self { path, taken: false, file, latch })
     }
 
@@ -38,7 +40,7 @@ impl IncomingSnapshot {
             if found != chunk.crc {
                 return Err(Status::data_loss("a snapshot chunk arrived damaged"));
             }
-            self.file.write_all(&chunk.data).await.map_err(|error| failed(&self.latch, error))?;
+            self.file.write_all(&chunk.data).await.map_err(|error| self.failed(&error))?;
             if chunk.last {
                 break;
             }
@@ -47,9 +49,13 @@ impl IncomingSnapshot {
                 .map_err(|_| Status::deadline_exceeded("the next snapshot chunk did not come"))??
                 .ok_or_else(|| Status::aborted("the snapshot ended before its last chunk"))?;
         }
-        self.file.flush().await.map_err(|error| failed(&self.latch, error))?;
-        self.file.sync_all().await.map_err(|error| failed(&self.latch, error))?;
-        SnapshotFile::open(&self.path).map_err(|error| failed(&self.latch, error))
+        self.file.flush().await.map_err(|error| self.failed(&error))?;
+        self.file.sync_all().await.map_err(|error| self.failed(&error))?;
+        SnapshotFile::open(&self.path).map_err(|error| stop(&self.latch, error))
+    }
+
+    fn failed(&self, error: &io::Error) -> Status {
+        failed(&self.latch, &self.path, error)
     }
 
     /// The file is somebody else's from now on.
@@ -68,8 +74,12 @@ impl Drop for IncomingSnapshot {
 }
 
 /// The disk failed: that stops the replica.
-fn failed(latch: &Latch, error: impl std::fmt::Display) -> Status {
-    let reason = format!("storing a received snapshot: {error}");
+fn failed(latch: &Latch, path: &Path, error: &io::Error) -> Status {
+    stop(latch, format!("{}: {error}: {CHECK_DISK}", path.display()))
+}
+
+fn stop(latch: &Latch, reason: impl std::fmt::Display) -> Status {
+    let reason = format!("storing a received snapshot: {reason}");
     latch.trip(reason.clone());
     Status::internal(reason)
 }

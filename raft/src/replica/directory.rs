@@ -1,4 +1,5 @@
 use super::config::StartError;
+use super::opening::CHECK_DISK;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,7 @@ impl DataDirectory {
     /// Creates the directory if absent and locks it. Blocks.
     pub(crate) fn open(path: &Path) -> Result<Self, StartError> {
         let failed = |doing: &str, error: std::io::Error| {
-            StartError::Storage(format!("{doing} {}: {error}", path.display()))
+            StartError::Storage(format!("{doing} {}: {error}: {CHECK_DISK}", path.display()))
         };
         if !path.exists() {
             fs::create_dir_all(path).map_err(|error| failed("creating", error))?;

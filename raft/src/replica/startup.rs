@@ -152,7 +152,7 @@ fn bind(config: &ReplicaConfig, bound: Option<std::net::TcpListener>) -> Result<
 /// Opens what is on disk. The engines may panic on damaged files, hence the separate thread.
 async fn open(config: &ReplicaConfig, wiring: &Wiring, latch: Latch) -> Result<Opened, StartError> {
     let dir = config.data_dir.clone();
-    let (config, engine, archive_latch) = (config.clone(), Arc::clone(&wiring.engine), latch.clone());
+    let (config, engine) = (config.clone(), Arc::clone(&wiring.engine));
     let opened = tokio::task::spawn_blocking(move || {
         let tls = TlsMaterial::load(&config.tls, config.id)
             .map_err(|error| StartError::Config(error.to_string()))?;
@@ -161,12 +161,12 @@ async fn open(config: &ReplicaConfig, wiring: &Wiring, latch: Latch) -> Result<O
         let wrong = |reason: String| StartError::WrongStore { path: config.data_dir.clone(), reason };
         let identity = Identity { cluster_id: config.cluster_id, replica: config.id };
         let log =
-            LogStore::open(engine.as_ref(), &directory.log(), identity, latch).map_err(
-                |error| match error {
+            LogStore::open(engine.as_ref(), &directory.log(), identity, latch.clone()).map_err(|error| {
+                match error {
                     EngineError::Foreign(reason) => wrong(reason),
                     error => StartError::Storage(log_unusable(&directory.log(), &error)),
-                },
-            )?;
+                }
+            })?;
         let snapshots = SnapshotDirectory::open(&directory.snapshots(), config.cluster_id).map_err(
             |error| match error {
                 SnapshotError::Foreign(_) => wrong(error.to_string()),
@@ -175,11 +175,16 @@ async fn open(config: &ReplicaConfig, wiring: &Wiring, latch: Latch) -> Result<O
                 }
             },
         )?;
+        let advice =
+            format!("{}: {CHECK_DISK}; if its file is damaged, {JOIN_ANEW}", directory.archive().display());
+        let archive_latch = latch.with_advice(&advice);
         let archive =
             DiskArchive::open(&directory.archive(), &config.cluster_id, archive_latch).map_err(|error| {
                 match error {
                     ArchiveOpenError::Foreign(reason) => wrong(reason),
-                    ArchiveOpenError::Unusable(reason) => StartError::Storage(reason),
+                    ArchiveOpenError::Unusable(reason) => {
+                        StartError::Storage(format!("{reason}; otherwise {CHECK_DISK}"))
+                    }
                 }
             })?;
         Ok(Opened { directory, log, snapshots, archive: Arc::new(archive), tls })

@@ -29,7 +29,7 @@ impl Drop for Work {
 }
 
 impl SnapshotDirectory {
-    /// Opens (or creates) the directory, removes what was not finished. Blocks.
+    /// Opens (or creates) the directory, removes what was not finished, makes sure that it can be written to. Blocks.
     pub(crate) fn open(path: &Path, cluster_id: [u8; 32]) -> Result<Self, SnapshotError> {
         let this = Self {
             path: path.to_path_buf(),
@@ -45,7 +45,11 @@ impl SnapshotDirectory {
                     File::open(parent)?.sync_all()?;
                 }
             }
-            this.remove(|name| name.ends_with(UNFINISHED))
+            this.remove(|name| name.ends_with(UNFINISHED))?;
+            // Better now than at the first snapshot, when the replica would have to stop.
+            let probe = this.unfinished_path();
+            File::create(&probe)?;
+            fs::remove_file(probe)
         };
         prepare().map_err(|source| SnapshotError::Io { path: path.to_path_buf(), source })?;
         Ok(this)

@@ -3,7 +3,7 @@
 use crate::cluster::Cluster;
 use futures::StreamExt as _;
 use mux_raft::archive::{FoundInvoice, InvoicePage};
-use mux_raft::consensus::Consensus as _;
+use mux_raft::consensus::{Consensus as _, ProposeError};
 use mux_raft::machine::command::{
     CancelScope, ChainTip, FinalOutcome, HtlcFinal, HtlcOffer, NewInvoice, OFFERS_PER_ENTRY_MAX,
 };
@@ -45,23 +45,39 @@ pub(crate) async fn add_and_cancel(
     numbers: std::ops::Range<u64>,
     text: usize,
 ) {
-    let expires_at_ms = cluster.replica(id).state().read(|state| state.time_ms()) + 60_000;
     let each = futures::stream::iter(numbers).for_each_concurrent(64, |number| async move {
-        let invoice = NewInvoice {
-            hash: hash(number),
-            secret: PaymentSecret([9; 32]),
-            terms: terms(InvoiceKind::Stored, expires_at_ms),
-            payment_request: "x".repeat(text),
-            description: String::new(),
-            description_hash: None,
-        };
-        let added = run(cluster, id, Command::AddInvoice(Box::new(invoice))).await;
-        assert!(matches!(added, Reply::InvoiceAdded { .. }), "{added:?}");
-        let cancel = Command::CancelInvoice { hash: hash(number), scope: CancelScope::Invoice };
+        add(cluster, id, number, text).await.unwrap();
         // It may have expired meanwhile.
-        let _ = run(cluster, id, cancel).await;
+        cancel(cluster, id, number).await.unwrap();
     });
     each.await;
+}
+
+/// Adds an invoice with a text of this length.
+pub(crate) async fn add(
+    cluster: &Cluster,
+    id: ReplicaId,
+    number: u64,
+    text: usize,
+) -> Result<(), ProposeError> {
+    let expires_at_ms = cluster.replica(id).state().read(|state| state.time_ms()) + 60_000;
+    let invoice = NewInvoice {
+        hash: hash(number),
+        secret: PaymentSecret([9; 32]),
+        terms: terms(InvoiceKind::Stored, expires_at_ms),
+        payment_request: "x".repeat(text),
+        description: String::new(),
+        description_hash: None,
+    };
+    let added = cluster.replica(id).propose(Command::AddInvoice(Box::new(invoice)), None).await?.reply;
+    assert!(matches!(added, Reply::InvoiceAdded { .. }), "{added:?}");
+    Ok(())
+}
+
+/// Cancels an invoice, whatever comes of it: it is finished then.
+pub(crate) async fn cancel(cluster: &Cluster, id: ReplicaId, number: u64) -> Result<(), ProposeError> {
+    let cancel = Command::CancelInvoice { hash: hash(number), scope: CancelScope::Invoice };
+    cluster.replica(id).propose(cancel, None).await.map(|_| ())
 }
 
 /// Invoices that are paid, many in an entry, by HTLCs that a front node's link reports.

@@ -6,6 +6,7 @@ mod archive;
 mod certificates;
 mod cluster;
 mod damage;
+mod disk_faults;
 mod elections;
 mod engine;
 mod failures;
