@@ -9,6 +9,7 @@
 //! * [`LinkStatus`]: what it shows.
 
 mod answers;
+mod backoff;
 mod config;
 mod core;
 mod finals;
@@ -19,6 +20,7 @@ mod ownership;
 mod rescue;
 mod roster;
 mod screener;
+mod seats;
 mod spans;
 mod status;
 mod stream;

@@ -1,7 +1,7 @@
 //! The client to a front node: one LND identity behind one or several endpoints.
 //!
 //! * [`FrontNodeConfig`]: where a front node is and how to prove that it is the one.
-//! * [`connect`]: finds the endpoint that is active (LND's own leader election), pins its certificate and
+//! * [`Dialer`]: finds the endpoint that is active (LND's own leader election), pins its certificate and
 //!   lets it through the [`gate`] or refuses it with the words an operator needs.
 //! * [`LndClient`]: the calls a link makes, each with a deadline, except for the streams, which have none.
 //!
@@ -9,6 +9,7 @@
 
 mod client;
 mod config;
+mod endpoint_tls;
 mod endpoints;
 mod error;
 pub mod gate;
@@ -16,7 +17,7 @@ mod tls;
 
 pub use client::{InterceptorStream, LndClient};
 pub use config::{CertificateSource, EndpointConfig, FrontNodeConfig};
-pub use endpoints::connect;
+pub use endpoints::Dialer;
 pub use error::{LndError, Refusal};
 pub use gate::NodeVersion;
 pub use tls::{PinnedCertificates, TlsError};

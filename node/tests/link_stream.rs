@@ -10,7 +10,8 @@ use mux_proto::lnrpc::{Channel, Htlc, LookupHtlcResolutionResponse, WalletState}
 use mux_proto::routerrpc::ResolveHoldForwardAction::{Resume, Settle};
 use mux_raft::consensus::Consensus as _;
 use mux_raft::local::{LocalConsensus, Weather};
-use mux_raft::machine::model::{FrontNodePolicy, InvoiceState};
+use mux_raft::machine::Command;
+use mux_raft::machine::model::{FrontNodeAccess, FrontNodeEndpoint, FrontNodePolicy, InvoiceState};
 use muxd::link::{LinkPhase, LinkTiming, Links, LinksConfig};
 use muxd::lnd::{EndpointConfig, FrontNodeConfig};
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ struct Rig {
     lnd: FakeLnd,
     listener: Option<Listener>,
     log: Arc<LocalConsensus>,
+    screener: Arc<TestScreener>,
     links: Links,
     dir: tempfile::TempDir,
 }
@@ -66,8 +68,16 @@ fn start(
         ..LinksConfig::default()
     };
     let log = Arc::new(LocalConsensus::new(1, TIME));
-    let links = Links::start(config, Arc::clone(&log) as _, Arc::new(TestScreener));
-    Rig { lnd, listener, log, links, dir }
+    let screener = Arc::new(TestScreener::default());
+    let links = Links::start(config, Arc::clone(&log) as _, Arc::clone(&screener) as _);
+    Rig { lnd, listener, log, screener, links, dir }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // The end of a test that failed waits for the link that it holds up.
+        self.screener.let_go();
+    }
 }
 
 impl Rig {
@@ -146,6 +156,29 @@ async fn a_crash_of_lnd_with_a_new_certificate_needs_no_restart() {
     until("up again", || rig.lnd.is_held() && rig.phase() == LinkPhase::Up).await;
     rig.lnd.offer(request(1, 0));
     until("settled", || rig.lnd.actions() == [(0, Settle)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_certificate_of_lnd_is_as_good_and_the_next_one_is_asked_for_until_it_is_there() {
+    let lnd = FakeLnd::new(HEIGHT);
+    let dir = tempfile::tempdir().unwrap();
+    let listener = lnd.listen_expired(dir.path(), "tls.cert").await;
+    let address = listener.address;
+    let mut rig = start(lnd.clone(), Some(listener), dir, vec![(address.to_string(), "tls.cert")]);
+    rig.until_phase(LinkPhase::Up).await;
+    // LND starts again with a certificate of its own making.
+    drop(rig.listener.take());
+    until("lost", || rig.phase() != LinkPhase::Up).await;
+    lnd.script.lock().offers = None;
+    let _renewed = lnd.listen_at(rig.dir.path(), "next.cert", address).await;
+    rig.until_phase(LinkPhase::Refused).await;
+    let (file, said) = (rig.dir.path().join("tls.cert"), rig.error());
+    for part in [address.to_string(), file.display().to_string(), "copy the node's current tls.cert".into()] {
+        assert!(said.contains(&part), "{part}: {said}");
+    }
+    assert!(!lnd.is_held());
+    std::fs::copy(rig.dir.path().join("next.cert"), file).unwrap();
+    until("up again", || rig.phase() == LinkPhase::Up && lnd.is_held()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -273,4 +306,36 @@ async fn an_end_that_no_event_told_is_looked_up_at_the_next_connect() {
     }
     rig.lnd.kill_stream();
     until("final", || rig.state_of(1) == Some(InvoiceState::Settled)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_removed_and_comes_back_is_served_once_its_former_link_has_ended() {
+    let rig = rig().await;
+    rig.until_phase(LinkPhase::Up).await;
+    rig.screener.hold_up();
+    rig.lnd.offer(request(1, 0));
+    until("the link is held up", || rig.screener.was_asked()).await;
+    rig.log.commit(Command::RemoveFrontNode { node: NODE, force: true }, None);
+    until("it is gone", || rig.links.status().is_empty()).await;
+    let listener = rig.listener.as_ref().unwrap();
+    let endpoint = FrontNodeEndpoint {
+        address: listener.address.to_string(),
+        tls_cert: std::fs::read_to_string(&listener.cert).unwrap(),
+    };
+    let policy = FrontNodePolicy { scid: SCID, fee_base_msat: 0, fee_ppm: 0, cltv_delta: 80 };
+    let access = FrontNodeAccess {
+        endpoints: vec![endpoint],
+        macaroon: rig.dir.path().join("macaroon").display().to_string(),
+        zone: String::new(),
+    };
+    rig.log.commit(Command::PutFrontNodeAccess { node: NODE, alias: "fake".into(), policy, access }, None);
+    until("it is back", || !rig.links.status().is_empty()).await;
+    // Connecting takes milliseconds; a link that does not wait is in LND's way long before this.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.phase(), LinkPhase::Disconnected, "the former link is still there");
+    assert_eq!(rig.lnd.script.lock().streams_refused, 0);
+    rig.screener.let_go();
+    until("it is served again", || rig.phase() == LinkPhase::Up && rig.lnd.is_held()).await;
+    rig.lnd.offer(request(2, 1));
+    until("settled", || rig.lnd.actions().contains(&(1, Settle))).await;
 }

@@ -133,7 +133,7 @@ impl Rig {
     }
 
     fn start_as(&mut self, id: ReplicaId, view: Arc<View>) {
-        let links = Links::start(self.config.clone(), view, Arc::new(TestScreener));
+        let links = Links::start(self.config.clone(), view, Arc::new(TestScreener::default()));
         self.links.insert(id, links);
     }
 

@@ -178,7 +178,8 @@ async fn check(
         height_flagged: false,
     };
     let config = from_log(&front, access, &context.config.dir);
-    let connected = lnd::connect(&config, context.config.network.name());
+    let dialer = lnd::Dialer::new(config, context.config.network.name());
+    let connected = dialer.connect();
     let id = context.consensus.status().borrow().id;
     let why = match tokio::time::timeout(CHECK_DEADLINE, Box::pin(connected)).await {
         Ok(Ok(_)) => return Ok(()),

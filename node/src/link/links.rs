@@ -1,4 +1,5 @@
 use super::roster;
+use super::seats::Seats;
 use super::status::LinkPhase;
 use super::supervisor::{Parts, Supervisor};
 use super::{LinkStatus, LinksConfig, Screener};
@@ -11,7 +12,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,6 +32,7 @@ const ROSTER_INTERVAL: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub struct Links {
     running: Arc<RwLock<BTreeMap<NodePubkey, Running>>>,
+    seats: Arc<Seats>,
     draining: watch::Sender<bool>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -42,7 +43,6 @@ struct Running {
     front: FrontNodeConfig,
     status: Arc<RwLock<LinkStatus>>,
     stop: CancellationToken,
-    task: JoinHandle<()>,
 }
 
 /// What every link is given.
@@ -59,6 +59,7 @@ impl Links {
     pub fn start(config: LinksConfig, consensus: Arc<dyn Consensus>, screener: Arc<dyn Screener>) -> Self {
         let links = Self {
             running: Arc::default(),
+            seats: Arc::default(),
             draining: watch::Sender::new(false),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -109,16 +110,16 @@ impl Links {
                 Some(link) => {
                     tracing::info!(front_node = %front.alias, "front node changed: its link starts anew");
                     link.stop.cancel();
-                    self.start_link(shared, front, Some(link.task))
+                    self.start_link(shared, front)
                 }
-                None => self.start_link(shared, front, None),
+                None => self.start_link(shared, front),
             };
             running.insert(node, link);
         }
     }
 
-    /// `former`: ends first, so that two never compete for one stream.
-    fn start_link(&self, shared: &Shared, front: FrontNodeConfig, former: Option<JoinHandle<()>>) -> Running {
+    /// Begins once the node's former link, if there was one, is over.
+    fn start_link(&self, shared: &Shared, front: FrontNodeConfig) -> Running {
         let status = Arc::new(RwLock::new(LinkStatus::new(front.node, &front.alias)));
         let stop = self.stop.child_token();
         let parts = Parts {
@@ -130,14 +131,13 @@ impl Links {
             draining: self.draining.subscribe(),
             stop: stop.clone(),
         };
-        let task = self.tasks.spawn(async move {
-            if let Some(former) = former {
-                // However it ended: it is over.
-                let _ = former.await;
+        let (seats, stopped) = (Arc::clone(&self.seats), stop.clone());
+        self.tasks.spawn(async move {
+            if let Some(seat) = stopped.run_until_cancelled(seats.take(parts.front.node)).await {
+                Supervisor::run(parts, seat).await;
             }
-            Supervisor::run(parts).await;
         });
-        Running { front, status, stop, task }
+        Running { front, status, stop }
     }
 
     /// What this replica sees of every front node.

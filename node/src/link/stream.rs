@@ -3,6 +3,7 @@
 //! LND sends from the loop that forwards for the whole node, so the reader never waits for anything of
 //! ours. A queue that fills up nevertheless ends the stream: LND offers everything again.
 
+use super::seats::Seat;
 use crate::lnd::{LndClient, LndError};
 use mux_proto::lnrpc::GetInfoResponse;
 use mux_proto::routerrpc::{ForwardHtlcInterceptRequest, ForwardHtlcInterceptResponse};
@@ -62,8 +63,8 @@ impl Drop for Stream {
 }
 
 impl Stream {
-    /// Opens a stream over this connection.
-    pub(super) fn open(client: LndClient) -> Self {
+    /// Opens a stream over this connection. `seat`: the node's, kept until the stream is closed.
+    pub(super) fn open(client: LndClient, seat: Arc<Seat>) -> Self {
         let (items_to, items) = mpsc::channel(OFFERS_QUEUED_MAX);
         let (queue, answers_from) = mpsc::channel(ANSWERS_QUEUED_MAX);
         let (close, overflow) = (CancellationToken::new(), CancellationToken::new());
@@ -79,6 +80,7 @@ impl Stream {
             if let Some(error) = closed.run_until_cancelled(ended).await {
                 let _ = items_to.send(StreamItem::Ended(error)).await;
             }
+            drop(seat);
         });
         Self { items, answers: Answers { queue, overflow }, held: false, close }
     }

@@ -7,16 +7,18 @@ mod steer;
 
 use super::LinksConfig;
 use super::answers;
+use super::backoff::{Backoff, jitter};
 use super::core::{Action, Answer, CoreConfig, LinkCore, MonoMs, Output};
 use super::finals::{self, Finding};
 use super::jobs::{Event, Jobs, ScreenJob};
 use super::measure::Measure;
 use super::ownership::Ownership;
 use super::screener::Screener;
+use super::seats::Seat;
 use super::spans;
 use super::status::{LinkPhase, LinkStatus};
 use super::stream::{Stream, StreamItem};
-use super::watch::{self, Sight, jitter};
+use super::watch::{self, Sight};
 use crate::lnd::{FrontNodeConfig, LndClient, LndError};
 use mux_raft::consensus::{Consensus, RaftStatus};
 use mux_raft::machine::RequestId;
@@ -78,6 +80,7 @@ pub(super) struct Parts {
 /// See the module.
 pub(super) struct Supervisor {
     parts: Parts,
+    seat: Arc<Seat>,
     core: LinkCore,
     ownership: Ownership,
     measure: Measure,
@@ -87,7 +90,7 @@ pub(super) struct Supervisor {
     held_since: Option<Instant>,
     findings: Option<(mpsc::Receiver<Finding>, AbortOnDropHandle<()>)>,
     open_at: Instant,
-    backoff: Duration,
+    backoff: Backoff,
     tip_at: Option<Instant>,
     scanned_at: Instant,
     scan_due: bool,
@@ -98,8 +101,8 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Runs the link until it is stopped.
-    pub(super) async fn run(parts: Parts) {
+    /// Runs the link until it is stopped. `seat`: the node's.
+    pub(super) async fn run(parts: Parts, seat: Arc<Seat>) {
         let (events_to, events) = mpsc::channel(EVENTS_QUEUED_MAX);
         let raft = parts.consensus.status().borrow().clone();
         let timing = parts.config.timing;
@@ -121,13 +124,14 @@ impl Supervisor {
             ownership: Ownership::new(&timing),
             measure: Measure::new(&parts.front.alias),
             parts,
+            seat,
             jobs,
             client: None,
             stream: None,
             held_since: None,
             findings: None,
             open_at: now,
-            backoff: timing.backoff_min,
+            backoff: Backoff::new(&timing),
             tip_at: None,
             scanned_at: now,
             scan_due: false,
@@ -145,7 +149,7 @@ impl Supervisor {
         let (sights_to, mut sights) = mpsc::channel(EVENTS_QUEUED_MAX);
         let (front, config) = (self.parts.front.clone(), Arc::clone(&self.parts.config));
         let _watcher = AbortOnDropHandle::new(tokio::spawn(async move {
-            watch::watch(&front, &config.network, &config.timing, sights_to).await;
+            watch::watch(front, &config.network, &config.timing, sights_to).await;
         }));
         let stop = self.parts.stop.clone();
         let mut applied = self.parts.consensus.state().watch();
@@ -237,7 +241,7 @@ impl Supervisor {
                 tracing::info!(front_node = %self.parts.front.alias, endpoint = client.endpoint(), "connected");
                 self.client = Some(*client);
                 self.open_at = Instant::now();
-                self.backoff = self.parts.config.timing.backoff_min;
+                self.backoff.reset();
             }
             Sight::Lost(error) => self.lost(&error),
             Sight::Tip(tip) => {
@@ -349,11 +353,9 @@ impl Supervisor {
             if self.raft.quorum { timing.slot_retry } else { DEGRADED_RETRY }
         } else {
             if held_for.is_some_and(|held_for| held_for >= STREAM_GOOD_AFTER) {
-                self.backoff = timing.backoff_min;
+                self.backoff.reset();
             }
-            let wait = self.backoff;
-            self.backoff = self.backoff.saturating_mul(2).min(timing.backoff_max);
-            wait
+            self.backoff.failed()
         };
         self.open_at = Instant::now() + jitter(wait);
         let text = error.to_string();

@@ -2,10 +2,10 @@
 //! node answers, its tip, and its channels. Standbys watch too, so that a take-over starts warm.
 
 use super::LinkTiming;
-use crate::lnd::{FrontNodeConfig, LndClient, LndError, connect};
+use super::backoff::{Backoff, jitter};
+use crate::lnd::{Dialer, FrontNodeConfig, LndClient, LndError};
 use mux_proto::lnrpc::{Channel, GetInfoResponse};
 use mux_raft::machine::command::ChainTip;
-use rand::Rng as _;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
@@ -48,16 +48,17 @@ pub(super) enum Sight {
 
 /// Connects, watches until the connection fails, connects again; for ever.
 pub(super) async fn watch(
-    config: &FrontNodeConfig,
+    config: FrontNodeConfig,
     network: &str,
     timing: &LinkTiming,
     sights: mpsc::Sender<Sight>,
 ) {
-    let mut backoff = timing.backoff_min;
+    let dialer = Dialer::new(config, network);
+    let mut backoff = Backoff::new(timing);
     loop {
-        let error = match connect(config, network).await {
+        let error = match dialer.connect().await {
             Ok((client, info)) => {
-                backoff = timing.backoff_min;
+                backoff.reset();
                 watch_connection(&client, &info, timing, &sights).await
             }
             Err(error) => error,
@@ -65,14 +66,8 @@ pub(super) async fn watch(
         if sights.send(Sight::Lost(error)).await.is_err() {
             return;
         }
-        sleep(jitter(backoff)).await;
-        backoff = backoff.saturating_mul(2).min(timing.backoff_max);
+        sleep(jitter(backoff.failed())).await;
     }
-}
-
-/// Somewhere between this long and twice as long.
-pub(super) fn jitter(duration: Duration) -> Duration {
-    duration.saturating_add(duration.mul_f64(rand::rng().random_range(0.0..1.0)))
 }
 
 async fn watch_connection(

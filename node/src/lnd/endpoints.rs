@@ -1,19 +1,16 @@
 use super::client::LndClient;
-use super::config::{CertificateSource, EndpointConfig, FrontNodeConfig};
+use super::config::FrontNodeConfig;
+use super::endpoint_tls::EndpointTls;
 use super::error::{LndError, Refusal};
-use super::tls;
 use futures::future::join_all;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use mux_proto::lnrpc::state_client::StateClient;
 use mux_proto::lnrpc::{GetInfoResponse, GetStateRequest, WalletState};
-use rustls::pki_types::ServerName;
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
 
 /// How long TCP and TLS may take.
@@ -34,40 +31,51 @@ const STREAM_WINDOW_BYTES: u32 = 16 << 20;
 /// For all streams of a connection together.
 const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 
-/// Connects to the endpoint that is active and lets the node through the gate.
-///
-/// # Errors
-/// If no endpoint can be used: a [`Refusal`] if any gave one (it needs an operator), else the last reason.
-pub async fn connect(
-    config: &FrontNodeConfig,
-    network: &str,
-) -> Result<(LndClient, GetInfoResponse), LndError> {
-    let attempts = config.endpoints.iter().map(|endpoint| attach(config, endpoint, network));
-    let mut worst = None;
-    for outcome in join_all(attempts).await {
-        match outcome {
-            Ok(connected) => return Ok(connected),
-            Err(error @ LndError::Refused(_)) => worst = Some(error),
-            Err(error) => worst = worst.or(Some(error)),
-        }
-    }
-    Err(worst.unwrap_or_else(|| LndError::Unreachable {
-        endpoint: config.alias.clone(),
-        reason: "no endpoint is configured".into(),
-    }))
+/// Connects to one front node, again and again: later connections resume the TLS sessions of earlier ones.
+pub struct Dialer {
+    config: FrontNodeConfig,
+    network: String,
+    endpoints: Vec<Arc<EndpointTls>>,
 }
 
-/// One endpoint: connect, see that it is active, check who it is.
-async fn attach(
-    config: &FrontNodeConfig,
-    endpoint: &EndpointConfig,
-    network: &str,
-) -> Result<(LndClient, GetInfoResponse), LndError> {
-    let channel = open(endpoint).await?;
-    require_active(channel.clone(), &endpoint.address).await?;
-    let client = LndClient::new(channel, &endpoint.address, &config.macaroon, config.node, network).await?;
-    let info = client.checked_info().await?;
-    Ok((client, info))
+impl Dialer {
+    /// `network`: LND's name of the chain that the node must be on.
+    #[must_use]
+    pub fn new(config: FrontNodeConfig, network: &str) -> Self {
+        let endpoints = config.endpoints.iter().map(|endpoint| Arc::new(EndpointTls::new(endpoint.clone())));
+        Self { endpoints: endpoints.collect(), network: network.to_owned(), config }
+    }
+
+    /// Connects to the endpoint that is active and lets the node through the gate.
+    ///
+    /// # Errors
+    /// If no endpoint can be used: a [`Refusal`] if any gave one (it needs an operator), else the last reason.
+    pub async fn connect(&self) -> Result<(LndClient, GetInfoResponse), LndError> {
+        let attempts = self.endpoints.iter().map(|endpoint| self.attach(endpoint));
+        let mut worst = None;
+        for outcome in join_all(attempts).await {
+            match outcome {
+                Ok(connected) => return Ok(connected),
+                Err(error @ LndError::Refused(_)) => worst = Some(error),
+                Err(error) => worst = worst.or(Some(error)),
+            }
+        }
+        Err(worst.unwrap_or_else(|| LndError::Unreachable {
+            endpoint: self.config.alias.clone(),
+            reason: "no endpoint is configured".into(),
+        }))
+    }
+
+    /// One endpoint: connect, see that it is active, check who it is.
+    async fn attach(&self, endpoint: &Arc<EndpointTls>) -> Result<(LndClient, GetInfoResponse), LndError> {
+        let channel = open(endpoint).await?;
+        let address = endpoint.address();
+        require_active(channel.clone(), address).await?;
+        let FrontNodeConfig { macaroon, node, .. } = &self.config;
+        let client = LndClient::new(channel, address, macaroon, *node, &self.network).await?;
+        let info = client.checked_info().await?;
+        Ok((client, info))
+    }
 }
 
 async fn require_active(channel: Channel, address: &str) -> Result<(), LndError> {
@@ -91,17 +99,18 @@ async fn require_active(channel: Channel, address: &str) -> Result<(), LndError>
 }
 
 /// TCP, TLS with the pinned certificate, HTTP/2.
-async fn open(endpoint: &EndpointConfig) -> Result<Channel, LndError> {
+async fn open(endpoint: &Arc<EndpointTls>) -> Result<Channel, LndError> {
     // Read once here for a clear refusal; the connector reads it again at every reconnect.
-    tls::client_config(&endpoint.tls_cert).map_err(|error| Refusal::CertificateFile {
-        path: endpoint.tls_cert.to_string().into(),
+    endpoint.config().await.map_err(|error| Refusal::CertificateFile {
+        path: endpoint.certificate().to_string().into(),
         reason: error.to_string(),
     })?;
-    let unreachable = |reason: String| LndError::Unreachable { endpoint: endpoint.address.clone(), reason };
+    let unreachable =
+        |reason: String| LndError::Unreachable { endpoint: endpoint.address().to_owned(), reason };
     // The connector does TLS itself: for an https address tonic would insist on doing it.
-    let address = Endpoint::from_shared(format!("http://{}", endpoint.address))
+    let address = Endpoint::from_shared(format!("http://{}", endpoint.address()))
         .map_err(|error| unreachable(error.to_string()))?;
-    let origin = format!("https://{}", endpoint.address)
+    let origin = format!("https://{}", endpoint.address())
         .parse::<Uri>()
         .map_err(|error| unreachable(error.to_string()))?;
     let address = address
@@ -112,32 +121,21 @@ async fn open(endpoint: &EndpointConfig) -> Result<Channel, LndError> {
         .keep_alive_while_idle(false)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    let pinned = endpoint.clone();
+    let pinned = Arc::clone(endpoint);
     let connector = tower::service_fn(move |_: Uri| {
-        let endpoint = pinned.clone();
+        let endpoint = Arc::clone(&pinned);
         async move {
-            let stream =
-                tokio::time::timeout(CONNECT_DEADLINE, handshake(&endpoint.address, &endpoint.tls_cert));
+            let stream = tokio::time::timeout(CONNECT_DEADLINE, endpoint.handshake());
             stream.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map(TokioIo::new)
         }
     });
     address.connect_with_connector(connector).await.map_err(|error| {
         if is_pin_mismatch(&error) {
-            let path = endpoint.tls_cert.to_string().into();
-            return Refusal::Certificate { endpoint: endpoint.address.clone(), path }.into();
+            let path = endpoint.certificate().to_string().into();
+            return Refusal::Certificate { endpoint: endpoint.address().to_owned(), path }.into();
         }
         unreachable(root_cause(&error))
     })
-}
-
-async fn handshake(address: &str, certificate: &CertificateSource) -> io::Result<TlsStream<TcpStream>> {
-    let config = tls::client_config(certificate).map_err(io::Error::other)?;
-    let tcp = TcpStream::connect(address).await?;
-    tcp.set_nodelay(true)?;
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let name = ServerName::try_from(host).map_err(io::Error::other)?;
-    TlsConnector::from(Arc::new(config)).connect(name, tcp).await
 }
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {

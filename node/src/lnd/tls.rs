@@ -4,7 +4,6 @@
 //! Pinning its DER is stricter anyway. The peer still has to prove, by the handshake's signature, that it
 //! has the certificate's key. Names and validity are not looked at: the pin is the trust.
 
-use super::config::CertificateSource;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
@@ -61,14 +60,6 @@ impl PinnedCertificates {
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(config)
     }
-}
-
-/// Reads a certificate into a client configuration. A few kilobytes: not worth another thread.
-///
-/// # Errors
-/// See [`TlsError`].
-pub(super) fn client_config(certificate: &CertificateSource) -> Result<ClientConfig, TlsError> {
-    PinnedCertificates::from_pem(&certificate.read()?)?.client_config()
 }
 
 impl ServerCertVerifier for PinnedCertificates {

@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::StreamExt as _;
@@ -34,6 +34,9 @@ pub const MACAROON: &[u8] = b"macaroon";
 
 /// Identity of the fake.
 pub const NODE: NodePubkey = NodePubkey([2; 33]);
+
+/// Far enough from now.
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Longest that a test waits for anything.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -123,8 +126,18 @@ impl FakeLnd {
     }
 
     pub async fn listen_at(&self, dir: &Path, name: &str, address: SocketAddr) -> Listener {
+        self.listen_until(dir, name, address, SystemTime::now() + DAY).await
+    }
+
+    /// With a certificate that has ended.
+    pub async fn listen_expired(&self, dir: &Path, name: &str) -> Listener {
+        self.listen_until(dir, name, SocketAddr::from(([127, 0, 0, 1], 0)), SystemTime::now() - DAY).await
+    }
+
+    async fn listen_until(&self, dir: &Path, name: &str, address: SocketAddr, until: SystemTime) -> Listener {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_after = until.into();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).unwrap().pem();
         let cert = dir.join(name);

@@ -7,6 +7,8 @@ use mux_raft::machine::command::HtlcOffer;
 use mux_raft::machine::model::{FailReason, InvoiceKind, InvoiceTerms};
 use mux_raft::types::{Msat, PaymentHash, PaymentSecret, Preimage};
 use muxd::link::{Failure, ScreenContext, Screened, Screener};
+use parking_lot::{Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub const HEIGHT: u32 = 800_000;
 pub const SCID: u64 = 9_000_000 << 40;
@@ -18,7 +20,30 @@ pub fn hash(payment: u8) -> PaymentHash {
     Preimage([payment; 32]).payment_hash()
 }
 
-pub struct TestScreener;
+#[derive(Default)]
+pub struct TestScreener {
+    held_up: Mutex<bool>,
+    let_go: Condvar,
+    asked: AtomicBool,
+}
+
+impl TestScreener {
+    /// Holds up whoever asks for a preimage, and with it the link.
+    pub fn hold_up(&self) {
+        *self.held_up.lock() = true;
+    }
+
+    /// The opposite.
+    pub fn let_go(&self) {
+        *self.held_up.lock() = false;
+        self.let_go.notify_all();
+    }
+
+    /// Somebody has asked for a preimage.
+    pub fn was_asked(&self) -> bool {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
 
 impl Screener for TestScreener {
     fn may_be_ours(&self, scid: u64) -> bool {
@@ -55,6 +80,9 @@ impl Screener for TestScreener {
     }
 
     fn preimage(&self, _: &PaymentHash, secret: &PaymentSecret) -> Option<Preimage> {
+        self.asked.store(true, Ordering::SeqCst);
+        let mut held_up = self.held_up.lock();
+        self.let_go.wait_while(&mut held_up, |held_up| *held_up);
         Some(Preimage(secret.0))
     }
 }

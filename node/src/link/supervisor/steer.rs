@@ -6,6 +6,7 @@ use super::super::stream::Stream;
 use super::{CatchUp, Supervisor};
 use mux_raft::machine::Command;
 use mux_raft::types::ReplicaId;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -37,7 +38,7 @@ impl Supervisor {
             (Desired::Normal | Desired::Degraded, false) if Instant::now() >= self.open_at => {
                 if let Some(client) = self.client.clone() {
                     self.measure.opening();
-                    self.stream = Some(Stream::open(client));
+                    self.stream = Some(Stream::open(client, Arc::clone(&self.seat)));
                 }
             }
             (Desired::Closed | Desired::Keep | Desired::Normal | Desired::Degraded, _) => {}
