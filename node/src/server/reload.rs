@@ -5,57 +5,79 @@
 //! counted, and looked at again.
 
 use super::grpc::ApiTls;
-use crate::link::Links;
-use crate::lnd::{CertificateSource, PinnedCertificates};
+use super::reloading::Look;
+use crate::lnd::{CertificateSource, FrontNodeConfig, PinnedCertificates};
+use crate::telemetry::{CertificateFile, Expiries};
+use mux_raft::clock::{Clock as _, SystemClock};
 use mux_raft::network::ServerTls;
-use mux_raft::replica::Replica;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-/// Looks at the files and puts what is new to use. Blocks for a few small files.
-pub(super) struct Reloader {
-    pub(super) replica: Arc<Replica>,
-    pub(super) links: Links,
+/// How often it is looked when certificates end, although nothing was exchanged.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
+
+/// What can be exchanged, and who uses it.
+pub(super) struct Exchangeable {
+    /// The API's listener, and its files.
     pub(super) api: ServerTls,
     pub(super) api_cert: PathBuf,
     pub(super) api_key: PathBuf,
+    /// Reads the files for the other replicas and uses what is new. False: nothing is.
+    pub(super) raft: Box<dyn FnMut() -> Result<bool, String> + Send>,
+    /// Which read their files at every connect.
+    pub(super) front_nodes: Box<dyn Fn() -> Vec<FrontNodeConfig> + Send>,
+    /// Certificates of which it is told when they end.
+    pub(super) ending: Box<dyn Fn() -> Vec<CertificateFile> + Send>,
+}
+
+/// Looks at the files and puts what is new to use. Blocks for a few small files, or for as long as a mount hangs.
+pub(super) struct Reloader {
+    use_of: Exchangeable,
     /// What was last seen of each set of files, sound or not.
     seen: BTreeMap<String, [u8; 32]>,
+    expiries: Expiries,
+    expiries_at: Option<Instant>,
+}
+
+impl Look for Reloader {
+    fn look(&mut self) {
+        let news = self.reload();
+        if news || self.expiries_at.is_none_or(|at| at.elapsed() >= EXPIRY_INTERVAL) {
+            self.expiries_at = Some(Instant::now());
+            self.expiries.record(&(self.use_of.ending)(), SystemClock::new().wall_ms());
+        }
+    }
 }
 
 impl Reloader {
-    /// What is there now is what was just read at the start.
-    pub(super) fn new(
-        replica: Arc<Replica>,
-        links: Links,
-        api: ServerTls,
-        (cert, key): (&Path, &Path),
-    ) -> Self {
-        let (api_cert, api_key) = (cert.to_owned(), key.to_owned());
-        let mut reloader = Self { replica, links, api, api_cert, api_key, seen: BTreeMap::new() };
-        let api = ApiTls::read(&reloader.api_cert, &reloader.api_key);
-        reloader.is_news("api", &digest_of(&api));
-        reloader
+    /// Has not looked yet.
+    pub(super) fn new(use_of: Exchangeable) -> Self {
+        Self { use_of, seen: BTreeMap::new(), expiries: Expiries::default(), expiries_at: None }
     }
 
     /// Whether anything was put to use.
-    pub(super) fn reload(&mut self) -> bool {
+    fn reload(&mut self) -> bool {
         // Not short-circuiting: everything is looked at.
         self.reload_api() | self.reload_raft() | self.reload_lnd()
     }
 
     fn reload_api(&mut self) -> bool {
-        let tls = ApiTls::read(&self.api_cert, &self.api_key);
+        let tls = ApiTls::read(&self.use_of.api_cert, &self.use_of.api_key);
+        let first = !self.seen.contains_key("api");
         if !self.is_news("api", &digest_of(&tls)) {
             return false;
         }
-        told("api", tls.and_then(|tls| self.api.replace(&tls.cert, &tls.key, None)))
+        match tls.and_then(|tls| self.use_of.api.replace(&tls.cert, &tls.key, None)) {
+            // Most likely what was read at the start: nothing to tell.
+            Ok(()) if first => true,
+            outcome => told("api", outcome),
+        }
     }
 
     fn reload_raft(&mut self) -> bool {
-        match self.replica.reload_certificates() {
+        match (self.use_of.raft)() {
             Ok(false) => {
                 self.seen.remove("raft");
                 false
@@ -70,26 +92,26 @@ impl Reloader {
     /// needed.
     fn reload_lnd(&mut self) -> bool {
         let mut any = false;
-        for front in self.links.front_nodes() {
+        for front in (self.use_of.front_nodes)() {
             for (at, endpoint) in front.endpoints.iter().enumerate() {
                 let CertificateSource::File(path) = &endpoint.tls_cert else { continue };
                 let sound = |pem: &[u8]| match PinnedCertificates::from_pem(pem) {
                     Ok(_) => Ok(()),
                     Err(error) => Err(format!("{}: {error}", path.display())),
                 };
-                any |= self.look(&format!("lnd-{}-{at}", front.alias), path, &sound);
+                any |= self.examine(&format!("lnd-{}-{at}", front.alias), path, &sound);
             }
             let path = &front.macaroon;
             let sound = |bytes: &[u8]| match bytes.is_empty() {
                 false => Ok(()),
                 true => Err(format!("{} is empty", path.display())),
             };
-            any |= self.look(&format!("macaroon-{}", front.alias), path, &sound);
+            any |= self.examine(&format!("macaroon-{}", front.alias), path, &sound);
         }
         any
     }
 
-    fn look(&mut self, what: &str, path: &Path, sound: &dyn Fn(&[u8]) -> Result<(), String>) -> bool {
+    fn examine(&mut self, what: &str, path: &Path, sound: &dyn Fn(&[u8]) -> Result<(), String>) -> bool {
         let read = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
         let read = read.and_then(|bytes| sound(&bytes).map(|()| bytes));
         let digest = match &read {
@@ -136,3 +158,6 @@ fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     }
     hasher.finalize().into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use super::grpc::{ApiServer, ApiTls};
 use super::http::{HttpServer, router};
 use super::readiness::Readiness;
-use super::reload::Reloader;
+use super::reload::{Exchangeable, Reloader};
 use super::reloading::Reloading;
 use super::settings;
 use crate::api::{AdminToken, ApiConfig, Context, DrainOrder, DrainReport, LinkView, RequireToken};
@@ -11,7 +11,7 @@ use crate::config::{ApiAuth, Config};
 use crate::keys::{ClusterKeys, ClusterSeed};
 use crate::link::{ClusterScreener, Links};
 use crate::shutdown::{self, step};
-use crate::telemetry::{self, EXIT_FATAL, Expiries, Sampler};
+use crate::telemetry::{self, EXIT_FATAL, Sampler};
 use mux_raft::clock::{Clock, SystemClock};
 use mux_raft::consensus::Consensus;
 use mux_raft::replica::{Replica, StartError, Wiring};
@@ -27,9 +27,6 @@ use tokio_util::sync::CancellationToken;
 
 /// How often gauges and health are brought up to date.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How often certificates are read.
-const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(600);
 
 /// How often files that can be exchanged are looked at.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
@@ -175,10 +172,9 @@ impl Running {
         mut signal: impl Future<Output = &'static str> + Unpin,
         mut hangup: Signal,
     ) -> Result<(), RunError> {
-        let (mut sampler, mut expiries) = (Sampler::default(), Expiries::default());
+        let mut sampler = Sampler::default();
         let clock = SystemClock::new();
         let mut sampled = tokio::time::interval(SAMPLE_INTERVAL);
-        let mut checked = tokio::time::interval(CERTIFICATE_INTERVAL);
         let mut reloading = Reloading::default();
         let mut reload = tokio::time::interval(RELOAD_INTERVAL);
         let stopped = self.replica.clone();
@@ -214,12 +210,7 @@ impl Running {
                     tracing::info!("SIGHUP: looking at certificates and macaroons");
                     reloading.begin(|| self.reloader());
                 }
-                news = reloading.ended() => if news {
-                    self.record_expiries(&mut expiries);
-                },
-                _ = checked.tick() => {
-                    self.record_expiries(&mut expiries);
-                }
+                () = reloading.ended() => {}
             }
         };
         tracing::info!(signal = why, grace_ms = grace.as_millis(), "stopping");
@@ -228,12 +219,20 @@ impl Running {
     }
 
     fn reloader(&self) -> Reloader {
-        let api = (self.config.api.tls_cert.as_path(), self.config.api.tls_key.as_path());
-        Reloader::new(Arc::clone(&self.replica), self.links.clone(), self.api.server.tls(), api)
-    }
-
-    fn record_expiries(&self, expiries: &mut Expiries) {
-        expiries.record(&settings::certificates(&self.config, &self.links), SystemClock::new().wall_ms());
+        let (replica, links) = (Arc::clone(&self.replica), self.links.clone());
+        let own = settings::certificates(&self.config);
+        let reached = self.links.clone();
+        Reloader::new(Exchangeable {
+            api: self.api.server.tls(),
+            api_cert: self.config.api.tls_cert.clone(),
+            api_key: self.config.api.tls_key.clone(),
+            raft: Box::new(move || replica.reload_certificates()),
+            front_nodes: Box::new(move || links.front_nodes()),
+            ending: Box::new(move || {
+                let lnd = settings::lnd_certificates(reached.front_nodes());
+                own.iter().cloned().chain(lnd).collect()
+            }),
+        })
     }
 
     /// In order, and in time.

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, FrontNode};
 use crate::keys::ClusterKeys;
-use crate::link::{AssignConfig, LinkTiming, Links, LinksConfig, RescueConfig};
+use crate::link::{AssignConfig, LinkTiming, LinksConfig, RescueConfig};
 use crate::lnd::{EndpointConfig, FrontNodeConfig};
 use crate::telemetry::CertificateFile;
 use mux_raft::machine::model::FrontNodePolicy;
@@ -95,14 +95,17 @@ fn front_node(node: &FrontNode, scid: u64) -> FrontNodeConfig {
     }
 }
 
-/// For the alarm on their end.
-pub(super) fn certificates(config: &Config, links: &Links) -> Vec<CertificateFile> {
+/// This replica's own, for the alarm on their end.
+pub(super) fn certificates(config: &Config) -> Vec<CertificateFile> {
     let own =
         [("api", &config.api.tls_cert), ("raft", &config.raft.tls_cert), ("raft-ca", &config.raft.tls_ca)];
     let own = own.into_iter().map(|(name, path)| (name.to_owned(), path));
-    let own = own.map(|(name, path)| CertificateFile { name, source: path.clone().into() });
-    let nodes = links.front_nodes().into_iter();
-    let lnd = nodes.flat_map(|node| {
+    own.map(|(name, path)| CertificateFile { name, source: path.clone().into() }).collect()
+}
+
+/// The same of front nodes.
+pub(super) fn lnd_certificates(nodes: Vec<FrontNodeConfig>) -> Vec<CertificateFile> {
+    let lnd = nodes.into_iter().flat_map(|node| {
         let first = format!("lnd-{}", node.alias);
         let sources = (1..).zip(node.endpoints.into_iter().map(|endpoint| endpoint.tls_cert));
         // Standbys have certificates of their own.
@@ -111,5 +114,5 @@ pub(super) fn certificates(config: &Config, links: &Links) -> Vec<CertificateFil
             CertificateFile { name, source }
         })
     });
-    own.chain(lnd).collect()
+    lnd.collect()
 }

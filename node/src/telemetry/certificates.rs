@@ -16,10 +16,17 @@ pub struct CertificateFile {
 const SOON_S: i64 = 30 * DAY_S;
 const DAY_S: i64 = 86_400;
 
-/// What was told already, so that a certificate is told of once a day.
+/// What was told already, so that a certificate is told of once a day, and when another takes its place.
 #[derive(Debug, Default)]
 pub struct Expiries {
-    told: BTreeMap<String, i64>,
+    told: BTreeMap<String, Told>,
+}
+
+/// When, and the end that the certificate had (`None`: it could not be read).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    at: i64,
+    end: Option<i64>,
 }
 
 impl Expiries {
@@ -28,10 +35,16 @@ impl Expiries {
     pub fn record(&mut self, certificates: &[CertificateFile], now_ms: u64) {
         let now = i64::try_from(now_ms / 1_000).unwrap_or(i64::MAX);
         for certificate in certificates {
-            let told = self.told.get(&certificate.name).copied();
-            let due = told.is_none_or(|told| now.saturating_sub(told) >= DAY_S);
-            if record_one(certificate, now, due) {
-                self.told.insert(certificate.name.clone(), now);
+            let end = not_after(certificate);
+            let known = end.as_ref().ok().copied();
+            let told = self.told.get(&certificate.name);
+            let same = told.filter(|told| told.end == known);
+            let due = same.is_none_or(|told| now.saturating_sub(told.at) >= DAY_S);
+            let is_another = same.is_none();
+            if record_one(certificate, end, now, due) {
+                self.told.insert(certificate.name.clone(), Told { at: now, end: known });
+            } else if is_another {
+                self.told.remove(&certificate.name);
             }
         }
     }
@@ -56,8 +69,8 @@ fn warning(certificate: &CertificateFile, now: i64, end: i64) -> Option<String> 
 }
 
 /// Whether something was told.
-fn record_one(certificate: &CertificateFile, now: i64, due: bool) -> bool {
-    match not_after(certificate) {
+fn record_one(certificate: &CertificateFile, end: Result<i64, String>, now: i64, due: bool) -> bool {
+    match end {
         Ok(seconds) => {
             // A date of this century is exact in a double.
             metrics::gauge!(
@@ -115,10 +128,28 @@ mod tests {
         let mut told = Vec::new();
         for hour in 0..49 {
             expiries.record(&gone, hour * 3_600_000);
-            told.push(expiries.told["api"]);
+            told.push(expiries.told["api"].at);
         }
         told.dedup();
         assert_eq!(told, [0, 86_400, 172_800]);
+    }
+
+    #[test]
+    fn another_certificate_in_the_same_file_is_told_of_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("api.pem");
+        let file = [CertificateFile { name: "api".into(), source: path.clone().into() }];
+        let mut expiries = Expiries::default();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut ends = Vec::new();
+        for year in [2_020, 2_021] {
+            let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+            std::fs::write(&path, params.self_signed(&key).unwrap().pem()).unwrap();
+            expiries.record(&file, 1_800_000_000_000 + u64::try_from(year).unwrap());
+            ends.push(expiries.told["api"].end);
+        }
+        assert_eq!(ends, [Some(1_577_836_800), Some(1_609_459_200)]);
     }
 
     #[test]
