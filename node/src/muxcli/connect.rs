@@ -97,7 +97,7 @@ async fn first(endpoints: &[Endpoint]) -> Result<Channel, Failure> {
             Err(error) => errors.push(format!(
                 "{}: {}",
                 endpoint.uri().authority().map_or("", |a| a.as_str()),
-                chain(&error)
+                explained(&error)
             )),
         }
     }
@@ -167,6 +167,24 @@ fn missing(flag: &str) -> Failure {
     Failure::Usage(format!(
         "{flag} is missing: give --rpc and --tls-cert (and --macaroon), or --config muxd.toml"
     ))
+}
+
+/// An error with its causes, and what to do where that is known.
+fn explained(error: &dyn std::error::Error) -> String {
+    let mut text = chain(error);
+    // rustls' words.
+    if text.contains("certificate expired") {
+        text.push_str(
+            " (this replica's certificate, api.tls_cert, has ended: put a new one in its place, which needs no \
+             restart, and give the new one as --tls-cert)",
+        );
+    } else if text.contains("invalid peer certificate") {
+        text.push_str(
+            " (it is not the certificate in --tls-cert, nor issued by it for this address: give the replica's current \
+             api.tls_cert)",
+        );
+    }
+    text
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
