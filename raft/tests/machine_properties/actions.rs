@@ -150,6 +150,33 @@ struct Held {
     dead: bool,
 }
 
+/// What an application asks for.
+fn of_invoice(action: &Action) -> Vec<Entry> {
+    match *action {
+        Action::Settle { invoice, keep_intent, right_preimage } => {
+            let preimage = (kind_of(invoice) == InvoiceKind::Hold)
+                .then(|| preimage(if right_preimage { invoice } else { 99 }));
+            let hash = hash(invoice);
+            vec![Some(Command::SettleInvoice { hash, set_id: None, preimage, keep_intent })]
+        }
+        Action::Cancel { invoice, scope } => {
+            let terms = invoice_terms(invoice);
+            let scope = match scope {
+                0 => CancelScope::Invoice,
+                1 | 2 => CancelScope::Set(None),
+                _ => CancelScope::Unseen { terms, secret: secret(invoice) },
+            };
+            vec![Some(Command::CancelInvoice { hash: hash(invoice), scope })]
+        }
+        Action::Add { invoice } => {
+            let new = new_invoice(invoice, kind_of(invoice), 0);
+            let new = NewInvoice { terms: invoice_terms(invoice), ..new };
+            vec![Some(Command::AddInvoice(Box::new(new)))]
+        }
+        ref other => unreachable!("not of an invoice: {other:?}"),
+    }
+}
+
 /// The world outside the log: turns actions into entries.
 pub struct Outside {
     pub term: u64,
@@ -213,8 +240,6 @@ impl Outside {
     }
 
     fn interpret(&mut self, action: &Action, state: &Seen) -> Vec<Entry> {
-        let session = |number: u8| state.front_node(&node(number)).map_or(0, |front| front.last_session);
-        let owner = |number: u8| state.front_node(&node(number)).and_then(|front| front.assigned);
         match *action {
             Action::Tick(ms) => {
                 self.time_ms += ms;
@@ -230,14 +255,36 @@ impl Outside {
                 self.height += count;
                 self.reports(state, lag << 1)
             }
-            Action::OddTip(number, by, synced) => {
-                vec![Some(self.tip(number, session(number), by, synced, vec![]))]
-            }
-            Action::Inactive(number) => vec![Some(self.tip(number, session(number), 0, true, vec![1]))],
             Action::Term => {
                 self.term += 1;
                 vec![None]
             }
+            Action::Configure(kind) => vec![Some(Command::Configure(settings(kind)))],
+            Action::Again => self.last.clone().into_iter().map(Some).collect(),
+            Action::Snapshot => vec![],
+            Action::OddTip(..)
+            | Action::Inactive(_)
+            | Action::Reconnect(_)
+            | Action::Down(_)
+            | Action::Assign(..)
+            | Action::OddUp(..) => self.of_link(action, state),
+            Action::Offer { .. }
+            | Action::Replay { .. }
+            | Action::LateOffer { .. }
+            | Action::End { .. }
+            | Action::Resolve { .. } => self.of_htlc(action, state),
+            Action::Settle { .. } | Action::Cancel { .. } | Action::Add { .. } => of_invoice(action),
+        }
+    }
+
+    fn of_link(&mut self, action: &Action, state: &Seen) -> Vec<Entry> {
+        let session = |number: u8| state.front_node(&node(number)).map_or(0, |front| front.last_session);
+        let owner = |number: u8| state.front_node(&node(number)).and_then(|front| front.assigned);
+        match *action {
+            Action::OddTip(number, by, synced) => {
+                vec![Some(self.tip(number, session(number), by, synced, vec![]))]
+            }
+            Action::Inactive(number) => vec![Some(self.tip(number, session(number), 0, true, vec![1]))],
             Action::Reconnect(number) => {
                 self.next_stream = self.next_stream.wrapping_add(1).max(100);
                 let stream = RequestId([self.next_stream; 16]);
@@ -256,9 +303,12 @@ impl Outside {
                 let stream = RequestId([if stream < 4 { number } else { self.next_stream }; 16]);
                 vec![Some(Command::LinkUp { node: node(number), replica, stream })]
             }
-            Action::Configure(kind) => vec![Some(Command::Configure(settings(kind)))],
-            Action::Again => self.last.clone().into_iter().map(Some).collect(),
-            Action::Snapshot => vec![],
+            ref other => unreachable!("not of a link: {other:?}"),
+        }
+    }
+
+    fn of_htlc(&mut self, action: &Action, state: &Seen) -> Vec<Entry> {
+        match *action {
             Action::Offer { node: number, invoice, amount, total, chan, blocks, flaw } => {
                 let mut offer = self.new_offer((invoice, amount, total), chan, blocks);
                 spoil(&mut offer, flaw);
@@ -284,26 +334,7 @@ impl Outside {
                 let (chan_id, htlc_id) = (held.offer.chan_id, held.offer.htlc_id);
                 Command::ResolveHtlc { key: CircuitKey { node: node(held.node), chan_id, htlc_id }, settled }
             }),
-            Action::Settle { invoice, keep_intent, right_preimage } => {
-                let preimage = (kind_of(invoice) == InvoiceKind::Hold)
-                    .then(|| preimage(if right_preimage { invoice } else { 99 }));
-                let hash = hash(invoice);
-                vec![Some(Command::SettleInvoice { hash, set_id: None, preimage, keep_intent })]
-            }
-            Action::Cancel { invoice, scope } => {
-                let terms = invoice_terms(invoice);
-                let scope = match scope {
-                    0 => CancelScope::Invoice,
-                    1 | 2 => CancelScope::Set(None),
-                    _ => CancelScope::Unseen { terms, secret: secret(invoice) },
-                };
-                vec![Some(Command::CancelInvoice { hash: hash(invoice), scope })]
-            }
-            Action::Add { invoice } => {
-                let new = new_invoice(invoice, kind_of(invoice), 0);
-                let new = NewInvoice { terms: invoice_terms(invoice), ..new };
-                vec![Some(Command::AddInvoice(Box::new(new)))]
-            }
+            ref other => unreachable!("not of an HTLC: {other:?}"),
         }
     }
 

@@ -143,7 +143,7 @@ impl Disk {
 
     async fn add(&self, number: u64) -> Result<(), ProposeError> {
         add(&self.cluster, 1, number, TEXT).await?;
-        if number % 2 == 0 { Ok(()) } else { cancel(&self.cluster, 1, number).await }
+        if number.is_multiple_of(2) { Ok(()) } else { cancel(&self.cluster, 1, number).await }
     }
 
     /// Says how many were acknowledged.

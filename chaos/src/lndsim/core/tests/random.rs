@@ -49,6 +49,21 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Offers a payment: the first kind by a real channel with its preimage known downstream, the last for too little.
+fn add(bench: &mut Bench, n: u8, keys: &mut Vec<(HtlcKey, u8)>) {
+    let real = n == 0;
+    let request = ctl::AddHtlcRequest {
+        incoming_expiry: bench.core.db.chain.tip() + 10 + u32::from(n) * 12,
+        outgoing_requested_chan_id: if real { OUT_CHAN } else { VIRTUAL },
+        downstream_preimage: if real { vec![n; 32].into() } else { Default::default() },
+        incoming_amount_msat: if n == 5 { 1000 } else { 1_001_000 },
+        ..Bench::request(n)
+    };
+    if let Ok(Reply::Added(key)) = bench.give(Input::Command(Box::new(Command::AddHtlc(request)))) {
+        keys.push((key, n));
+    }
+}
+
 fn perform(bench: &mut Bench, step: Step, keys: &mut Vec<(HtlcKey, u8)>) {
     let stream = StreamId(bench.streams);
     let try_give = |bench: &mut Bench, command| drop(bench.give(Input::Command(Box::new(command))));
@@ -58,19 +73,7 @@ fn perform(bench: &mut Bench, step: Step, keys: &mut Vec<(HtlcKey, u8)>) {
             drop(bench.give(Input::StreamOpened(StreamId(bench.streams))));
         }
         Step::Disconnect => drop(bench.give(Input::StreamClosed(stream))),
-        Step::Add(n) => {
-            let real = n == 0;
-            let request = ctl::AddHtlcRequest {
-                incoming_expiry: bench.core.db.chain.tip() + 10 + u32::from(n) * 12,
-                outgoing_requested_chan_id: if real { OUT_CHAN } else { VIRTUAL },
-                downstream_preimage: if real { vec![n; 32].into() } else { Default::default() },
-                incoming_amount_msat: if n == 5 { 1000 } else { 1_001_000 },
-                ..Bench::request(n)
-            };
-            if let Ok(Reply::Added(key)) = bench.give(Input::Command(Box::new(Command::AddHtlc(request)))) {
-                keys.push((key, n));
-            }
-        }
+        Step::Add(n) => add(bench, n, keys),
         Step::Settle(at) => {
             if let Some((key, n)) = keys.get(at).copied() {
                 bench.settle(stream, key, n);
