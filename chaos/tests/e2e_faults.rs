@@ -179,8 +179,18 @@ async fn an_lnd_that_is_gone_for_long_costs_its_link_only_and_a_few_lines() {
         ways[BOB].set(Way::Cut);
     }
     world.link_of(BOB, "unhealthy").await;
-    // What is told when it is lost has been told.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let told = |world: &World, at| {
+        let of_it = format!("front_node={alias}");
+        let lost = |line: &str| {
+            line.contains("front node lost") && line.contains(&of_it) && line.contains("cannot reach")
+        };
+        world.log(at).lines().any(lost)
+    };
+    until("every replica says which node it lost, and why", SOON, || async {
+        (0..3).all(|at| told(&world, at)).then_some(())
+    })
+    .await
+    .unwrap();
     let before = lines(&world);
 
     world.step("the others are paid; the status says what is wrong");
@@ -205,7 +215,12 @@ async fn an_lnd_that_is_gone_for_long_costs_its_link_only_and_a_few_lines() {
     for ways in &world.cluster.ways {
         ways[BOB].set(Way::Open);
     }
+    let bob = world.cluster.lnds[BOB].node;
+    // SOON is twice the longest pause between two tries.
     world.link_of(BOB, "healthy").await;
+    let (text, _) = world.invoice(200_000).await;
+    let record = world.pay_well(PaymentPlan::new("by the one that is back", text, 1).only_through(bob)).await;
+    assert_eq!(record.parts[0].front, bob);
     world.reckon().await;
 }
 

@@ -196,3 +196,103 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
         PeerClient::new(self.clone(), target, node.addr.clone(), Lane::Snapshot)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consensus::StateCell;
+    use crate::network::tls_listener::tls_incoming;
+    use crate::replica::TlsPaths;
+    use crate::replica::latch::Latch;
+    use crate::types::StoreId;
+    use mux_proto::mux::raft::v1::raft_transport_client::RaftTransportClient;
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use rustls::HandshakeKind;
+    use std::path::Path;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+    use tokio_stream::StreamExt as _;
+
+    /// Longer than anything here takes, unless it hangs.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// An HTTP/2 SETTINGS frame without any setting: whoever gets it confirms it.
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+    /// So.
+    const CONFIRMED: [u8; 9] = [0, 0, 0, 4, 1, 0, 0, 0, 0];
+
+    /// Certificates of replica 1, which talks to itself here.
+    fn write_files(dir: &Path) -> TlsPaths {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca_key = KeyPair::generate().unwrap();
+        let ca = params.self_signed(&ca_key).unwrap().pem();
+        let key = KeyPair::generate().unwrap();
+        let own = CertificateParams::new(vec!["replica-1.mux".to_owned()]).unwrap();
+        let own = own.signed_by(&key, &Issuer::new(params, ca_key)).unwrap().pem();
+        for (name, content) in [("ca.pem", ca), ("raft.pem", own), ("raft.key", key.serialize_pem())] {
+            std::fs::write(dir.join(name), content).unwrap();
+        }
+        let (ca, cert, key) = (dir.join("ca.pem"), dir.join("raft.pem"), dir.join("raft.key"));
+        TlsPaths { ca, cert, key, domain: TlsPaths::DEFAULT_DOMAIN.into() }
+    }
+
+    /// Ends every connection as soon as the client has read something, and tells how it began.
+    fn serve(listener: TcpListener, tls: &TlsMaterial) -> mpsc::Receiver<HandshakeKind> {
+        let (to, kinds) = mpsc::channel(1);
+        let mut incoming = tls_incoming(listener, tls.server(), PATIENCE);
+        tokio::spawn(async move {
+            while let Some(Ok(mut stream)) = incoming.next().await {
+                let kind = stream.get_ref().1.handshake_kind().unwrap();
+                // When the client confirms the settings, it has read the session too, which came before them.
+                if stream.write_all(&SETTINGS).await.is_ok() && stream.flush().await.is_ok() {
+                    let mut said = Vec::new();
+                    while !said.windows(CONFIRMED.len()).any(|part| part == CONFIRMED)
+                        && stream.read_buf(&mut said).await.is_ok_and(|read| read > 0)
+                    {}
+                }
+                drop(stream);
+                if to.send(kind).await.is_err() {
+                    return;
+                }
+            }
+        });
+        kinds
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_a_peer_resumes_the_session_of_the_one_before_until_certificates_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let tls = Arc::new(TlsMaterial::load(&write_files(dir.path()), 1).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut kinds = serve(listener, &tls);
+        let stores = Stores::new(1, StoreId([1; 16]), Arc::new(StateCell::default()), Latch::new()).unwrap();
+        let peers = Peers::new(1, [0; 32], Arc::clone(&tls), Links::default(), stores);
+        let next = async |kinds: &mut mpsc::Receiver<HandshakeKind>| {
+            let deadline = tokio::time::Instant::now() + PATIENCE;
+            loop {
+                let channel = peers.channel(1, &address, Lane::Main).unwrap();
+                let call = tokio::spawn(async move {
+                    // It fails: the connection ends.
+                    let _ = RaftTransportClient::new(channel).append(pb::AppendRequest::default()).await;
+                });
+                let kind = tokio::time::timeout(Duration::from_secs(1), kinds.recv()).await;
+                call.abort();
+                match kind {
+                    Ok(kind) => return kind.unwrap(),
+                    Err(_) => assert!(tokio::time::Instant::now() < deadline, "no connection"),
+                }
+            }
+        };
+        assert_eq!(next(&mut kinds).await, HandshakeKind::Full);
+        assert_eq!(next(&mut kinds).await, HandshakeKind::Resumed);
+        assert_eq!(next(&mut kinds).await, HandshakeKind::Resumed);
+        write_files(dir.path());
+        assert!(tls.reload().unwrap());
+        assert_eq!(next(&mut kinds).await, HandshakeKind::Full, "with the new certificates");
+        assert_eq!(next(&mut kinds).await, HandshakeKind::Resumed);
+    }
+}
