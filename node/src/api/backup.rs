@@ -5,6 +5,7 @@ use super::error::ApiError;
 use super::view::bytes;
 use mux_proto::mux::v1 as proto;
 use mux_raft::backup::{BackupFrames, BackupLabel};
+use mux_raft::machine::model::Htlc;
 use mux_raft::machine::restoring::{Difference, DifferenceKind, Restored};
 use mux_raft::machine::{Command, State};
 use std::sync::Arc;
@@ -73,9 +74,22 @@ pub(super) fn restoration(state: &State) -> Option<proto::RestorationStatus> {
         backup_log_time_ms: *time_ms,
         asked: *asked,
         in_doubt: in_doubt.iter().map(ToString::to_string).collect(),
-        differences: differences.iter().map(difference).collect(),
+        differences: differences
+            .iter()
+            .map(difference)
+            .chain(state.refused_on_chain_since_restoration().map(on_chain))
+            .collect(),
         given_up: given_up.iter().map(ToString::to_string).collect(),
     })
+}
+
+fn on_chain(htlc: &Htlc) -> proto::RestorationDifference {
+    proto::RestorationDifference {
+        htlc: htlc.key.to_string(),
+        hash: bytes(&htlc.hash.0),
+        what: "went on chain, and no decision to settle it is known: if its payer has the preimage, its money is lost"
+            .into(),
+    }
 }
 
 fn difference(difference: &Difference) -> proto::RestorationDifference {

@@ -87,6 +87,19 @@ impl State {
         self.more.restored.as_ref().is_some_and(|restored| !restored.in_doubt.is_empty())
     }
 
+    /// HTLCs that went on chain and were refused after the restoration, and whose end LND has not told. Had the lost
+    /// cluster decided to settle one, nobody would know it here.
+    pub fn refused_on_chain_since_restoration(&self) -> impl Iterator<Item = &Htlc> {
+        let restored_at = self.more.restored.as_ref().map(|restored| restored.at.index);
+        let unresolved = restored_at.map(|at| self.index.unresolved.iter().map(move |key| (at, key)));
+        unresolved.into_iter().flatten().filter_map(|(at, key)| {
+            let refused = |htlc: &&Htlc| {
+                matches!(htlc.verdict, Some(Verdict::Fail(_))) && htlc.on_chain && htlc.decided_at_index > at
+            };
+            self.core.htlcs.get(key).filter(refused)
+        })
+    }
+
     /// Makes the state of a backup the first one of a new cluster: nobody holds a link, no member is known, and
     /// every HTLC that is not final is in doubt.
     pub fn begin_anew(&mut self) {

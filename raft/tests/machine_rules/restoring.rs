@@ -305,3 +305,22 @@ fn an_operator_may_end_the_waiting() {
     world.pass(200_000);
     assert_eq!(world.verdict(1, 1), Some(Verdict::Fail(FailReason::MppTimeout)));
 }
+
+#[test]
+fn what_goes_on_chain_unknown_to_the_backup_is_told_until_its_end_is_known() {
+    let keys = |world: &World| -> Vec<u64> {
+        world.state.refused_on_chain_since_restoration().map(|htlc| htlc.key.htlc_id).collect()
+    };
+    let mut world = raised(1);
+    assert_eq!(details(world.judge(1, on_chain(offer(4, 4)))), DetailsCause::OnChain);
+    assert!(keys(&world).is_empty(), "only of a restored cluster");
+    restore(&mut world);
+    connect(&mut world, 1);
+    assert_eq!(details(world.judge(1, on_chain(offer(5, 5)))), DetailsCause::OnChain);
+    let mut expired = offer(6, 6);
+    expired.terms.expires_at_ms = 1;
+    assert_eq!(details(world.judge(1, expired)), DetailsCause::Expired, "refused, but not on chain");
+    assert_eq!(keys(&world), [5], "what the backup knew as refused was so before");
+    world.end(1, 5, FinalOutcome::Failed);
+    assert!(keys(&world).is_empty());
+}
