@@ -4,17 +4,15 @@
 
 mod e2e_support;
 
-use clap::Parser as _;
-use e2e_support::{ALICE, BOB, SOON, World};
+use e2e_support::{ALICE, BOB, SOON, World, payments::Payments};
 use mux_chaos::{cluster::until, ledger::PaymentEnd, payer::PaymentPlan};
 use mux_proto::{
     lndsim::v1::{RestartRequest, Stage},
     mux::v1::{GetStatusResponse, InvoiceState},
 };
-use muxd::muxcli;
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
-    process::{Child, Output, Stdio},
     sync::Mutex,
     time::Duration,
 };
@@ -30,27 +28,25 @@ async fn what_lnd_settled_after_the_backup_is_settled_in_full_by_the_restored_cl
     let (later, _) = world.invoice(AMOUNT_MSAT).await;
 
     world.step("a backup is saved while both parts of a payment are held");
-    cli(&world, &["settings", "--auto-settle", "false"]).await;
+    world.cli(0, &["settings", "--auto-settle", "false"]).await;
     world.limit(BOB, Stage::Mailbox).await;
     let (text, torn) = world.invoice(AMOUNT_MSAT).await;
     let paying = world.begin(PaymentPlan::new("decided after the backup", text, 2));
     world.wait_state(torn, InvoiceState::Accepted).await;
     let backup = world.cluster.dir().join("backup");
-    cli(&world, &["backup", "save", path(&backup)]).await;
-    cli(&world, &["backup", "inspect", path(&backup)]).await;
+    world.cli(0, &["backup", "save", path(&backup)]).await;
+    world.cli(0, &["backup", "inspect", path(&backup)]).await;
 
     world.step("the decision is taken; one part becomes final, the other one's answer is lost");
-    cli(&world, &["invoice", "settle", &torn.to_string()]).await;
+    world.cli(0, &["invoice", "settle", &torn.to_string()]).await;
     world.wait_htlc(ALICE, torn, |htlc| htlc.stage() == Stage::Final).await;
     world.wait_htlc(BOB, torn, |htlc| !htlc.answers.is_empty()).await;
-    for replica in &mut world.cluster.replicas {
-        replica.process.kill().await.unwrap();
-    }
+    kill_all(&mut world).await;
     world.cluster.lnds[BOB].control().restart(RestartRequest::default()).await.unwrap();
     world.limit(BOB, Stage::Final).await;
 
     world.step("a new cluster of one replica begins from the backup");
-    restore(&mut world, &backup);
+    restore(&mut world, &backup, 2).await;
     let status = wait_status(&world, |status| {
         status.restoration.as_ref().is_some_and(|restored| restored.in_doubt.is_empty())
     })
@@ -67,22 +63,73 @@ async fn what_lnd_settled_after_the_backup_is_settled_in_full_by_the_restored_cl
     world.wait_state(paid, InvoiceState::Settled).await;
 
     world.step("the new cluster is paid");
-    cli(&world, &["settings", "--auto-settle", "true"]).await;
+    world.cli(0, &["settings", "--auto-settle", "true"]).await;
     world.pay_well(PaymentPlan::new("after the restoration", later, 2)).await;
     world.reckon().await;
 }
 
-/// Runs `muxcli` against the first replica.
-async fn cli(world: &World, arguments: &[&str]) {
-    let replica = &world.cluster.replicas[0];
-    let (grpc, cert) = (replica.grpc.to_string(), path(&world.cluster.tls_cert).to_owned());
-    let target = ["muxcli", "--rpc", &grpc, "--tls-cert", &cert, "--macaroon", path(&world.cluster.macaroon)];
-    let cli = muxcli::Cli::try_parse_from(target.iter().chain(arguments)).unwrap();
-    muxcli::run(cli).await.unwrap_or_else(|failure| panic!("{arguments:?}: {failure}"));
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_restored_in_a_later_term_grows_back_and_outlives_the_replica_it_began_with() {
+    let mut world = World::start(|_| {}).await;
+    let (text, paid) = world.invoice(AMOUNT_MSAT).await;
+    world.pay_well(PaymentPlan::new("paid before the backup", text, 2)).await;
+    world.wait_state(paid, InvoiceState::Settled).await;
+
+    world.step("leadership moves twice, then a backup is saved, and all replicas are lost");
+    for _ in 0..2 {
+        let leader = world.cluster.leader().await.unwrap();
+        world.cli(leader, &["transfer-leader"]).await;
+        world.cluster.wait_ready(SOON).await.unwrap();
+    }
+    let lost = world.json(0, &["status"]).await["term"].as_u64().unwrap();
+    assert!(lost > 2, "the lost cluster is in term {lost}");
+    let backup = world.cluster.dir().join("backup");
+    world.cli(0, &["backup", "save", path(&backup)]).await;
+    kill_all(&mut world).await;
+
+    world.step("a new cluster of one replica begins from the backup, and is ready");
+    restore(&mut world, &backup, 0).await;
+    world.cluster.wait_ready(SOON).await.unwrap();
+    let term = world.json(0, &["status"]).await["term"].as_u64().unwrap();
+    assert!(term > lost, "term {term} after term {lost}");
+    world.wait_state(paid, InvoiceState::Settled).await;
+
+    world.step("it grows back to three, as README tells");
+    let like = config_of(&world);
+    let like = [OsStr::new("--like"), like.as_os_str()];
+    let (_, address) = world.cluster.start_another(4, &like).await.unwrap();
+    world.cli(0, &["member", "add", "4", &address]).await;
+    let (_, address) = world.cluster.start_another(5, &like).await.unwrap();
+    world.cli(0, &["member", "add", "5", &address, "--learner"]).await;
+    until("the last one may vote", SOON, || async {
+        world.said(1, &["member", "promote", "5"]).await.done().then_some(())
+    })
+    .await
+    .unwrap();
+    world.wait_members(2, 3).await;
+    world.cluster.wait_ready(SOON).await.unwrap();
+
+    world.step("it is paid, also after the loss of the replica that was restored");
+    world.reload().await;
+    let load = Payments::start(&world);
+    load.go_on(3).await;
+    world.cluster.replicas[0].process.kill().await.unwrap();
+    load.go_on(5).await;
+    load.stop().await;
+    world.wait_state(paid, InvoiceState::Settled).await;
+    world.cluster.restart_replica(0).unwrap();
+    world.wait_members(1, 3).await;
+    world.reckon().await;
+}
+
+async fn kill_all(world: &mut World) {
+    for replica in &mut world.cluster.replicas {
+        replica.process.kill().await.unwrap();
+    }
 }
 
 /// The first replica, alone, under another cluster's name and in a new data directory.
-fn restore(world: &mut World, backup: &Path) {
+async fn restore(world: &mut World, backup: &Path, in_doubt: usize) {
     world.cluster.replicas.truncate(1);
     let config = config_of(world);
     let text = std::fs::read_to_string(&config).unwrap();
@@ -90,44 +137,16 @@ fn restore(world: &mut World, backup: &Path) {
     assert_ne!(text, renamed, "{text}");
     let data = world.cluster.replicas[0].dir.join(data_dir(&renamed));
     std::fs::write(&config, &renamed).unwrap();
-    let executable = world.cluster.options().executable.path().to_owned();
-    let run = |backup: &Path| {
-        // Its standard input must stay open: a child of the demo ends with its parent.
-        std::process::Command::new(&executable)
-            .args(["__muxd", "restore", "--new-cluster", "--config", path(&config), path(backup)])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map(Closing)
-            .unwrap()
-            .wait()
-    };
-    let founders = run(backup);
-    let why = String::from_utf8_lossy(&founders.stderr).into_owned();
-    assert!(founders.status.code() == Some(64) && why.contains("must name replica 1 alone"), "{why}");
+    let command = ["restore", "--new-cluster", "--config", path(&config), path(backup)];
+    let founders = world.cluster.muxd(&command).await.unwrap();
+    assert!(founders.code == Some(64) && founders.err.contains("must name replica 1 alone"), "{founders:?}");
     std::fs::write(&config, alone(&renamed)).unwrap();
-    let refused = run(backup);
-    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(refused.status.code() == Some(64) && why.contains("is not empty"), "{why}");
+    let refused = world.cluster.muxd(&command).await.unwrap();
+    assert!(refused.code == Some(64) && refused.err.contains("is not empty"), "{refused:?}");
     std::fs::remove_dir_all(&data).unwrap();
-    let done = run(backup);
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    let said = String::from_utf8_lossy(&done.stdout).into_owned();
-    assert!(said.contains("2 HTLCs are in doubt"), "{said}");
+    let done = world.cluster.muxd(&command).await.unwrap();
+    assert!(done.done() && done.out.contains(&format!("{in_doubt} HTLCs are in doubt")), "{done:?}");
     world.cluster.restart_replica(0).unwrap();
-}
-
-/// A child whose standard input closes when it has ended.
-struct Closing(Child);
-
-impl Closing {
-    fn wait(mut self) -> Output {
-        let stdin = self.0.stdin.take();
-        let output = self.0.wait_with_output().unwrap();
-        drop(stdin);
-        output
-    }
 }
 
 /// The same configuration with the first replica as the only founder.

@@ -1,8 +1,12 @@
 //! Replicas that come and go for good.
 
-use super::{Cluster, ClusterError, Replica, ReplicaClient, ports};
+use super::{Cluster, ClusterError, Replica, ReplicaClient, ports, until};
 use muxd::init::{ReplicaFiles, ReplicaPlan};
-use std::ffi::OsStr;
+use std::{ffi::OsStr, time::Duration};
+use tokio::net::TcpStream;
+
+/// How long a process may take until it listens.
+const LISTEN_MAX: Duration = Duration::from_secs(20);
 
 impl Cluster {
     /// Makes the files of one more replica by `muxd add-replica` and further arguments, starts it, and returns its
@@ -41,6 +45,11 @@ impl Cluster {
         let client = ReplicaClient::new(plan.api_listen, &files.dir)?;
         let logs = self.dir().to_owned();
         self.replicas.push(Replica::start((&self.options.executable, None), &plan, &files, client, &logs)?);
+        // Who is added must answer.
+        until("the new replica listens", LISTEN_MAX, || async {
+            TcpStream::connect(plan.raft_listen).await.ok()
+        })
+        .await?;
         Ok((self.replicas.len() - 1, plan.raft_address))
     }
 

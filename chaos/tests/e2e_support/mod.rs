@@ -49,6 +49,11 @@ impl World {
         Self { cluster, load, ledger, began }
     }
 
+    /// From now on applications know the replicas that there are now.
+    pub async fn reload(&mut self) {
+        self.load = Load::new(&self.cluster, self.ledger.clone(), Patience::default(), 2).await.unwrap();
+    }
+
     /// Tells where the test is, so that a failure has a name.
     pub fn step(&self, rule: &str) {
         println!("{:6.1} s  {rule}", self.began.elapsed().as_secs_f64());

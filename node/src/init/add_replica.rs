@@ -49,7 +49,7 @@ pub fn add_replica(plan: &AddReplica) -> Result<AddedReplica, InitError> {
     let name = name.ok_or_else(|| InitError::Plan(format!("{}: it names no cluster", like.display())))?;
     check(replica, &table)?;
     let ca_cert = read(&dir.join("ca.pem"))?;
-    let authority = Authority::load(name, &ca_cert, &read(&dir.join("ca.key"))?)?;
+    let authority = Authority::load(&ca_cert, &read(&dir.join("ca.key"))?)?;
     let raft = authority.replica_certificate(replica.id, replica.raft_hosts(hosts))?;
     let base = like.parent().unwrap_or_else(|| Path::new("."));
     let api_hosts = api_hosts(replica, hosts);

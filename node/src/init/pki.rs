@@ -38,10 +38,11 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key), cert })
     }
 
-    /// The one that [`Self::new`] made.
-    pub(super) fn load(cluster: &str, cert: &str, key: &str) -> Result<Self, Error> {
-        let key = KeyPair::from_pem(key)?;
-        Ok(Self { issuer: Issuer::new(authority_params(cluster)?, key), cert: cert.to_owned() })
+    /// The one that [`Self::new`] made. It keeps the name that it was given then, whatever the cluster is called now:
+    /// a restored one has another name.
+    pub(super) fn load(cert: &str, key: &str) -> Result<Self, Error> {
+        let issuer = Issuer::from_ca_cert_pem(cert, KeyPair::from_pem(key)?)?;
+        Ok(Self { issuer, cert: cert.to_owned() })
     }
 
     pub(super) fn cert_pem(&self) -> &str {

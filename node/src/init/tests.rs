@@ -151,3 +151,20 @@ fn one_more_replica_gets_what_the_others_have_and_its_own_number() {
     assert!(next_steps_of_added(&added).contains("member add 5 zone-d.example:7401"));
     Config::load(&added.files.config, &[]).unwrap();
 }
+
+#[test]
+fn a_replica_for_a_cluster_that_got_another_name_is_issued_by_the_same_authority() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(dir.path());
+    let written = write_cluster(&plan).unwrap();
+    // As an operator does it who restores a backup.
+    let like = written.replicas[0].config.clone();
+    let text = std::fs::read_to_string(&like).unwrap();
+    let renamed = text.replacen(&format!("name = \"{}\"", plan.name), "name = \"restored\"", 1);
+    assert_ne!(renamed, text);
+    std::fs::write(&like, renamed).unwrap();
+    let replica = ClusterPlan::loopback(plan.dir.clone(), 4).replicas.pop().unwrap();
+    let add = AddReplica { dir: plan.dir.clone(), like: Some(like), replica, hosts: Vec::new() };
+    let added = add_replica(&add).unwrap();
+    assert_eq!(Config::load(&added.files.config, &[]).unwrap().cluster.name, "restored");
+}
