@@ -2,6 +2,7 @@
 //! ledger, the cluster of real processes, and the demo that tells about it, and the benchmark.
 
 pub mod bench;
+pub mod check;
 mod child;
 pub mod cluster;
 pub mod demo;
