@@ -11,21 +11,29 @@ pub(super) trait Look: Send + 'static {
 pub(super) struct Reloading<L> {
     idle: Option<L>,
     busy: Option<JoinHandle<L>>,
+    /// What changed since the look under way passed it is not seen by it.
+    again: bool,
 }
 
 impl<L> Default for Reloading<L> {
     fn default() -> Self {
-        Self { idle: None, busy: None }
+        Self { idle: None, busy: None, again: false }
     }
 }
 
 impl<L: Look> Reloading<L> {
-    /// Begins a look, unless one is under way. `make`: at first, and after one fell over; looks at no file itself.
+    /// Begins a look; if one is under way, as soon as that has ended. `make`: at first, and after one fell over; looks
+    /// at no file itself.
     pub(super) fn begin(&mut self, make: impl FnOnce() -> L) {
         if self.busy.is_some() {
+            self.again = true;
             return;
         }
-        let mut looking = self.idle.take().unwrap_or_else(make);
+        let looking = self.idle.take().unwrap_or_else(make);
+        self.start(looking);
+    }
+
+    fn start(&mut self, mut looking: L) {
         self.busy = Some(tokio::task::spawn_blocking(move || {
             looking.look();
             looking
@@ -39,6 +47,11 @@ impl<L: Look> Reloading<L> {
         self.busy = None;
         // One that fell over is made anew; the panic hook has told of it.
         self.idle = looked.ok();
+        if std::mem::take(&mut self.again)
+            && let Some(looking) = self.idle.take()
+        {
+            self.start(looking);
+        }
     }
 }
 
@@ -83,7 +96,7 @@ mod tests {
 
     // One thread: whatever blocks it holds up the test.
     #[tokio::test]
-    async fn a_look_that_hangs_holds_up_nothing_and_is_not_begun_twice() {
+    async fn a_look_that_hangs_holds_up_nothing_and_what_was_asked_meanwhile_is_one_look_after_it() {
         let begun = Arc::default();
         let (mount, let_go) = mount(&begun);
         let mut reloading = Reloading::default();
@@ -95,9 +108,12 @@ mod tests {
         }
         let_go.send(true).unwrap();
         tokio::time::timeout(PATIENCE, reloading.ended()).await.expect("it ends");
-        assert!(reloading.ended().now_or_never().is_none(), "there is none any more");
-        reloading.begin(|| unreachable!("the first is used again"));
         until_begun(&begun, 2).await;
+        let_go.send(true).unwrap();
+        tokio::time::timeout(PATIENCE, reloading.ended()).await.expect("it ends");
+        assert!(reloading.busy.is_none(), "one was enough");
+        reloading.begin(|| unreachable!("the first is used again"));
+        until_begun(&begun, 3).await;
         let_go.send(true).unwrap();
         tokio::time::timeout(PATIENCE, reloading.ended()).await.expect("it ends");
     }
