@@ -17,14 +17,33 @@ mod records;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use disk::{ArchiveOpenError, DiskArchive};
+pub(crate) use disk::DiskArchive;
+pub use disk::{ArchiveOpenError, DiskArchives};
 pub use keys::{InvoiceOrder, RecordKeys};
 pub use memory::MemoryArchive;
 pub use reading::{FoundInvoice, InvoicePage};
 
 use crate::machine::archive::{ArchiveLookup, ArchiveTip, ArchiveUnreadable, ArchivedInvoice, NewRecord};
 use crate::machine::model::Event;
+use crate::replica::Latch;
 use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Opens a replica's archive.
+pub trait OpenArchive: Send + Sync + 'static {
+    /// Opens the archive in this directory, or makes an empty one. Blocks. An archive that fails while nobody calls
+    /// it trips the latch, which stops the replica.
+    ///
+    /// # Errors
+    /// It belongs to another cluster, or cannot be read.
+    fn open(
+        &self,
+        dir: &Path,
+        cluster_id: &[u8; 32],
+        latch: Latch,
+    ) -> Result<Arc<dyn Archive>, ArchiveOpenError>;
+}
 
 /// Stores records and finds them again. Calls block for as long as the disk takes.
 pub trait Archive: ArchiveLookup + Send + Sync + 'static {
@@ -115,6 +134,9 @@ pub trait Archive: ArchiveLookup + Send + Sync + 'static {
     /// # Errors
     /// The archive cannot be read, or does not hold the first.
     fn chunk(&self, from: u64, until: u64, bytes_max: usize) -> Result<Vec<Vec<u8>>, ArchiveUnreadable>;
+
+    /// Writes what waits and closes; nothing works afterwards. Blocks. Idempotent.
+    fn close(&self) {}
 }
 
 fn missing(number: u64) -> ArchiveUnreadable {

@@ -6,15 +6,18 @@
 //! * [`local`]: the same without consensus, one process and no disk, for tests of what stands above.
 //! * [`archive`], [`backup`]: what has left the state, and files to begin anew from.
 //! * [`replica`]: consensus for real, with [`store`], [`network`] and [`clock`] below it.
+//! * [`blocking`]: where blocking work is done. [`fault`]: named moments at which a simulation may step in.
 //! * [`trace`]: which call something was done for.
 //! * [`members`]: who belongs to the cluster, and which changes of that are allowed.
 //! * [`machine`]: commands, state and `apply`. Pure: no IO, no clock, no randomness, no tokio.
 
 pub mod archive;
 pub mod backup;
+pub mod blocking;
 pub mod clock;
 mod codec;
 pub mod consensus;
+pub mod fault;
 pub mod local;
 mod log;
 pub mod machine;

@@ -1,6 +1,6 @@
 //! The Raft log: in memory for readers, on disk for keeps.
 //!
-//! `append` puts entries in memory, where they are readable at once, and returns; one thread owns the
+//! `append` puts entries in memory, where they are readable at once, and returns; one thread (inline: one task) owns the
 //! [engine](crate::store), drains its queue, writes one batch, syncs it and only then completes callbacks, in
 //! the order of the appends. Votes, truncation and purge go through the same queue, so nothing overtakes
 //! anything: a vote is durable before any entry of its term, a truncation before the entries that replace

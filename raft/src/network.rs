@@ -5,6 +5,7 @@
 //! snapshots and one for everything else; they stay open. All deadlines are this module's own: openraft sets
 //! none.
 //!
+//! * `net`: how others are reached, so that a simulation can bring its own network; `tls_net`: over TCP and TLS.
 //! * `tls`: certificates and names.
 //! * `peers`: connections.
 //! * `peer_client`: openraft's view of a peer.
@@ -22,22 +23,26 @@ mod clearance;
 mod guard;
 mod incoming_snapshot;
 mod links;
+mod net;
 mod peer_client;
 mod peers;
 mod stores;
 mod tls;
 mod tls_listener;
+mod tls_net;
 mod transport;
 
 pub(crate) use archive_fetch::ArchiveFetch;
 pub(crate) use archive_source::ArchiveSource;
 pub(crate) use clearance::{Clearance, May};
-pub(crate) use guard::Guard;
+pub(crate) use guard::{Callers, Guard};
 pub use links::Links;
-pub(crate) use peers::{Lane, Peers};
+pub use net::{CallerId, ChannelError, Lane, Net, PeerChannel};
+pub(crate) use peers::Peers;
 pub(crate) use stores::Stores;
 pub(crate) use tls::{HANDSHAKE_TIMEOUT, TlsMaterial};
 pub use tls_listener::{ServerTls, tls_incoming};
+pub(crate) use tls_net::TlsNet;
 pub(crate) use transport::{Heard, Transport};
 
 /// The largest message that is sent or taken. A batch of entries is cut at 1 MiB by the log.

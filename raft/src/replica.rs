@@ -42,11 +42,12 @@ use crate::consensus::{Committed, Consensus, ProposeError, RaftStatus, StateCell
 use crate::log::LogStore;
 use crate::machine::{Command, RequestId};
 use crate::members::{MemberChange, MemberChanged, MemberError, MemberView};
-use crate::network::May;
+use crate::network::{May, TlsMaterial};
 use crate::snapshot::SnapshotDirectory;
 use crate::types::{LogIndex, ReplicaId};
 pub use config::{ReplicaConfig, SnapshotConfig, StartError, Timing, TlsPaths, Wiring};
 use core::Core;
+pub use latch::Latch;
 pub use opening::blame;
 use startup::Started;
 use std::sync::Arc;
@@ -56,6 +57,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
 /// openraft gets this long to end its tasks.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -66,6 +68,8 @@ const SERVER_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Replica {
     core: Arc<Core>,
+    tls: Option<Arc<TlsMaterial>>,
+    routes: Routes,
     stop: CancellationToken,
     closed: watch::Receiver<bool>,
 }
@@ -86,11 +90,11 @@ impl Replica {
     /// See [`StartError`].
     pub async fn start_with(config: ReplicaConfig, wiring: Wiring) -> Result<Arc<Self>, StartError> {
         let started = Box::pin(startup::start(config, wiring)).await?;
-        let core = Arc::clone(&started.core);
+        let (core, tls, routes) = (Arc::clone(&started.core), started.tls.clone(), started.routes.clone());
         let stop = CancellationToken::new();
         let (closed_sender, closed) = watch::channel(false);
         tokio::spawn(supervise(started, stop.clone(), closed_sender));
-        Ok(Arc::new(Self { core, stop, closed }))
+        Ok(Arc::new(Self { core, tls, routes, stop, closed }))
     }
 
     /// Stops taking part, writes what is queued, closes the store. Idempotent.
@@ -112,7 +116,15 @@ impl Replica {
     /// # Errors
     /// A text: they cannot be used. What was used before still is.
     pub fn reload_certificates(&self) -> Result<bool, String> {
-        self.core.peers.reload_tls()
+        self.tls.as_ref().map_or(Ok(false), |tls| tls.reload().map_err(|error| error.to_string()))
+    }
+
+    /// What other replicas may ask of this one, for whoever runs [`Wiring::net`]: each request must say who calls, by
+    /// [`CallerId`](crate::network::CallerId). It keeps the replica's parts alive: to be dropped, and not called any
+    /// more, when the replica stops.
+    #[must_use]
+    pub fn routes(&self) -> Routes {
+        self.routes.clone()
     }
 
     /// Records of the archive that were taken from other replicas since the start, to go with a snapshot.
@@ -137,7 +149,9 @@ impl Drop for Replica {
 /// Runs the replica's tasks until it is stopped or cannot go on, then closes everything in order: first the
 /// listener, so that nobody is promised anything any more; then consensus; then the log; then the archive, which snapshots wait for; then the lock.
 async fn supervise(started: Started, stop: CancellationToken, closed: watch::Sender<bool>) {
-    let Started { core, log, directory, snapshots, archive, clearance, server, stop_serving } = started;
+    let Started {
+        core, log, directory, snapshots, archive, blocking, clearance, server, stop_serving, ..
+    } = started;
     let mut tasks = JoinSet::new();
     tasks.spawn(status_keeper::keep_status(Arc::clone(&core), stop.clone()));
     tasks.spawn(leader_duty::lead(Arc::clone(&core), stop.clone()));
@@ -163,7 +177,7 @@ async fn supervise(started: Started, stop: CancellationToken, closed: watch::Sen
     if timeout(SHUTDOWN_TIMEOUT, idle(&snapshots)).await.is_err() {
         tracing::error!("a snapshot is still being written");
     }
-    startup::close(archive).await;
+    startup::close(archive, &blocking).await;
     drop(directory);
     while tasks.join_next().await.is_some() {}
     closed.send_replace(true);
@@ -176,15 +190,17 @@ async fn idle(snapshots: &SnapshotDirectory) {
     }
 }
 
-async fn close(core: &Core, log: LogStore, server: JoinHandle<()>) {
+async fn close(core: &Core, log: LogStore, server: Option<JoinHandle<()>>) {
     match timeout(SHUTDOWN_TIMEOUT, core.raft.shutdown()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::error!(%error, "consensus ended badly"),
         Err(_) => tracing::error!("consensus did not end in time"),
     }
-    let server_handle = server.abort_handle();
-    if timeout(SERVER_TIMEOUT, server).await.is_err() {
-        server_handle.abort();
+    if let Some(server) = server {
+        let server_handle = server.abort_handle();
+        if timeout(SERVER_TIMEOUT, server).await.is_err() {
+            server_handle.abort();
+        }
     }
     log.close().await;
 }

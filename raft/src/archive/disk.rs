@@ -23,7 +23,7 @@ mod writer;
 
 use super::ends::Ends;
 use super::records::{events_in, invoice_in};
-use super::{Archive, InvoiceOrder, missing, other};
+use super::{Archive, InvoiceOrder, OpenArchive, missing, other};
 use crate::machine::archive::{
     ArchiveLookup, ArchiveRecord, ArchiveTip, ArchiveUnreadable, ArchivedInvoice, NewRecord,
 };
@@ -45,11 +45,28 @@ use writer::Shared;
 
 /// Why an archive cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ArchiveOpenError {
+pub enum ArchiveOpenError {
+    /// It belongs to another cluster.
     #[error("{0}")]
     Foreign(String),
+    /// It cannot be read.
     #[error("{0}")]
     Unusable(String),
+}
+
+/// Opens archives on disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DiskArchives;
+
+impl OpenArchive for DiskArchives {
+    fn open(
+        &self,
+        dir: &Path,
+        cluster_id: &[u8; 32],
+        latch: Latch,
+    ) -> Result<Arc<dyn Archive>, ArchiveOpenError> {
+        Ok(Arc::new(DiskArchive::open(dir, cluster_id, latch)?))
+    }
 }
 
 /// See the module.
@@ -99,18 +116,6 @@ impl DiskArchive {
             spawn("archive-filter", |shared| shared.learn_hashes())?,
         ];
         Ok(Self { shared, threads: Mutex::new(threads) })
-    }
-
-    /// Writes what waits and closes the file; nothing works afterwards. Blocks. Idempotent.
-    pub(crate) fn close(&self) {
-        self.shared.queue.lock().closing = true;
-        self.shared.work.notify_all();
-        self.shared.done.notify_all();
-        for thread in std::mem::take(&mut *self.threads.lock()) {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the archive ended by a panic");
-            }
-        }
     }
 
     fn queue(&self) -> Result<MutexGuard<'_, Queue>, ArchiveUnreadable> {
@@ -398,5 +403,16 @@ impl Archive for DiskArchive {
             chunk.push(record.bytes.clone());
         }
         if chunk.is_empty() && from < until { Err(missing(from)) } else { Ok(chunk) }
+    }
+
+    fn close(&self) {
+        self.shared.queue.lock().closing = true;
+        self.shared.work.notify_all();
+        self.shared.done.notify_all();
+        for thread in std::mem::take(&mut *self.threads.lock()) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the archive ended by a panic");
+            }
+        }
     }
 }

@@ -1,6 +1,8 @@
 use super::memory::LogMemory;
 use super::writer::{Job, Writer};
+use crate::blocking::Blocking;
 use crate::codec::{entry, marks};
+use crate::fault;
 use crate::machine::LogPosition;
 use crate::replica::latch::Latch;
 use crate::replica::raft::{Entry, LogId, TypeConfig, Vote};
@@ -30,12 +32,14 @@ pub(crate) struct LogStore {
 }
 
 impl LogStore {
-    /// Opens the store in a directory, checks all of it and starts the writing thread. Blocks.
+    /// Opens the store in a directory, checks all of it and starts the writing thread, or, inline, the writing task.
+    /// Blocks.
     pub(crate) fn open(
         opener: &dyn OpenEngine,
         dir: &Path,
         identity: Identity,
         latch: Latch,
+        blocking: &Blocking,
     ) -> Result<Self, EngineError> {
         let (engine, loaded) = opener.open(dir, identity)?;
         let id = StoreId(loaded.store_id);
@@ -43,10 +47,17 @@ impl LogStore {
             LogMemory::load(loaded).map_err(|error| EngineError::Damaged(error.to_string()))?;
         tracing::info!(store = %id, last = ?memory.last(), purged = ?memory.purged, "opened the log");
         let (jobs, receiver) = mpsc::channel(QUEUE_CAPACITY);
-        let writer = Writer::new(engine, receiver, garbage, (latch, dir.to_path_buf()));
-        std::thread::Builder::new().name("mux-log".into()).spawn(move || writer.run()).map_err(|error| {
-            EngineError::Io { doing: "starting the log's thread", reason: error.to_string() }
-        })?;
+        let writer =
+            Writer::new(engine, receiver, garbage, (latch, dir.to_path_buf()), blocking.clone()).run();
+        if blocking.is_inline() {
+            tokio::spawn(writer);
+        } else {
+            let thread = std::thread::Builder::new().name("mux-log".into());
+            thread.spawn(move || futures::executor::block_on(writer)).map_err(|error| EngineError::Io {
+                doing: "starting the log's thread",
+                reason: error.to_string(),
+            })?;
+        }
         Ok(Self { memory: Arc::new(RwLock::new(memory)), jobs, id })
     }
 
@@ -129,6 +140,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         self.save_mark(Mark::Vote, marks::encode_vote(vote)).await?;
+        fault::point("vote.saved");
         self.memory.write().vote = Some(*vote);
         Ok(())
     }

@@ -1,9 +1,12 @@
 use super::memory::Removed;
+use crate::blocking::{Blocking, Work};
 use crate::codec::marks;
+use crate::fault;
 use crate::replica::latch::Latch;
 use crate::replica::opening::CHECK_DISK;
 use crate::replica::raft::{LogId, TypeConfig};
 use crate::store::{Change, Engine, EngineError, Mark, Record};
+use futures::FutureExt as _;
 use openraft::storage::IOFlushed;
 use std::collections::VecDeque;
 use std::io;
@@ -41,13 +44,15 @@ pub(super) enum Job {
     },
 }
 
-/// The only user of the engine. See the module above.
+/// The only user of the engine. See the module above. It has a thread to itself, where the engine may block; inline it is
+/// a task, which waits for nothing but jobs and the time that a sync takes.
 pub(super) struct Writer {
     engine: Option<Box<dyn Engine>>,
     jobs: mpsc::Receiver<Job>,
     /// See [`Job::Committed`].
     committed: Option<LogId>,
     latch: Latch,
+    blocking: Blocking,
     /// For messages.
     dir: PathBuf,
     batch: Batch,
@@ -90,15 +95,17 @@ impl Writer {
         jobs: mpsc::Receiver<Job>,
         garbage: Vec<Removed>,
         (latch, dir): (Latch, PathBuf),
+        blocking: Blocking,
     ) -> Self {
         let (engine, batch, garbage) = (Some(engine), Batch::default(), garbage.into());
-        Self { engine, jobs, committed: None, latch, dir, batch, garbage }
+        Self { engine, jobs, committed: None, latch, blocking, dir, batch, garbage }
     }
 
     /// Works until it is told to stop, nobody is left to ask, or something fails; then fails whatever else is
     /// asked.
-    pub(super) fn run(mut self) {
-        let reason = match catch_unwind(AssertUnwindSafe(|| self.work())) {
+    pub(super) async fn run(mut self) {
+        let ended = AssertUnwindSafe(self.work()).catch_unwind().await;
+        let reason = match ended {
             Ok(Ok(stopped)) => {
                 // Closes the database before the answer, so that it can be opened again after it.
                 self.engine = None;
@@ -113,7 +120,7 @@ impl Writer {
         for waiting in std::mem::take(&mut self.batch.waiting) {
             waiting.tell(Err(io::Error::other(reason.clone())));
         }
-        while let Some(job) = self.jobs.blocking_recv() {
+        while let Some(job) = self.jobs.recv().await {
             match job {
                 Job::Append { done, .. } => done.io_completed(Err(io::Error::other(reason.clone()))),
                 Job::Mark { done, .. } => drop(done.send(Err(io::Error::other(reason.clone())))),
@@ -132,10 +139,10 @@ impl Writer {
         reason
     }
 
-    fn work(&mut self) -> Result<Option<oneshot::Sender<()>>, EngineError> {
+    async fn work(&mut self) -> Result<Option<oneshot::Sender<()>>, EngineError> {
         loop {
             let job = if self.garbage.is_empty() {
-                self.jobs.blocking_recv()
+                self.jobs.recv().await
             } else {
                 match self.jobs.try_recv() {
                     Ok(job) => Some(job),
@@ -147,19 +154,19 @@ impl Writer {
                 }
             };
             let Some(job) = job else {
-                self.commit()?;
+                self.commit().await?;
                 return Ok(None);
             };
-            let mut stopped = self.take(job)?;
+            let mut stopped = self.take(job).await?;
             while stopped.is_none() && self.batch.has_room() {
                 match self.jobs.try_recv() {
-                    Ok(job) => stopped = self.take(job)?,
+                    Ok(job) => stopped = self.take(job).await?,
                     Err(_) => break,
                 }
             }
             // A mark alone is not worth a sync: it waits for the next entries, or for the end.
             if stopped.is_some() || !self.batch.changes.is_empty() {
-                self.commit()?;
+                self.commit().await?;
             }
             if stopped.is_some() {
                 return Ok(stopped);
@@ -168,12 +175,12 @@ impl Writer {
         }
     }
 
-    fn take(&mut self, job: Job) -> Result<Option<oneshot::Sender<()>>, EngineError> {
+    async fn take(&mut self, job: Job) -> Result<Option<oneshot::Sender<()>>, EngineError> {
         match job {
             Job::Append { records, done } => {
                 for record in records {
                     if !self.batch.has_room() {
-                        self.commit()?;
+                        self.commit().await?;
                     }
                     self.batch.bytes = self.batch.bytes.saturating_add(record.bytes.len());
                     self.batch.changes.push(Change::Put(record));
@@ -187,7 +194,7 @@ impl Writer {
             Job::Truncate(removed) => {
                 for (index, bytes) in removed {
                     if !self.batch.has_room() {
-                        self.commit()?;
+                        self.commit().await?;
                     }
                     self.batch.changes.push(Change::Delete { index, bytes });
                 }
@@ -204,7 +211,7 @@ impl Writer {
     }
 
     /// Makes the batch durable, then tells those who wait for it, in order.
-    fn commit(&mut self) -> Result<(), EngineError> {
+    async fn commit(&mut self) -> Result<(), EngineError> {
         if let Some(committed) = self.committed.take() {
             let mark = Change::Mark(Mark::Committed, marks::encode_log_id(Some(committed)));
             self.batch.changes.push(mark);
@@ -212,9 +219,13 @@ impl Writer {
         let Some(engine) = self.engine.as_mut().filter(|_| !self.batch.changes.is_empty()) else {
             return Ok(());
         };
+        fault::point("log.write");
         engine.write(&self.batch.changes)?;
+        fault::point("log.written");
+        self.blocking.pass(Work::LogSync).await;
         let started = Instant::now();
         engine.sync()?;
+        fault::point("log.synced");
         metrics::histogram!("mux_log_fsync_duration_seconds").record(started.elapsed().as_secs_f64());
         let entries = self.batch.changes.iter().filter(|change| matches!(change, Change::Put(_))).count();
         metrics::counter!("mux_log_entries_written_total").increment(u64::try_from(entries).unwrap_or(0));
@@ -222,6 +233,7 @@ impl Writer {
         for waiting in batch.waiting {
             waiting.tell(Ok(()));
         }
+        fault::point("log.told");
         Ok(())
     }
 
@@ -233,6 +245,7 @@ impl Writer {
         let count = engine.deletes_per_batch().clamp(1, self.garbage.len());
         let changes: Vec<Change> =
             self.garbage.drain(..count).map(|(index, bytes)| Change::Delete { index, bytes }).collect();
+        fault::point("log.garbage");
         engine.write(&changes)
     }
 }

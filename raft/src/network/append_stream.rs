@@ -1,3 +1,4 @@
+use super::net::PeerChannel;
 use super::peers::Peers;
 use crate::codec::wire;
 use crate::replica::raft::TypeConfig;
@@ -8,8 +9,8 @@ use mux_proto::mux::raft::v1::raft_transport_client::RaftTransportClient;
 use openraft::raft::AppendEntriesRequest;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tonic::transport::Channel;
+use std::time::Duration;
+use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 /// A stream that answers nothing for this long, although it owes an answer, is given up and opened again.
@@ -62,7 +63,7 @@ impl AppendStream {
     /// or with an error.
     pub(super) async fn open<S>(
         self,
-        mut client: RaftTransportClient<Channel>,
+        mut client: RaftTransportClient<PeerChannel>,
         input: S,
     ) -> Result<impl Stream<Item = Result<pb::AppendResponse, Status>> + Send + 'static, Status>
     where

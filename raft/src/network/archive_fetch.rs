@@ -1,7 +1,10 @@
 use super::MESSAGE_BYTES_MAX;
-use super::peers::{Lane, Peers};
+use super::net::Lane;
+use super::peers::Peers;
 use crate::archive::Archive;
+use crate::blocking::Work;
 use crate::consensus::StateCell;
+use crate::fault;
 use crate::machine::archive::{ArchiveTip, NewRecord, roll};
 use crate::machine::{ArchiveRecord, ArchiveUnreadable};
 use crate::types::{LogIndex, ReplicaId};
@@ -110,6 +113,7 @@ impl ArchiveFetch {
                     archive.wait_for_room()?;
                     archive.append(records)?;
                     fetched.fetch_add(count, Ordering::AcqRel);
+                    fault::point("fetch.appended");
                     metrics::counter!("mux_archive_fetched_records_total").increment(count);
                     Ok(next)
                 })
@@ -143,7 +147,9 @@ impl ArchiveFetch {
         work: impl FnOnce(&dyn Archive) -> Result<T, ArchiveUnreadable> + Send + 'static,
     ) -> Result<T, Status> {
         let archive = Arc::clone(self.cell.archive());
-        tokio::task::spawn_blocking(move || work(archive.as_ref()))
+        let blocking = self.peers.blocking();
+        blocking
+            .run(Work::Archive, move || work(archive.as_ref()))
             .await
             .map_err(|error| Status::internal(error.to_string()))?
             .map_err(|error| Status::data_loss(error.0))

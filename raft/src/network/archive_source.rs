@@ -1,5 +1,6 @@
 use super::guard::Guard;
 use crate::archive::Archive;
+use crate::blocking::{Blocking, Work};
 use crate::machine::ArchiveUnreadable;
 use crate::types::ReplicaId;
 use futures::stream::BoxStream;
@@ -17,6 +18,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 pub(crate) struct ArchiveSource {
     pub(crate) archive: Arc<dyn Archive>,
     pub(crate) guard: Guard,
+    pub(crate) blocking: Blocking,
 }
 
 /// A transfer under way. Every chunk is read when the receiver has room for it.
@@ -38,7 +40,7 @@ impl Transfer {
         }
         self.source.guard.check_link(self.receiver)?;
         let (archive, first, until) = (Arc::clone(&self.source.archive), self.next, self.until);
-        let read = tokio::task::spawn_blocking(move || {
+        let read = self.source.blocking.run(Work::Archive, move || {
             let records = archive.chunk(first, until, CHUNK_BYTES)?;
             let next = first.saturating_add(u64::try_from(records.len()).unwrap_or(u64::MAX));
             Ok((archive.hash_before(next)?, next, records))
@@ -64,11 +66,13 @@ impl ArchiveTransfer for ArchiveSource {
         &self,
         request: Request<pb::FetchArchiveRequest>,
     ) -> Result<Response<Self::FetchStream>, Status> {
-        let certificate = Guard::certificate(&request);
+        let caller = self.guard.caller(&request);
         let message = request.into_inner();
-        let receiver = self.guard.check(message.header.as_ref(), &certificate)?;
+        let receiver = self.guard.check(message.header.as_ref(), &caller)?;
         let (archive, from) = (Arc::clone(&self.archive), message.from);
-        let known = tokio::task::spawn_blocking(move || archive.hash_before(from))
+        let known = self
+            .blocking
+            .run(Work::Archive, move || archive.hash_before(from))
             .await
             .map_err(|error| Status::internal(error.to_string()))?
             .map_err(|error| absent(&error))?;

@@ -1,4 +1,5 @@
 use super::links::Links;
+use super::net::CallerId;
 use super::stores::Stores;
 use super::tls::TlsMaterial;
 use crate::types::ReplicaId;
@@ -11,37 +12,58 @@ use tonic::{Request, Status};
 pub(crate) struct Guard {
     id: ReplicaId,
     cluster_id: [u8; 32],
-    tls: Arc<TlsMaterial>,
+    callers: Callers,
     links: Links,
     stores: Stores,
 }
 
-/// What the caller's certificate says, taken from the connection.
-pub(crate) type Certificates = Option<Vec<u8>>;
+/// How callers are told apart.
+#[derive(Clone, Debug)]
+pub(crate) enum Callers {
+    /// By the certificate of their connection.
+    ByCertificate(Arc<TlsMaterial>),
+    /// The network says so: see [`CallerId`].
+    ByNet,
+}
+
+/// Who is at the other end of the connection, as far as that is known before a message is read.
+#[derive(Debug)]
+pub(crate) enum Caller {
+    /// The end-entity certificate (DER). TLS has verified it against the cluster's CA.
+    Certificate(Vec<u8>),
+    Replica(ReplicaId),
+    Unknown,
+}
 
 impl Guard {
     pub(crate) fn new(
         id: ReplicaId,
         cluster_id: [u8; 32],
-        tls: Arc<TlsMaterial>,
+        callers: Callers,
         links: Links,
         stores: Stores,
     ) -> Self {
-        Self { id, cluster_id, tls, links, stores }
+        Self { id, cluster_id, callers, links, stores }
     }
 
-    /// The caller's end-entity certificate (DER). TLS has verified it against the cluster's CA.
-    pub(crate) fn certificate<T>(request: &Request<T>) -> Certificates {
-        request.peer_certs().and_then(|chain| chain.first().map(|certificate| certificate.to_vec()))
+    /// Who calls.
+    pub(crate) fn caller<T>(&self, request: &Request<T>) -> Caller {
+        match self.callers {
+            Callers::ByCertificate(_) => {
+                let chain = request.peer_certs();
+                let first = chain.as_ref().and_then(|chain| chain.first());
+                first.map_or(Caller::Unknown, |certificate| Caller::Certificate(certificate.to_vec()))
+            }
+            Callers::ByNet => {
+                let named = request.extensions().get::<CallerId>();
+                named.map_or(Caller::Unknown, |CallerId(id)| Caller::Replica(*id))
+            }
+        }
     }
 
     /// Checks that a message is for this replica, from a replica of this cluster, that the connection belongs to
     /// the replica it claims to come from, and that both have the data directories that the log knows.
-    pub(crate) fn check(
-        &self,
-        header: Option<&pb::Header>,
-        certificate: &Certificates,
-    ) -> Result<ReplicaId, Status> {
+    pub(crate) fn check(&self, header: Option<&pb::Header>, caller: &Caller) -> Result<ReplicaId, Status> {
         let header = header.ok_or_else(|| Status::invalid_argument("the message has no header"))?;
         if header.cluster_id.as_ref() != self.cluster_id {
             let short = |id: &[u8]| hex::encode(id.get(..8).unwrap_or(id));
@@ -58,11 +80,7 @@ impl Guard {
                 self.id, header.target,
             )));
         }
-        let certificate =
-            certificate.as_deref().ok_or_else(|| Status::unauthenticated("no client certificate"))?;
-        self.tls.check_name(certificate, header.source).map_err(|reason| {
-            Status::permission_denied(format!("certificate of replica {}: {reason}", header.source))
-        })?;
+        self.check_caller(caller, header.source)?;
         self.check_link(header.source)?;
         self.stores.check(header)?;
         Ok(header.source)
@@ -71,6 +89,21 @@ impl Guard {
     /// Waits while transfers to a peer are held open.
     pub(super) async fn transfers_go_on(&self, to: ReplicaId) {
         self.links.transfers_go_on(to).await;
+    }
+
+    fn check_caller(&self, caller: &Caller, source: ReplicaId) -> Result<(), Status> {
+        match (&self.callers, caller) {
+            (Callers::ByCertificate(tls), Caller::Certificate(certificate)) => {
+                tls.check_name(certificate, source).map_err(|reason| {
+                    Status::permission_denied(format!("certificate of replica {source}: {reason}"))
+                })
+            }
+            (Callers::ByNet, Caller::Replica(caller)) if *caller == source => Ok(()),
+            (Callers::ByNet, Caller::Replica(caller)) => {
+                Err(Status::permission_denied(format!("replica {caller} calls as replica {source}")))
+            }
+            _ => Err(Status::unauthenticated("no client certificate")),
+        }
     }
 
     /// Whether messages from a peer pass at the moment.

@@ -1,12 +1,14 @@
+use crate::blocking::{Blocking, Work};
+use crate::fault;
 use crate::replica::latch::Latch;
 use crate::replica::opening::CHECK_DISK;
 use crate::snapshot::{SnapshotDirectory, SnapshotFile};
 use mux_proto::mux::raft::v1 as pb;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::fs::File;
-use tokio::io::AsyncWriteExt as _;
 use tonic::{Status, Streaming};
 
 /// The next chunk must arrive within this time.
@@ -17,15 +19,33 @@ const CHUNK_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct IncomingSnapshot {
     path: PathBuf,
     taken: bool,
-    file: File,
+    file: Arc<File>,
+    blocking: Blocking,
     latch: Latch,
 }
 
 impl IncomingSnapshot {
-    pub(super) async fn create(directory: &SnapshotDirectory, latch: Latch) -> Result<Self, Status> {
+    pub(super) async fn create(
+        directory: &SnapshotDirectory,
+        blocking: Blocking,
+        latch: Latch,
+    ) -> Result<Self, Status> {
         let path = directory.unfinished_path();
-        let file = File::create(&path).await.map_err(|error| failed(&latch, &path, &error))?;
-        Ok(Self { path, taken: false, file, latch })
+        let create = {
+            let path = path.clone();
+            move || File::create(path)
+        };
+        let file = on_disk(&blocking, (&latch, &path), create).await?;
+        Ok(Self { path, taken: false, file: Arc::new(file), blocking, latch })
+    }
+
+    /// Does something to the file.
+    async fn with_file(
+        &self,
+        work: impl FnOnce(&File) -> io::Result<()> + Send + 'static,
+    ) -> Result<(), Status> {
+        let file = Arc::clone(&self.file);
+        on_disk(&self.blocking, (&self.latch, &self.path), move || work(&file)).await
     }
 
     /// Takes this and all further chunks and makes the file durable.
@@ -40,8 +60,10 @@ impl IncomingSnapshot {
             if found != chunk.crc {
                 return Err(Status::data_loss("a snapshot chunk arrived damaged"));
             }
-            self.file.write_all(&chunk.data).await.map_err(|error| self.failed(&error))?;
-            if chunk.last {
+            let (data, last) = (chunk.data, chunk.last);
+            self.with_file(move |mut file| file.write_all(&data)).await?;
+            fault::point("install.part");
+            if last {
                 break;
             }
             let next = tokio::time::timeout(CHUNK_TIMEOUT, chunks.message()).await;
@@ -49,13 +71,8 @@ impl IncomingSnapshot {
                 .map_err(|_| Status::deadline_exceeded("the next snapshot chunk did not come"))??
                 .ok_or_else(|| Status::aborted("the snapshot ended before its last chunk"))?;
         }
-        self.file.flush().await.map_err(|error| self.failed(&error))?;
-        self.file.sync_all().await.map_err(|error| self.failed(&error))?;
+        self.with_file(File::sync_all).await?;
         SnapshotFile::open(&self.path).map_err(|error| stop(&self.latch, error))
-    }
-
-    fn failed(&self, error: &io::Error) -> Status {
-        failed(&self.latch, &self.path, error)
     }
 
     /// The file is somebody else's from now on.
@@ -71,6 +88,15 @@ impl Drop for IncomingSnapshot {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+async fn on_disk<T: Send + 'static>(
+    blocking: &Blocking,
+    (latch, path): (&Latch, &Path),
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Status> {
+    let done = blocking.run(Work::SnapshotPart, work).await;
+    done.map_err(io::Error::other).flatten().map_err(|error| failed(latch, path, &error))
 }
 
 /// The disk failed: that stops the replica.

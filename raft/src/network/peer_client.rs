@@ -1,6 +1,8 @@
 use super::MESSAGE_BYTES_MAX;
 use super::append_stream::AppendStream;
-use super::peers::{Lane, Peers};
+use super::net::{Lane, PeerChannel};
+use super::peers::Peers;
+use crate::blocking::Work;
 use crate::codec::{CodecError, wire};
 use crate::replica::raft::{Snapshot, TypeConfig, Vote};
 use crate::snapshot::SnapshotFile;
@@ -20,7 +22,6 @@ use openraft::raft::{
 use openraft::{OptionalSend, RPCTypes, RaftNetworkV2};
 use std::future::Future;
 use std::time::Duration;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 /// A part of a snapshot in one message.
@@ -52,7 +53,7 @@ impl PeerClient {
         Self { heartbeats: true, ..self }
     }
 
-    fn client(&self) -> Result<RaftTransportClient<Channel>, Status> {
+    fn client(&self) -> Result<RaftTransportClient<PeerChannel>, Status> {
         self.peers.check_link(self.target)?;
         let channel = self.peers.channel(self.target, &self.address, self.lane)?;
         Ok(RaftTransportClient::new(channel)
@@ -107,7 +108,8 @@ impl PeerClient {
         snapshot: SnapshotFile,
     ) -> Result<pb::SnapshotResponse, Status> {
         let mut client = self.client()?;
-        let bytes = tokio::task::spawn_blocking(move || snapshot.read_all())
+        let read = self.peers.blocking().run(Work::Snapshot, move || snapshot.read_all());
+        let bytes = read
             .await
             .map_err(|error| Status::internal(error.to_string()))?
             .map_err(|error| Status::internal(error.to_string()))?;

@@ -1,7 +1,8 @@
 use super::links::Links;
+use super::net::{Lane, Net, PeerChannel};
 use super::peer_client::PeerClient;
 use super::stores::Stores;
-use super::tls::TlsMaterial;
+use crate::blocking::Blocking;
 use crate::replica::raft::TypeConfig;
 use crate::types::ReplicaId;
 use mux_proto::mux::raft::v1 as pb;
@@ -9,24 +10,7 @@ use openraft::{BasicNode, RaftNetworkFactory};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// A peer that vanished without a word is noticed after the sum of these.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// What one stream may send ahead of the receiver.
-const STREAM_WINDOW_BYTES: u32 = 2 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
-
-/// What a connection is for: bulk transfer must not delay heartbeats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Lane {
-    Main,
-    Snapshot,
-}
 
 /// Connections to the other replicas, opened on first use and kept. Clones share them.
 #[derive(Clone, Debug)]
@@ -38,16 +22,17 @@ pub(crate) struct Peers {
 #[derive(Debug)]
 struct Made {
     address: String,
-    /// Of the certificates.
+    /// Of the network.
     generation: u64,
-    channel: Channel,
+    channel: PeerChannel,
 }
 
 #[derive(Debug)]
 struct Inner {
     id: ReplicaId,
     cluster_id: [u8; 32],
-    tls: Arc<TlsMaterial>,
+    net: Arc<dyn Net>,
+    blocking: Blocking,
     links: Links,
     stores: Stores,
     channels: Mutex<BTreeMap<(ReplicaId, Lane), Made>>,
@@ -59,15 +44,16 @@ impl Peers {
     pub(crate) fn new(
         id: ReplicaId,
         cluster_id: [u8; 32],
-        tls: Arc<TlsMaterial>,
-        links: Links,
-        stores: Stores,
+        net: Arc<dyn Net>,
+        blocking: Blocking,
+        (links, stores): (Links, Stores),
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 id,
                 cluster_id,
-                tls,
+                net,
+                blocking,
                 links,
                 stores,
                 channels: Mutex::default(),
@@ -80,9 +66,9 @@ impl Peers {
         self.inner.id
     }
 
-    /// Reads the certificates again; see [`TlsMaterial::reload`]. Blocks.
-    pub(crate) fn reload_tls(&self) -> Result<bool, String> {
-        self.inner.tls.reload().map_err(|error| error.to_string())
+    /// Where what blocks is done.
+    pub(crate) fn blocking(&self) -> &Blocking {
+        &self.inner.blocking
     }
 
     /// Says who sends to whom.
@@ -105,8 +91,13 @@ impl Peers {
     }
 
     /// The connection to a peer at this address; it is opened, and opened again, as needed.
-    pub(crate) fn channel(&self, target: ReplicaId, address: &str, lane: Lane) -> Result<Channel, Status> {
-        let generation = self.inner.tls.generation();
+    pub(crate) fn channel(
+        &self,
+        target: ReplicaId,
+        address: &str,
+        lane: Lane,
+    ) -> Result<PeerChannel, Status> {
+        let generation = self.inner.net.generation();
         let mut channels = self.inner.channels.lock();
         if let Some(made) = channels.get(&(target, lane))
             && made.address == address
@@ -114,7 +105,7 @@ impl Peers {
         {
             return Ok(made.channel.clone());
         }
-        let channel = self.connect(target, address)?;
+        let channel = self.inner.net.channel(target, address, lane)?;
         let made = Made { address: address.to_owned(), generation, channel: channel.clone() };
         channels.insert((target, lane), made);
         Ok(channel)
@@ -140,24 +131,6 @@ impl Peers {
         if self.inner.troubles.lock().remove(&target).is_some() {
             tracing::info!(replica = target, "a replica is reached again");
         }
-    }
-
-    fn connect(&self, target: ReplicaId, address: &str) -> Result<Channel, Status> {
-        let wrong = |error: tonic::transport::Error| {
-            Status::unavailable(format!("replica {target} at {address:?}: {error}"))
-        };
-        let endpoint = Endpoint::from_shared(format!("https://{address}"))
-            .map_err(wrong)?
-            .tls_config(self.inner.tls.client(target))
-            .map_err(wrong)?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        Ok(endpoint.connect_lazy())
     }
 }
 
@@ -201,7 +174,9 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
 mod tests {
     use super::*;
     use crate::consensus::StateCell;
+    use crate::network::tls::TlsMaterial;
     use crate::network::tls_listener::tls_incoming;
+    use crate::network::tls_net::TlsNet;
     use crate::replica::TlsPaths;
     use crate::replica::latch::Latch;
     use crate::types::StoreId;
@@ -209,6 +184,7 @@ mod tests {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     use rustls::HandshakeKind;
     use std::path::Path;
+    use std::time::Duration;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
     use tokio::sync::mpsc;
@@ -270,7 +246,8 @@ mod tests {
         let address = listener.local_addr().unwrap().to_string();
         let mut kinds = serve(listener, &tls);
         let stores = Stores::new(1, StoreId([1; 16]), Arc::new(StateCell::default()), Latch::new()).unwrap();
-        let peers = Peers::new(1, [0; 32], Arc::clone(&tls), Links::default(), stores);
+        let net = Arc::new(TlsNet::new(Arc::clone(&tls)));
+        let peers = Peers::new(1, [0; 32], net, Blocking::on_threads(), (Links::default(), stores));
         let next = async |kinds: &mut mpsc::Receiver<HandshakeKind>| {
             let deadline = tokio::time::Instant::now() + PATIENCE;
             loop {

@@ -7,7 +7,8 @@ use rand::TryRngCore as _;
 use rand::rngs::OsRng;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 /// A message of a process that ended may be read this long after the first one of its successor.

@@ -1,8 +1,10 @@
 use super::archive_fetch::ArchiveFetch;
 use super::clearance::Clearance;
-use super::guard::{Certificates, Guard};
+use super::guard::{Caller, Guard};
 use super::incoming_snapshot::IncomingSnapshot;
+use crate::blocking::{Blocking, Work};
 use crate::codec::{CodecError, wire};
+use crate::fault;
 use crate::replica::latch::Latch;
 use crate::replica::raft::{Raft, Snapshot, TypeConfig};
 use crate::snapshot::SnapshotDirectory;
@@ -14,7 +16,8 @@ use mux_proto::mux::raft::v1::raft_transport_server::RaftTransport;
 use openraft::raft::{AppendEntriesRequest, StreamAppendError};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 /// When the leader was last heard from.
@@ -40,6 +43,7 @@ pub(crate) struct Transport {
     pub(crate) raft: Raft,
     pub(crate) guard: Guard,
     pub(crate) snapshots: SnapshotDirectory,
+    pub(crate) blocking: Blocking,
     pub(crate) archives: ArchiveFetch,
     pub(crate) heard: Arc<Heard>,
     pub(crate) clearance: Clearance,
@@ -89,19 +93,15 @@ fn stopped(error: impl std::fmt::Display) -> Status {
 
 impl Transport {
     /// Who sends entries, if they may be taken.
-    fn check_append(
-        &self,
-        header: Option<&pb::Header>,
-        certificate: &Certificates,
-    ) -> Result<ReplicaId, Status> {
-        let source = self.guard.check(header, certificate)?;
+    fn check_append(&self, header: Option<&pb::Header>, caller: &Caller) -> Result<ReplicaId, Status> {
+        let source = self.guard.check(header, caller)?;
         self.clearance.check_append()?;
         Ok(source)
     }
 
     /// Who calls an election, if this replica may take part in it.
-    fn check_vote(&self, header: Option<&pb::Header>, certificate: &Certificates) -> Result<(), Status> {
-        self.guard.check(header, certificate)?;
+    fn check_vote(&self, header: Option<&pb::Header>, caller: &Caller) -> Result<(), Status> {
+        self.guard.check(header, caller)?;
         self.clearance.check_vote()
     }
 }
@@ -114,10 +114,10 @@ impl RaftTransport for Transport {
         &self,
         request: Request<Streaming<pb::AppendRequest>>,
     ) -> Result<Response<Self::StreamAppendStream>, Status> {
-        let certificate: Certificates = Guard::certificate(&request);
+        let caller = self.guard.caller(&request);
         let transport = self.clone();
         // Headers go out at once; the first message may come later.
-        let answers = async_stream(transport, certificate, request.into_inner());
+        let answers = async_stream(transport, caller, request.into_inner());
         Ok(Response::new(answers.boxed()))
     }
 
@@ -125,9 +125,9 @@ impl RaftTransport for Transport {
         &self,
         request: Request<pb::AppendRequest>,
     ) -> Result<Response<pb::AppendResponse>, Status> {
-        let certificate = Guard::certificate(&request);
+        let caller = self.guard.caller(&request);
         let message = request.into_inner();
-        let source = self.check_append(message.header.as_ref(), &certificate)?;
+        let source = self.check_append(message.header.as_ref(), &caller)?;
         let request = wire::append_from_pb(message).map_err(malformed)?;
         let (prev, last) =
             (request.prev_log_id, request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id));
@@ -140,9 +140,9 @@ impl RaftTransport for Transport {
     }
 
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
-        let certificate = Guard::certificate(&request);
+        let caller = self.guard.caller(&request);
         let message = request.into_inner();
-        self.check_vote(message.header.as_ref(), &certificate)?;
+        self.check_vote(message.header.as_ref(), &caller)?;
         let request = wire::vote_request_from_pb(message).map_err(malformed)?;
         let response = self.raft.vote(request).await.map_err(stopped)?;
         Ok(Response::new(wire::voted_to_pb(&response)))
@@ -152,9 +152,9 @@ impl RaftTransport for Transport {
         &self,
         request: Request<pb::VoteRequest>,
     ) -> Result<Response<pb::VoteResponse>, Status> {
-        let certificate = Guard::certificate(&request);
+        let caller = self.guard.caller(&request);
         let message = request.into_inner();
-        self.check_vote(message.header.as_ref(), &certificate)?;
+        self.check_vote(message.header.as_ref(), &caller)?;
         let request = wire::vote_request_from_pb(message).map_err(malformed)?;
         let response = self.raft.pre_vote(request).await.map_err(stopped)?;
         Ok(Response::new(wire::voted_to_pb(&response)))
@@ -164,9 +164,9 @@ impl RaftTransport for Transport {
         &self,
         request: Request<pb::TransferLeaderRequest>,
     ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
-        let certificate = Guard::certificate(&request);
+        let caller = self.guard.caller(&request);
         let message = request.into_inner();
-        self.check_vote(message.header.as_ref(), &certificate)?;
+        self.check_vote(message.header.as_ref(), &caller)?;
         let request = wire::transfer_from_pb(message).map_err(malformed)?;
         let response = self.raft.handle_transfer_leader(request).await.map_err(stopped)?;
         Ok(Response::new(wire::transferred_to_pb(response)))
@@ -176,19 +176,22 @@ impl RaftTransport for Transport {
         &self,
         request: Request<Streaming<pb::SnapshotChunk>>,
     ) -> Result<Response<pb::SnapshotResponse>, Status> {
-        let certificate = Guard::certificate(&request);
+        let caller = self.guard.caller(&request);
         let mut chunks = request.into_inner();
         let first =
             chunks.message().await?.ok_or_else(|| Status::invalid_argument("the snapshot is empty"))?;
-        let source = self.check_append(first.header.as_ref(), &certificate)?;
+        let source = self.check_append(first.header.as_ref(), &caller)?;
         let vote = wire::vote_from_pb(first.vote).map_err(malformed)?;
-        let mut incoming = IncomingSnapshot::create(&self.snapshots, self.latch.clone()).await?;
+        let mut incoming =
+            IncomingSnapshot::create(&self.snapshots, self.blocking.clone(), self.latch.clone()).await?;
         let snapshot = incoming.receive(first, &mut chunks).await?;
         let (file, cluster_id) = (snapshot.clone(), *self.snapshots.cluster_id());
-        let (meta, tip) = tokio::task::spawn_blocking(move || file.verify(&cluster_id))
+        let verified = self.blocking.run(Work::Snapshot, move || file.verify(&cluster_id));
+        let (meta, tip) = verified
             .await
             .map_err(|error| Status::internal(error.to_string()))?
             .map_err(|error| Status::data_loss(error.to_string()))?;
+        fault::point("install.received");
         tracing::info!(last = ?meta.last_log_id, from = source, "received a snapshot");
         let members = meta.last_membership.membership();
         let address = |id: ReplicaId| members.get_node(&id).map(|node| (id, node.addr.clone()));
@@ -196,6 +199,7 @@ impl RaftTransport for Transport {
         let sources = std::iter::once(source).chain(others).filter_map(address);
         let index = meta.last_log_id.map_or(0, |id| id.index);
         self.archives.complete(index, tip, sources.collect::<Vec<_>>()).await?;
+        fault::point("fetch.complete");
         incoming.taken();
         let response =
             self.raft.install_full_snapshot(vote, Snapshot { meta, snapshot }).await.map_err(stopped)?;
@@ -207,12 +211,12 @@ impl RaftTransport for Transport {
 /// Answers to a replication stream, in order; the last one is a failure, or says why the stream ended.
 fn async_stream(
     transport: Transport,
-    certificate: Certificates,
+    caller: Caller,
     mut messages: Streaming<pb::AppendRequest>,
 ) -> impl Stream<Item = Result<pb::AppendResponse, Status>> + Send + 'static {
     let start = async move {
         let Some(first) = messages.message().await? else { return Ok(None) };
-        let source = transport.check_append(first.header.as_ref(), &certificate)?;
+        let source = transport.check_append(first.header.as_ref(), &caller)?;
         let first = Some(wire::append_from_pb(first).map_err(malformed)?);
         let ended_by = Arc::new(Mutex::new(None));
         let (raft, heard) = (transport.raft.clone(), Arc::clone(&transport.heard));

@@ -1,11 +1,13 @@
 //! What a replica is started with.
 //!
 //! [`ReplicaConfig`] is plain data that the binary fills from its configuration; [`Wiring`] carries parts that
-//! tests replace (listener, clocks, links between replicas, the log's engine).
+//! tests and simulations replace (listener, network, clocks, links between replicas, disks).
 
+use crate::archive::{DiskArchives, OpenArchive};
+use crate::blocking::Blocking;
 use crate::clock::{Clock, SystemClock};
 use crate::machine::command::COMMAND_FORMAT;
-use crate::network::Links;
+use crate::network::{Links, Net};
 use crate::store::{OpenEngine, SledEngine};
 use crate::types::ReplicaId;
 use std::collections::BTreeMap;
@@ -113,16 +115,24 @@ impl Default for SnapshotConfig {
     }
 }
 
-/// Parts that tests replace.
+/// Parts that tests and simulations replace. With [`Wiring::net`], [`Wiring::blocking`] inline, an engine and an archive
+/// in memory, and a clock that follows tokio's, a whole replica runs on one thread of a paused runtime.
 pub struct Wiring {
     /// An already bound listener instead of [`ReplicaConfig::listen`].
     pub listener: Option<std::net::TcpListener>,
+    /// How this replica reaches the others, instead of TCP with TLS. Then no listener is bound and no certificate is
+    /// read: whoever runs the network gives what arrives to [`Replica::routes`](super::Replica::routes).
+    pub net: Option<Arc<dyn Net>>,
+    /// How what blocks is run.
+    pub blocking: Blocking,
     /// Wall clock and monotonic clock; [`ReplicaConfig::wall_offset_ms`] is added to the wall clock.
     pub clock: Arc<dyn Clock>,
     /// Blocks traffic between replicas.
     pub links: Links,
     /// Opens the engine below the log.
     pub engine: Arc<dyn OpenEngine>,
+    /// Opens the archive.
+    pub archive: Arc<dyn OpenArchive>,
     /// The highest feature level that this replica says it knows: lower than [`COMMAND_FORMAT`] to be an older
     /// version's stand-in.
     pub feature_level_max: u16,
@@ -132,9 +142,12 @@ impl Default for Wiring {
     fn default() -> Self {
         Self {
             listener: None,
+            net: None,
+            blocking: Blocking::on_threads(),
             clock: Arc::new(SystemClock::new()),
             links: Links::default(),
             engine: Arc::new(SledEngine::opener()),
+            archive: Arc::new(DiskArchives),
             feature_level_max: COMMAND_FORMAT,
         }
     }

@@ -27,18 +27,18 @@ impl LeaderGateway for Gateway {
         request: Request<pb::ProposeRequest>,
     ) -> Result<Response<pb::ProposeResponse>, Status> {
         use pb::propose_response::{NotLeader, Outcome, Unknown};
-        let certificate = Guard::certificate(&request);
-        let caller = request.metadata().get(trace::HEADER).and_then(|header| header.to_str().ok());
-        let caller = caller.and_then(TraceContext::parse);
+        let caller = self.guard.caller(&request);
+        let traced = request.metadata().get(trace::HEADER).and_then(|header| header.to_str().ok());
+        let traced = traced.and_then(TraceContext::parse);
         let message = request.into_inner();
-        let source = self.guard.check(message.header.as_ref(), &certificate)?;
+        let source = self.guard.check(message.header.as_ref(), &caller)?;
         let (request_id, command) = decode_request(&message.request).ok_or_else(|| {
             Status::invalid_argument("the leader does not know this command; its version may be older")
         })?;
         let asked = Duration::from_millis(u64::from(message.timeout_ms));
         let deadline = Instant::now() + asked.min(self.core.timing.propose);
         let span = tracing::debug_span!("forwarded_proposal", replica = source);
-        let context = caller.map(|caller| trace::begin(&span, Some(caller)));
+        let context = traced.map(|traced| trace::begin(&span, Some(traced)));
         let proposing = trace::scope(context, self.core.propose_here(&command, request_id, deadline));
         let attempt = proposing.instrument(span).await;
         if let Attempt::Committed(Committed { at, .. }) = &attempt {
@@ -68,8 +68,8 @@ impl LeaderGateway for Gateway {
         request: Request<pb::ReadIndexRequest>,
     ) -> Result<Response<pb::ReadIndexResponse>, Status> {
         use pb::read_index_response::Outcome;
-        let certificate = Guard::certificate(&request);
-        self.guard.check(request.into_inner().header.as_ref(), &certificate)?;
+        let caller = self.guard.caller(&request);
+        self.guard.check(request.into_inner().header.as_ref(), &caller)?;
         let deadline = Instant::now() + self.core.timing.election_max * 2;
         let outcome = match self.core.read_index_here(deadline).await {
             Ok(index) => Outcome::Index(index),
@@ -83,9 +83,9 @@ impl LeaderGateway for Gateway {
         request: Request<pb::HandOverRequest>,
     ) -> Result<Response<pb::HandOverResponse>, Status> {
         use pb::hand_over_response::Outcome;
-        let certificate = Guard::certificate(&request);
+        let caller = self.guard.caller(&request);
         let message = request.into_inner();
-        self.guard.check(message.header.as_ref(), &certificate)?;
+        self.guard.check(message.header.as_ref(), &caller)?;
         let target = Some(message.target).filter(|target| *target != 0);
         let outcome = match self.core.hand_over_here(target).await {
             Ok(leader) => Outcome::Leader(leader),
@@ -98,9 +98,9 @@ impl LeaderGateway for Gateway {
         &self,
         request: Request<pb::ChangeMembersRequest>,
     ) -> Result<Response<pb::ChangeMembersResponse>, Status> {
-        let certificate = Guard::certificate(&request);
+        let caller = self.guard.caller(&request);
         let message = request.into_inner();
-        self.guard.check(message.header.as_ref(), &certificate)?;
+        self.guard.check(message.header.as_ref(), &caller)?;
         let change = member_wire::change_from_pb(message).ok_or_else(|| {
             Status::invalid_argument("the leader does not know this change; it may be older")
         })?;
@@ -112,8 +112,8 @@ impl LeaderGateway for Gateway {
         &self,
         request: Request<pb::ListMembersRequest>,
     ) -> Result<Response<pb::ListMembersResponse>, Status> {
-        let certificate = Guard::certificate(&request);
-        self.guard.check(request.into_inner().header.as_ref(), &certificate)?;
+        let caller = self.guard.caller(&request);
+        self.guard.check(request.into_inner().header.as_ref(), &caller)?;
         let leads = self.core.status.borrow().leads;
         let members = if leads { self.core.member_views() } else { Vec::new() };
         let members = members.into_iter().map(member_wire::view_to_pb).collect();
@@ -124,15 +124,15 @@ impl LeaderGateway for Gateway {
         &self,
         request: Request<pb::LeavingRequest>,
     ) -> Result<Response<pb::LeavingResponse>, Status> {
-        let certificate = Guard::certificate(&request);
-        let source = self.guard.check(request.into_inner().header.as_ref(), &certificate)?;
+        let caller = self.guard.caller(&request);
+        let source = self.guard.check(request.into_inner().header.as_ref(), &caller)?;
         self.core.leaving.heard(source);
         Ok(Response::new(pb::LeavingResponse {}))
     }
 
     async fn clock(&self, request: Request<pb::ClockRequest>) -> Result<Response<pb::ClockResponse>, Status> {
-        let certificate = Guard::certificate(&request);
-        self.guard.check(request.into_inner().header.as_ref(), &certificate)?;
+        let caller = self.guard.caller(&request);
+        self.guard.check(request.into_inner().header.as_ref(), &caller)?;
         Ok(Response::new(pb::ClockResponse { wall_ms: self.core.time.wall_ms() }))
     }
 
@@ -140,8 +140,8 @@ impl LeaderGateway for Gateway {
         &self,
         request: Request<pb::StandingRequest>,
     ) -> Result<Response<pb::StandingResponse>, Status> {
-        let certificate = Guard::certificate(&request);
-        let source = self.guard.check(request.into_inner().header.as_ref(), &certificate)?;
+        let caller = self.guard.caller(&request);
+        let source = self.guard.check(request.into_inner().header.as_ref(), &caller)?;
         let stopped = |error: openraft::errors::Fatal<_>| Status::unavailable(error.to_string());
         let initialized = self.core.raft.is_initialized().await.map_err(stopped)?;
         let metrics = self.core.metrics();

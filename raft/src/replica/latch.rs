@@ -3,7 +3,7 @@ use tokio::sync::watch;
 
 /// Remembers why the replica cannot go on. The first reason stays; everybody who holds a clone sees it.
 #[derive(Clone, Debug)]
-pub(crate) struct Latch {
+pub struct Latch {
     reason: Arc<watch::Sender<Option<String>>>,
     /// Follows every reason that is given here.
     advice: Option<Arc<str>>,
@@ -20,7 +20,7 @@ impl Latch {
     }
 
     /// Stops the replica, unless it has stopped already.
-    pub(crate) fn trip(&self, reason: impl Into<String>) {
+    pub fn trip(&self, reason: impl Into<String>) {
         let mut reason = reason.into();
         if let Some(advice) = &self.advice {
             reason = format!("{reason}: {advice}");

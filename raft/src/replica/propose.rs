@@ -4,7 +4,7 @@ use crate::codec::LoggedCommand;
 use crate::consensus::{Committed, ProposeError};
 use crate::machine::command::COMMAND_FORMAT;
 use crate::machine::{Command, Envelope, LogPosition, Reply, RequestId};
-use crate::network::{Lane, MESSAGE_BYTES_MAX};
+use crate::network::{Lane, MESSAGE_BYTES_MAX, PeerChannel};
 use crate::trace;
 use crate::trace_step;
 use crate::types::ReplicaId;
@@ -15,7 +15,6 @@ use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, RaftErr
 use std::error::Error as _;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
-use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tracing::Instrument as _;
 
@@ -249,7 +248,7 @@ impl Core {
     }
 
     /// A client for a peer's gateway.
-    pub(crate) fn gateway_of(&self, peer: ReplicaId) -> Result<LeaderGatewayClient<Channel>, Status> {
+    pub(crate) fn gateway_of(&self, peer: ReplicaId) -> Result<LeaderGatewayClient<PeerChannel>, Status> {
         let address = self
             .address_of(peer)
             .ok_or_else(|| Status::unavailable(format!("replica {peer} is not a member")))?;
@@ -261,7 +260,7 @@ impl Core {
         &self,
         peer: ReplicaId,
         address: &str,
-    ) -> Result<LeaderGatewayClient<Channel>, Status> {
+    ) -> Result<LeaderGatewayClient<PeerChannel>, Status> {
         self.peers.check_link(peer)?;
         let channel = self.peers.channel(peer, address, Lane::Main)?;
         Ok(LeaderGatewayClient::new(channel)

@@ -6,28 +6,28 @@ use super::latch::Latch;
 use super::opening::{CHECK_DISK, JOIN_ANEW, Opening};
 use super::raft::Raft;
 use super::time_keeper::TimeKeeper;
-use crate::archive::{ArchiveOpenError, DiskArchive};
+use crate::archive::{Archive, ArchiveOpenError};
+use crate::blocking::{Blocking, Work};
 use crate::clock::OffsetClock;
 use crate::consensus::StateCell;
 use crate::log::LogStore;
 use crate::machine::State;
 use crate::network::{
-    ArchiveFetch, ArchiveSource, Clearance, Guard, HANDSHAKE_TIMEOUT, MESSAGE_BYTES_MAX, May, Peers, Stores,
-    TlsMaterial, Transport, tls_incoming,
+    ArchiveFetch, ArchiveSource, Callers, Clearance, Guard, HANDSHAKE_TIMEOUT, MESSAGE_BYTES_MAX, May, Net,
+    Peers, Stores, TlsMaterial, TlsNet, Transport, tls_incoming,
 };
 use crate::snapshot::{Machine, SnapshotDirectory, SnapshotError};
 use crate::store::{EngineError, Identity};
-use futures::Stream;
 use mux_proto::mux::raft::v1::archive_transfer_server::ArchiveTransferServer;
 use mux_proto::mux::raft::v1::leader_gateway_server::LeaderGatewayServer;
 use mux_proto::mux::raft::v1::raft_transport_server::RaftTransportServer;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::Server;
 
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
@@ -39,9 +39,14 @@ pub(super) struct Started {
     pub(super) log: LogStore,
     pub(super) directory: DataDirectory,
     pub(super) snapshots: SnapshotDirectory,
-    pub(super) archive: Arc<DiskArchive>,
+    pub(super) archive: Arc<dyn Archive>,
+    pub(super) blocking: Blocking,
     pub(super) clearance: Clearance,
-    pub(super) server: JoinHandle<()>,
+    /// None if the network is not ours.
+    pub(super) tls: Option<Arc<TlsMaterial>>,
+    pub(super) routes: Routes,
+    /// None if the network is not ours.
+    pub(super) server: Option<JoinHandle<()>>,
     /// Ends the server: no new calls, and connections close when their calls have ended.
     pub(super) stop_serving: CancellationToken,
 }
@@ -50,23 +55,27 @@ struct Opened {
     directory: DataDirectory,
     log: LogStore,
     snapshots: SnapshotDirectory,
-    archive: Arc<DiskArchive>,
-    tls: TlsMaterial,
+    archive: Arc<dyn Archive>,
+    tls: Option<Arc<TlsMaterial>>,
 }
 
 /// Opens everything, recovers the state and serves the listener.
 pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<Started, StartError> {
     check(&config)?;
-    let latch = Latch::new();
-    let listener = bind(&config, wiring.listener.take())?;
+    let (latch, blocking) = (Latch::new(), wiring.blocking.clone());
+    let listener = match wiring.net {
+        None => Some(bind(&config, wiring.listener.take())?),
+        Some(_) => None,
+    };
     let Opened { directory, log, snapshots, archive, tls } = open(&config, &wiring, latch.clone()).await?;
-    let tls = Arc::new(tls);
-    let cell = Arc::new(StateCell::new(State::default(), Arc::<DiskArchive>::clone(&archive)));
+    let cell = Arc::new(StateCell::new(State::default(), Arc::clone(&archive)));
     let stores = Stores::new(config.id, log.id(), Arc::clone(&cell), latch.clone())
         .map_err(|error| StartError::Storage(format!("reading randomness: {error}")))?;
-    let (links, own_tls) = (wiring.links, Arc::clone(&tls));
-    let peers = Peers::new(config.id, config.cluster_id, own_tls, links.clone(), stores.clone());
-    let machine = Machine::new(Arc::clone(&cell), snapshots.clone(), latch.clone());
+    let (net, callers) = net(wiring.net.take(), tls.as_ref())?;
+    let links = wiring.links;
+    let peers =
+        Peers::new(config.id, config.cluster_id, net, blocking.clone(), (links.clone(), stores.clone()));
+    let machine = Machine::new(Arc::clone(&cell), snapshots.clone(), blocking.clone(), latch.clone());
     let clearance = Clearance::new(may(&config, &log));
     let mut settings = raft_config(&config.timing, &config.snapshot)
         .validate()
@@ -77,7 +86,7 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
         Ok(raft) => raft,
         Err(error) => {
             log.close().await;
-            close(archive).await;
+            close(archive, &blocking).await;
             return Err(StartError::Storage(latch.reason().unwrap_or_else(|| error.to_string())));
         }
     };
@@ -92,25 +101,40 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
         time: TimeKeeper::new(Arc::new(clock)),
         feature_level_max: wiring.feature_level_max,
     }));
-    let incoming = tls_incoming(listener, tls.server(), HANDSHAKE_TIMEOUT);
-    let guard = Guard::new(config.id, config.cluster_id, tls, links, stores);
-    let transport = Transport {
-        raft: core.raft.clone(),
-        guard: guard.clone(),
-        snapshots: snapshots.clone(),
-        archives: ArchiveFetch::new(
-            Arc::clone(&core.cell),
-            core.peers.clone(),
-            Arc::clone(&core.archive_fetched),
-        ),
-        heard: Arc::clone(&core.heard),
-        clearance: clearance.clone(),
-        latch: core.latch.clone(),
-    };
+    let guard = Guard::new(config.id, config.cluster_id, callers, links, stores);
+    let routes = routes(&core, guard, &snapshots, &clearance);
     let stop_serving = CancellationToken::new();
-    let gateway = Gateway { core: Arc::clone(&core), guard };
-    let server = serve(incoming, transport, gateway, stop_serving.clone());
-    Ok(Started { core, log, directory, snapshots, archive, clearance, server, stop_serving })
+    let server = listener.zip(tls.as_ref()).map(|(listener, tls)| {
+        serve(listener, tls, routes.clone(), core.latch.clone(), stop_serving.clone())
+    });
+    Ok(Started {
+        core,
+        log,
+        directory,
+        snapshots,
+        archive,
+        blocking,
+        clearance,
+        tls,
+        routes,
+        server,
+        stop_serving,
+    })
+}
+
+/// The network that was given, or TCP with TLS; and how callers are told apart on it.
+fn net(
+    given: Option<Arc<dyn Net>>,
+    tls: Option<&Arc<TlsMaterial>>,
+) -> Result<(Arc<dyn Net>, Callers), StartError> {
+    match (given, tls) {
+        (Some(net), _) => Ok((net, Callers::ByNet)),
+        (None, Some(tls)) => {
+            let net = TlsNet::new(Arc::clone(tls));
+            Ok((Arc::new(net), Callers::ByCertificate(Arc::clone(tls))))
+        }
+        (None, None) => Err(StartError::Config("neither certificates nor a network".into())),
+    }
 }
 
 /// What this replica may do at first: others may know better who it is. Where nobody can be asked, the operator's
@@ -149,23 +173,27 @@ fn bind(config: &ReplicaConfig, bound: Option<std::net::TcpListener>) -> Result<
     listen().map_err(|source| StartError::Listen { address: config.listen, source })
 }
 
-/// Opens what is on disk. The engines may panic on damaged files, hence the separate thread.
+/// Opens what is on disk. The engines may panic on damaged files, hence the separate job.
 async fn open(config: &ReplicaConfig, wiring: &Wiring, latch: Latch) -> Result<Opened, StartError> {
     let dir = config.data_dir.clone();
-    let (config, engine) = (config.clone(), Arc::clone(&wiring.engine));
-    let opened = tokio::task::spawn_blocking(move || {
-        let tls = TlsMaterial::load(&config.tls, config.id)
-            .map_err(|error| StartError::Config(error.to_string()))?;
+    let (config, blocking) = (config.clone(), wiring.blocking.clone());
+    let (engine, archive) = (Arc::clone(&wiring.engine), Arc::clone(&wiring.archive));
+    let with_tls = wiring.net.is_none();
+    let opened = wiring.blocking.run(Work::Open, move || {
+        let tls = if with_tls {
+            let tls = TlsMaterial::load(&config.tls, config.id);
+            Some(Arc::new(tls.map_err(|error| StartError::Config(error.to_string()))?))
+        } else {
+            None
+        };
         let directory = DataDirectory::open(&config.data_dir)?;
         let _opening = Opening::begin(&config.data_dir);
         let wrong = |reason: String| StartError::WrongStore { path: config.data_dir.clone(), reason };
         let identity = Identity { cluster_id: config.cluster_id, replica: config.id };
-        let log =
-            LogStore::open(engine.as_ref(), &directory.log(), identity, latch.clone()).map_err(|error| {
-                match error {
-                    EngineError::Foreign(reason) => wrong(reason),
-                    error => StartError::Storage(log_unusable(&directory.log(), &error)),
-                }
+        let log = LogStore::open(engine.as_ref(), &directory.log(), identity, latch.clone(), &blocking)
+            .map_err(|error| match error {
+                EngineError::Foreign(reason) => wrong(reason),
+                error => StartError::Storage(log_unusable(&directory.log(), &error)),
             })?;
         let snapshots = SnapshotDirectory::open(&directory.snapshots(), config.cluster_id).map_err(
             |error| match error {
@@ -178,16 +206,15 @@ async fn open(config: &ReplicaConfig, wiring: &Wiring, latch: Latch) -> Result<O
         let advice =
             format!("{}: {CHECK_DISK}; if its file is damaged, {JOIN_ANEW}", directory.archive().display());
         let archive_latch = latch.with_advice(&advice);
-        let archive =
-            DiskArchive::open(&directory.archive(), &config.cluster_id, archive_latch).map_err(|error| {
-                match error {
-                    ArchiveOpenError::Foreign(reason) => wrong(reason),
-                    ArchiveOpenError::Unusable(reason) => {
-                        StartError::Storage(format!("{reason}; otherwise {CHECK_DISK}"))
-                    }
+        let archive = archive.open(&directory.archive(), &config.cluster_id, archive_latch).map_err(
+            |error| match error {
+                ArchiveOpenError::Foreign(reason) => wrong(reason),
+                ArchiveOpenError::Unusable(reason) => {
+                    StartError::Storage(format!("{reason}; otherwise {CHECK_DISK}"))
                 }
-            })?;
-        Ok(Opened { directory, log, snapshots, archive: Arc::new(archive), tls })
+            },
+        )?;
+        Ok(Opened { directory, log, snapshots, archive, tls })
     });
     let dir = dir.display();
     opened
@@ -209,38 +236,54 @@ fn log_unusable(dir: &Path, error: &EngineError) -> String {
 }
 
 /// Writes what the archive holds back and closes its file, whoever still has a reference.
-pub(super) async fn close(archive: Arc<DiskArchive>) {
-    if tokio::task::spawn_blocking(move || archive.close()).await.is_err() {
+pub(super) async fn close(archive: Arc<dyn Archive>, blocking: &Blocking) {
+    if blocking.run(Work::Close, move || archive.close()).await.is_err() {
         tracing::error!("the archive was not closed");
     }
 }
 
+/// What other replicas may ask of this one.
+fn routes(core: &Arc<Core>, guard: Guard, snapshots: &SnapshotDirectory, clearance: &Clearance) -> Routes {
+    let blocking = core.peers.blocking().clone();
+    let transport = Transport {
+        raft: core.raft.clone(),
+        guard: guard.clone(),
+        snapshots: snapshots.clone(),
+        blocking: blocking.clone(),
+        archives: ArchiveFetch::new(
+            Arc::clone(&core.cell),
+            core.peers.clone(),
+            Arc::clone(&core.archive_fetched),
+        ),
+        heard: Arc::clone(&core.heard),
+        clearance: clearance.clone(),
+        latch: core.latch.clone(),
+    };
+    let transport = RaftTransportServer::new(transport)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let records = ArchiveSource { archive: Arc::clone(core.cell.archive()), guard: guard.clone(), blocking };
+    let records = ArchiveTransferServer::new(records).max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let gateway = LeaderGatewayServer::new(Gateway { core: Arc::clone(core), guard })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    Routes::new(transport).add_service(gateway).add_service(records)
+}
+
 fn serve(
-    incoming: impl Stream<Item = std::io::Result<TlsStream<TcpStream>>> + Send + 'static,
-    transport: Transport,
-    gateway: Gateway,
+    listener: TcpListener,
+    tls: &TlsMaterial,
+    routes: Routes,
+    latch: Latch,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
+    let incoming = tls_incoming(listener, tls.server(), HANDSHAKE_TIMEOUT);
     let mut server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .initial_stream_window_size(2 << 20)
         .initial_connection_window_size(8 << 20);
-    let latch = gateway.core.latch.clone();
-    let transport = RaftTransportServer::new(transport)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let records =
-        ArchiveSource { archive: Arc::clone(gateway.core.cell.archive()), guard: gateway.guard.clone() };
-    let records = ArchiveTransferServer::new(records).max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let gateway = LeaderGatewayServer::new(gateway)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let serving = server
-        .add_service(transport)
-        .add_service(gateway)
-        .add_service(records)
-        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
+    let serving = server.add_routes(routes).serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
     tokio::spawn(async move {
         match Box::pin(serving).await {
             Ok(()) => {}

@@ -1,4 +1,5 @@
 use super::file::{SnapshotError, SnapshotFile};
+use crate::fault;
 use crate::replica::raft::SnapshotMeta;
 use std::fs::{self, File};
 use std::io;
@@ -88,10 +89,14 @@ impl SnapshotDirectory {
         let keep = || -> io::Result<()> {
             if file.path() != path {
                 File::open(file.path())?.sync_all()?;
+                fault::point("snapshot.rename");
                 fs::rename(file.path(), &path)?;
+                fault::point("snapshot.renamed");
                 self.sync()?;
             }
-            self.remove(|other| other.ends_with(SUFFIX) && *other < *name)
+            self.remove(|other| other.ends_with(SUFFIX) && *other < *name)?;
+            fault::point("snapshot.kept");
+            Ok(())
         };
         keep().map_err(|source| SnapshotError::Io { path: path.clone(), source })?;
         SnapshotFile::open(&path)

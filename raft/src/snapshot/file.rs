@@ -1,5 +1,6 @@
 use crate::codec::entry::StoredMembers;
 use crate::codec::{CodecError, open, seal};
+use crate::fault;
 use crate::machine::{ArchiveTip, State};
 use crate::replica::opening::{CHECK_DISK, JOIN_ANEW};
 use crate::replica::raft::{LogId, SnapshotMeta, StoredMembership, log_id};
@@ -75,6 +76,7 @@ impl SnapshotFile {
             file.write_all(MAGIC)?;
             file.write_all(&length.to_le_bytes())?;
             file.write_all(&bytes)?;
+            fault::point("snapshot.half");
             file.write_all(body)?;
             file.sync_all()
         };

@@ -2,7 +2,9 @@ use super::directory::SnapshotDirectory;
 use super::file::SnapshotFile;
 use super::journal::{self, Decided};
 use crate::archive::Archive;
+use crate::blocking::{Blocking, Work};
 use crate::consensus::StateCell;
+use crate::fault;
 use crate::machine::{Applied, ArchiveTip, ArchiveUnreadable, Envelope, FatalApply, LogPosition, State};
 use crate::replica::latch::Latch;
 use crate::replica::raft::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
@@ -22,6 +24,7 @@ const APPLY_BATCH_MAX: usize = 64;
 pub(crate) struct Machine {
     cell: Arc<StateCell>,
     directory: SnapshotDirectory,
+    blocking: Blocking,
     latch: Latch,
     applied: Option<LogId>,
     membership: StoredMembership,
@@ -34,6 +37,7 @@ pub(crate) struct Builder {
     archive: Arc<dyn Archive>,
     meta: SnapshotMeta,
     directory: SnapshotDirectory,
+    blocking: Blocking,
 }
 
 /// An entry ready to be applied.
@@ -45,8 +49,13 @@ struct Prepared {
 }
 
 impl Machine {
-    pub(crate) fn new(cell: Arc<StateCell>, directory: SnapshotDirectory, latch: Latch) -> Self {
-        Self { cell, directory, latch, applied: None, membership: StoredMembership::default() }
+    pub(crate) fn new(
+        cell: Arc<StateCell>,
+        directory: SnapshotDirectory,
+        blocking: Blocking,
+        latch: Latch,
+    ) -> Self {
+        Self { cell, directory, blocking, latch, applied: None, membership: StoredMembership::default() }
     }
 
     /// Decodes what has to be applied. A command that this program does not know stops the replica: to skip
@@ -76,6 +85,7 @@ impl Machine {
         let mut failure = None;
         let mut results: Vec<(Applied, Vec<Decided>)> = Vec::with_capacity(batch.len());
         let archive = Arc::clone(self.cell.archive());
+        fault::point("apply.begin");
         self.cell.write(|state| {
             for entry in &batch {
                 let at = LogPosition { term: entry.at.leader_id.term, index: entry.at.index };
@@ -93,6 +103,7 @@ impl Machine {
             }
         });
         metrics::histogram!("mux_apply_duration_seconds").record(started.elapsed().as_secs_f64());
+        fault::point("apply.applied");
         for (entry, (applied, decided)) in batch.into_iter().zip(results) {
             self.applied = Some(entry.at);
             if let Some(membership) = entry.membership {
@@ -106,6 +117,7 @@ impl Machine {
                 responder.send(applied.reply);
             }
         }
+        fault::point("apply.answered");
         failure.map_or(Ok(()), Err)
     }
 
@@ -116,18 +128,18 @@ impl Machine {
         if archive.has_room().map_err(failed)? {
             return Ok(());
         }
-        let waited = tokio::task::spawn_blocking(move || archive.wait_for_room().map_err(failed));
+        let waited = self.blocking.run(Work::Archive, move || archive.wait_for_room().map_err(failed));
         waited.await.map_err(io::Error::other).flatten()
     }
 
     /// Runs blocking work on snapshots; an error stops the replica.
-    async fn blocking<T: Send + 'static>(
-        latch: &Latch,
+    async fn on_disk<T: Send + 'static>(
+        &self,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let result = tokio::task::spawn_blocking(work).await.map_err(io::Error::other).flatten();
+        let result = self.blocking.run(Work::Snapshot, work).await.map_err(io::Error::other).flatten();
         if let Err(error) = &result {
-            latch.trip(format!("snapshot storage failed: {error}"));
+            self.latch.trip(format!("snapshot storage failed: {error}"));
         }
         result
     }
@@ -142,6 +154,14 @@ fn has_archive(archive: &dyn Archive, tip: &ArchiveTip) -> io::Result<()> {
             error.0
         ))
     })
+}
+
+/// A snapshot that is found must find what it names.
+fn sync(archive: &dyn Archive, tip: &ArchiveTip) -> io::Result<()> {
+    fault::point("archive.sync");
+    archive.sync(tip.next).map_err(io::Error::other)?;
+    fault::point("archive.synced");
+    Ok(())
 }
 
 /// What left the state must be found in the archive before anybody reads the state again.
@@ -197,7 +217,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let state = self.cell.read(|state| Arc::new(state.clone()));
         let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
         let archive = Arc::clone(self.cell.archive());
-        Builder { state, archive, meta, directory: self.directory.clone() }
+        Builder { state, archive, meta, directory: self.directory.clone(), blocking: self.blocking.clone() }
     }
 
     async fn install_snapshot(&mut self, _meta: &SnapshotMeta, snapshot: SnapshotFile) -> io::Result<()> {
@@ -206,20 +226,22 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let archive = Arc::clone(self.cell.archive());
         // The file's own header counts: it is what a restart will read.
         let work = directory.work();
-        let (meta, state) = Self::blocking(&self.latch, move || {
+        let installed = self.on_disk(move || {
             let _work = work;
             let (meta, state) = snapshot.load(directory.cluster_id())?;
             let tip = state.archive_tip();
             has_archive(archive.as_ref(), tip)?;
-            archive.sync(tip.next).map_err(io::Error::other)?;
+            sync(archive.as_ref(), tip)?;
             directory.keep(&snapshot, &meta)?;
+            fault::point("install.kept");
             archive.forget(tip).map_err(io::Error::other)?;
             Ok((meta, state))
-        })
-        .await?;
+        });
+        let (meta, state) = installed.await?;
         self.cell.write(|current| *current = state);
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership;
+        fault::point("install.done");
         metrics::histogram!("mux_snapshot_duration_seconds", "what" => "install")
             .record(started.elapsed().as_secs_f64());
         Ok(())
@@ -227,7 +249,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
         let directory = self.directory.clone();
-        Self::blocking(&self.latch, move || {
+        self.on_disk(move || {
             let Some(snapshot) = directory.current()? else { return Ok(None) };
             let meta = snapshot.meta(directory.cluster_id())?;
             Ok(Some(Snapshot { meta, snapshot }))
@@ -243,25 +265,26 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let (state, meta, directory) = (Arc::clone(&self.state), self.meta.clone(), self.directory.clone());
         let archive = Arc::clone(&self.archive);
         let work = directory.work();
-        tokio::task::spawn_blocking(move || {
+        let built = self.blocking.run(Work::Snapshot, move || {
             let _work = work;
             let started = Instant::now();
             let tip = state.archive_tip();
-            // A snapshot that is found must find what it names.
-            archive.sync(tip.next).map_err(io::Error::other)?;
+            fault::point("snapshot.begin");
+            sync(archive.as_ref(), tip)?;
             let body = state.encode_snapshot();
             let written =
                 SnapshotFile::write(&directory.unfinished_path(), *directory.cluster_id(), &meta, &body)?;
+            fault::point("snapshot.written");
             let snapshot = directory.keep(&written, &meta)?;
             archive.forget(tip).map_err(io::Error::other)?;
+            fault::point("snapshot.forgotten");
             metrics::histogram!("mux_snapshot_duration_seconds", "what" => "build")
                 .record(started.elapsed().as_secs_f64());
             #[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
             metrics::gauge!("mux_snapshot_bytes").set(body.len() as f64);
             tracing::info!(last = ?meta.last_log_id, bytes = body.len(), "made a snapshot");
             Ok(Snapshot { meta, snapshot })
-        })
-        .await
-        .map_err(io::Error::other)?
+        });
+        built.await.map_err(io::Error::other)?
     }
 }

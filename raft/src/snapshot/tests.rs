@@ -1,6 +1,7 @@
 use super::directory::SnapshotDirectory;
 use super::file::{SnapshotError, SnapshotFile};
 use super::machine::Machine;
+use crate::blocking::Blocking;
 use crate::codec::LoggedCommand;
 use crate::consensus::StateCell;
 use crate::machine::command::{COMMAND_FORMAT, ChainTip, HtlcOffer};
@@ -32,7 +33,8 @@ impl Bench {
         let dir = TempDir::new().unwrap();
         let directory = SnapshotDirectory::open(&dir.path().join("snapshots"), CLUSTER_ID).unwrap();
         let (cell, latch) = (Arc::new(StateCell::default()), Latch::new());
-        let machine = Machine::new(Arc::clone(&cell), directory.clone(), latch.clone());
+        let machine =
+            Machine::new(Arc::clone(&cell), directory.clone(), Blocking::on_threads(), latch.clone());
         Self { dir, cell, directory, latch, machine }
     }
 

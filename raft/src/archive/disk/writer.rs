@@ -1,6 +1,7 @@
 use super::filter::HashRuns;
 use super::queue::Queue;
 use super::store::{Changes, Store, StoreError};
+use crate::fault;
 use crate::machine::archive::ArchiveUnreadable;
 use crate::replica::latch::Latch;
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -162,13 +163,16 @@ impl Shared {
     fn write(&self, batch: super::queue::Batch) -> Result<(), ArchiveUnreadable> {
         let started = Instant::now();
         let (records, base, durable) = (batch.records.clone(), batch.base, batch.durable.is_some());
+        fault::point("archive.write");
         self.with_store(|store| store.write(&Changes { records, base, durable }))?;
+        fault::point("archive.written");
         self.queue.lock().written(&batch);
         metrics::histogram!("mux_archive_write_duration_seconds").record(started.elapsed().as_secs_f64());
         Ok(())
     }
 
     fn delete(&self, before: u64) -> Result<(), ArchiveUnreadable> {
+        fault::point("archive.delete");
         let first = self.with_store(|store| store.delete(before, DELETE_MAX))?;
         self.queue.lock().forgotten(first.unwrap_or(before));
         Ok(())

@@ -1,3 +1,4 @@
+use crate::blocking::Blocking;
 use crate::consensus::StateCell;
 use crate::log::LogStore;
 use crate::replica::latch::Latch;
@@ -19,10 +20,11 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for OnDisk {
         let dir = TempDir::new().unwrap();
         let latch = Latch::new();
         let identity = Identity { cluster_id: CLUSTER_ID, replica: 1 };
-        let opener = SledEngine::opener();
-        let log = LogStore::open(&opener, &dir.path().join("log"), identity, latch.clone()).unwrap();
+        let (opener, blocking) = (SledEngine::opener(), Blocking::on_threads());
+        let path = dir.path().join("log");
+        let log = LogStore::open(&opener, &path, identity, latch.clone(), &blocking).unwrap();
         let snapshots = SnapshotDirectory::open(&dir.path().join("snapshots"), CLUSTER_ID).unwrap();
-        let machine = Machine::new(Arc::new(StateCell::default()), snapshots, latch);
+        let machine = Machine::new(Arc::new(StateCell::default()), snapshots, blocking, latch);
         Ok((dir, log, machine))
     }
 }

@@ -1,3 +1,4 @@
+use crate::blocking::Blocking;
 use crate::log::LogStore;
 use crate::replica::latch::Latch;
 use crate::replica::raft::{Entry, TypeConfig, log_id};
@@ -82,7 +83,8 @@ impl FakeEngine {
     pub(super) fn open(&self) -> (LogStore, Latch) {
         let latch = Latch::new();
         let identity = Identity { cluster_id: [7; 32], replica: 1 };
-        (LogStore::open(self, Path::new("unused"), identity, latch.clone()).unwrap(), latch)
+        let blocking = Blocking::on_threads();
+        (LogStore::open(self, Path::new("unused"), identity, latch.clone(), &blocking).unwrap(), latch)
     }
 }
 
