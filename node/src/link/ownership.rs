@@ -47,11 +47,15 @@ impl Ownership {
         }
     }
 
-    /// What to do now. `assigned`: by applied state, which may be old without a quorum.
-    pub(super) fn desired(&mut self, assigned: bool, quorum: bool, now: MonoMs) -> Desired {
+    /// What to do now. `assigned`: by applied state, which may be old without a quorum. `voter`: this replica has
+    /// a vote; who has none yet, or none any more, has nothing to keep up while the others are away.
+    pub(super) fn desired(&mut self, assigned: bool, voter: bool, quorum: bool, now: MonoMs) -> Desired {
         if quorum {
             self.lost_at = None;
             return if assigned { Desired::Normal } else { Desired::Closed };
+        }
+        if !voter {
+            return Desired::Closed;
         }
         let lost_at = *self.lost_at.get_or_insert(now);
         let without = now.saturating_sub(lost_at);
@@ -77,31 +81,41 @@ mod tests {
     #[test]
     fn with_a_quorum_the_assignment_decides() {
         let mut own = ownership();
-        assert_eq!(own.desired(true, true, 0), Desired::Normal);
-        assert_eq!(own.desired(false, true, 1), Desired::Closed, "the former owner closes at once");
+        assert_eq!(own.desired(true, true, true, 0), Desired::Normal);
+        assert_eq!(own.desired(false, true, true, 1), Desired::Closed, "the former owner closes at once");
     }
 
     #[test]
     fn without_a_quorum_the_slot_is_freed_then_held_degraded_with_pauses() {
         let mut own = ownership();
-        assert_eq!(own.desired(true, true, 0), Desired::Normal);
-        assert_eq!(own.desired(true, false, 100), Desired::Keep);
-        assert_eq!(own.desired(true, false, 3_099), Desired::Keep);
-        assert_eq!(own.desired(true, false, 3_100), Desired::Closed);
-        assert_eq!(own.desired(true, false, 13_099), Desired::Closed);
-        assert_eq!(own.desired(true, false, 13_100), Desired::Degraded);
-        assert_eq!(own.desired(true, false, 41_099), Desired::Degraded);
-        assert_eq!(own.desired(true, false, 41_100), Desired::Closed, "the slot is freed for 2 s");
-        assert_eq!(own.desired(true, false, 43_100), Desired::Degraded);
-        assert_eq!(own.desired(true, true, 43_200), Desired::Normal);
-        assert_eq!(own.desired(true, false, 43_300), Desired::Keep, "a new loss begins anew");
+        assert_eq!(own.desired(true, true, true, 0), Desired::Normal);
+        assert_eq!(own.desired(true, true, false, 100), Desired::Keep);
+        assert_eq!(own.desired(true, true, false, 3_099), Desired::Keep);
+        assert_eq!(own.desired(true, true, false, 3_100), Desired::Closed);
+        assert_eq!(own.desired(true, true, false, 13_099), Desired::Closed);
+        assert_eq!(own.desired(true, true, false, 13_100), Desired::Degraded);
+        assert_eq!(own.desired(true, true, false, 41_099), Desired::Degraded);
+        assert_eq!(own.desired(true, true, false, 41_100), Desired::Closed, "the slot is freed for 2 s");
+        assert_eq!(own.desired(true, true, false, 43_100), Desired::Degraded);
+        assert_eq!(own.desired(true, true, true, 43_200), Desired::Normal);
+        assert_eq!(own.desired(true, true, false, 43_300), Desired::Keep, "a new loss begins anew");
+    }
+
+    #[test]
+    fn a_replica_without_a_vote_never_holds_a_stream_without_a_quorum() {
+        let mut own = ownership();
+        for now in [0, 3_100, 18_000, 60_000] {
+            assert_eq!(own.desired(false, false, false, now), Desired::Closed);
+            assert_eq!(own.desired(true, false, false, now), Desired::Closed, "removed while it was cut off");
+        }
+        assert_eq!(own.desired(true, false, true, 60_001), Desired::Normal, "the log's word counts");
     }
 
     #[test]
     fn a_replica_that_is_not_assigned_steps_in_later() {
         let mut own = ownership();
-        assert_eq!(own.desired(false, false, 0), Desired::Closed);
-        assert_eq!(own.desired(false, false, 17_999), Desired::Closed);
-        assert_eq!(own.desired(false, false, 18_000), Desired::Degraded);
+        assert_eq!(own.desired(false, true, false, 0), Desired::Closed);
+        assert_eq!(own.desired(false, true, false, 17_999), Desired::Closed);
+        assert_eq!(own.desired(false, true, false, 18_000), Desired::Degraded);
     }
 }

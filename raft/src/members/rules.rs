@@ -189,14 +189,16 @@ impl Outlook {
 
     /// Those that are asked to stop are not to blame.
     fn remedy(&self, members: &[MemberView], id: ReplicaId) -> String {
-        let down: Vec<String> = members
-            .iter()
-            .filter(|member| member.voter && !member.reachable && member.id != id)
-            .map(|member| member.id.to_string())
-            .collect();
-        match down.is_empty() {
-            true => "add another replica first".to_owned(),
-            false => format!("first bring back, or remove, replica {}", down.join(" and ")),
+        let which = |is_it: fn(&MemberView) -> bool| {
+            let found = members.iter().filter(|member| member.voter && member.id != id && is_it(member));
+            found.map(|member| member.id.to_string()).collect::<Vec<_>>().join(" and ")
+        };
+        let (down, leaving) = (which(|member| !member.reachable), which(|member| member.leaving));
+        match (down.is_empty(), leaving.is_empty()) {
+            (false, _) => format!("first bring back, or remove, replica {down}"),
+            // The mark of one that was started again expires within seconds.
+            (true, false) => format!("wait until replica {leaving}, which drains, is back for some seconds"),
+            (true, true) => "add another replica first".to_owned(),
         }
     }
 }

@@ -68,8 +68,12 @@ async fn try_until_clear(core: &Core, log: &LogStore, clearance: &Clearance) -> 
     // Who is not among the founders joins later: only a leader can tell him that he is new.
     let majority = members.contains_key(&core.id).then_some(members.len() / 2 + 1);
     let mut told = Instant::now();
+    // Founders come and go: those that are left name the leader.
+    let mut known = members.clone();
     loop {
-        match find(&ask_members(core).await, majority) {
+        let standings = ask(core, known.iter().filter(|(id, _)| **id != core.id)).await;
+        known.extend(leaders_named(&standings));
+        match find(&standings, majority) {
             Finding::LostLog => {
                 return Err(io::Error::other(format!(
                     "the store is empty, but others have replicated to replica {} before; a replica that \
@@ -100,6 +104,7 @@ async fn try_until_clear(core: &Core, log: &LogStore, clearance: &Clearance) -> 
             told = Instant::now();
             tracing::warn!(
                 founder,
+                asked = ?known,
                 "the store is empty; waiting for a leader, or for a majority of the initial members"
             );
         }
@@ -162,9 +167,10 @@ async fn found(core: &Core) {
     }
 }
 
-async fn ask_members(core: &Core) -> Standings {
-    let others = core.initial_members.iter().filter(|(id, _)| **id != core.id);
-    ask(core, others).await
+/// The leaders that others name, and where they are reached.
+fn leaders_named(standings: &Standings) -> impl Iterator<Item = (ReplicaId, String)> {
+    let named = standings.iter().map(|(_, standing)| (standing.leader, &standing.leader_address));
+    named.filter(|(id, address)| *id != 0 && !address.is_empty()).map(|(id, address)| (id, address.clone()))
 }
 
 /// Asks all of them at once.
@@ -191,6 +197,15 @@ mod tests {
     fn standing(initialized: bool, leads: bool, knows_your_log: bool, last: u64) -> pb::StandingResponse {
         let last_log_index = last;
         pb::StandingResponse { initialized, leads, knows_your_log, last_log_index, ..Default::default() }
+    }
+
+    #[test]
+    fn the_leader_is_found_through_whoever_names_it() {
+        let silent = standing(true, false, false, 9);
+        let named = pb::StandingResponse { leader: 7, leader_address: "seven:1".into(), ..silent.clone() };
+        let nowhere = pb::StandingResponse { leader: 8, ..silent.clone() };
+        let standings: Standings = vec![(2, silent), (3, named), (4, nowhere)];
+        assert_eq!(leaders_named(&standings).collect::<Vec<_>>(), [(7, "seven:1".to_owned())]);
     }
 
     #[test]

@@ -149,6 +149,8 @@ impl LeaderGateway for Gateway {
         let confirmed = self.core.confirmed_by(source);
         let leads = self.core.status.borrow().leads;
         let member = metrics.membership_config.get_node(&source).is_some();
+        let address_of = |id: &u64| Some(metrics.membership_config.get_node(id)?.addr.clone());
+        let leader_address = metrics.current_leader.as_ref().and_then(address_of);
         let matched = metrics.replication.and_then(|peers| peers.get(&source).copied()).flatten();
         Ok(Response::new(pb::StandingResponse {
             initialized,
@@ -162,6 +164,8 @@ impl LeaderGateway for Gateway {
             not_a_member: leads && !member,
             retired: !member && self.core.retired().contains(&source),
             term: metrics.current_term,
+            leader: metrics.current_leader.unwrap_or(0),
+            leader_address: leader_address.unwrap_or_default(),
         }))
     }
 }

@@ -34,6 +34,28 @@ async fn a_cluster_is_founded_when_a_majority_is_there_and_the_rest_joins_later(
     cluster.commit(next).await;
 }
 
+/// It once waited for a founder to lead.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_replica_finds_a_leader_that_its_configuration_does_not_name() {
+    let mut cluster = Cluster::founded(3, 5).await;
+    let founder = cluster.leader().await;
+    cluster.start_one(4).await;
+    cluster.join(founder, 4).await;
+    while !cluster.status(4).leads {
+        // Refused until it has caught up.
+        let _ = cluster.replica(founder).transfer_leader(Some(4)).await;
+        cluster.leader().await;
+    }
+    assert!(!cluster.configs[&5].initial_members.contains_key(&4));
+    cluster.start_one(5).await;
+    cluster.join(4, 5).await;
+    eventually("the fifth has a vote", || {
+        cluster.status(5).members.get(&5).is_some_and(|member| member.voter)
+    })
+    .await;
+    assert!(cluster.status(4).leads, "and no founder had to lead for it");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_lost_its_disk_stops_and_says_why() {
     let mut cluster = Cluster::start(3).await;

@@ -23,7 +23,8 @@ impl Supervisor {
             .state()
             .read(|state| state.front_node(&node).and_then(|front| front.assigned) == Some(self.raft.id));
         let now = self.now();
-        let mut desired = self.ownership.desired(assigned, self.raft.quorum, now);
+        let voter = self.raft.members.get(&self.raft.id).is_some_and(|member| member.voter);
+        let mut desired = self.ownership.desired(assigned, voter, self.raft.quorum, now);
         if self.raft.quorum {
             self.ask_caught_up();
             if desired == Desired::Normal && self.catch_up != CatchUp::Done {

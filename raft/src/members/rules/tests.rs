@@ -160,5 +160,6 @@ fn who_drains_already_does_not_count_as_staying() {
     draining.members[1].leaving = true;
     let refusal = judge_drain(&draining.members, 3, false).unwrap_err();
     assert_eq!(refusal.kind, RefusalKind::NeedsForce, "{}", refusal.text);
+    assert!(refusal.text.contains("wait until replica 2, which drains, is back"), "{}", refusal.text);
     assert!(judge_drain(&list(3, &[]).members, 3, false).is_ok());
 }
