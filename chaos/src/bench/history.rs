@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 const CHUNK: usize = 20_000;
 
 /// Payments under way meanwhile.
-const WINDOW: usize = 256;
+const WINDOW: usize = 128;
 
 /// For one chunk.
 const CHUNK_LIMIT: Duration = Duration::from_secs(600);
