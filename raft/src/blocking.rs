@@ -92,3 +92,36 @@ impl fmt::Debug for Blocking {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct WorkFailed(String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn inline_work_takes_the_time_that_is_said_and_no_thread() {
+        let blocking =
+            Blocking::inline(|work| Duration::from_millis(if work == Work::Archive { 7 } else { 0 }));
+        let (started, here) = (Instant::now(), thread::current().id());
+        assert_eq!(blocking.run(Work::Archive, move || thread::current().id()).await.unwrap(), here);
+        assert_eq!(started.elapsed(), Duration::from_millis(7));
+        blocking.run(Work::Snapshot, || ()).await.unwrap();
+        assert_eq!(started.elapsed(), Duration::from_millis(7));
+    }
+
+    #[tokio::test]
+    async fn on_threads_no_task_waits_for_the_work() {
+        let here = thread::current().id();
+        let there = Blocking::on_threads().run(Work::Archive, move || thread::current().id()).await.unwrap();
+        assert_ne!(there, here);
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_is_reported_wherever_it_runs() {
+        for blocking in [Blocking::on_threads(), Blocking::inline(|_| Duration::ZERO)] {
+            let failed = blocking.run(Work::Open, || panic!("a damaged file")).await.unwrap_err();
+            assert!(failed.to_string().contains("panicked"), "{failed}");
+        }
+    }
+}

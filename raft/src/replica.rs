@@ -162,6 +162,7 @@ async fn supervise(started: Started, stop: CancellationToken, closed: watch::Sen
         tasks.spawn(founding::found_or_join(Arc::clone(&core), log.clone(), clearance, stop.clone()));
     }
     let reason = tokio::select! {
+        biased;
         () = stop.cancelled() => None,
         reason = core.latch.tripped() => Some(reason),
     };

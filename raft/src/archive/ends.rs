@@ -46,6 +46,11 @@ impl Ends {
         Ok(false)
     }
 
+    /// Whether a record was here at some time, and may be forgotten.
+    pub(super) fn has_had(&self, number: u64) -> bool {
+        number < self.end.0 && !(self.hole.0..self.base.0).contains(&number)
+    }
+
     /// Goes on at a number that is past the end.
     pub(super) fn start_at(&mut self, number: u64, hash: [u8; 32]) -> bool {
         let past = number > self.end.0;

@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
-/// An archive in memory, for tests and simulations.
+/// An archive in memory, for tests and simulations. It knows what a disk would have after a power cut.
 #[derive(Debug, Default)]
 pub struct MemoryArchive {
     inner: RwLock<Inner>,
@@ -22,6 +22,25 @@ pub struct MemoryArchive {
 struct Inner {
     records: RecordMap,
     ends: Ends,
+    /// The ends as of the last sync.
+    synced: Ends,
+    /// Records that were forgotten since.
+    forgotten: Vec<Arc<NewRecord>>,
+}
+
+impl MemoryArchive {
+    /// The machine loses power: what was appended, skipped or forgotten since the last sync was not. To be opened
+    /// again.
+    pub fn power_cut(&self) {
+        let mut inner = self.inner.write();
+        let Inner { records, synced, forgotten, .. } = std::mem::take(&mut *inner);
+        let mut kept: Vec<_> = records.range(0, u64::MAX).map(|(_, record)| Arc::clone(record)).collect();
+        kept.extend(forgotten);
+        kept.retain(|record| synced.has_had(record.number));
+        kept.sort_unstable_by_key(|record| record.number);
+        *inner = Inner { ends: synced, synced, ..Inner::default() };
+        kept.into_iter().for_each(|record| inner.records.insert(record));
+    }
 }
 
 /// Opened again and again, as a replica does that is restarted: each time with all that was appended before.
@@ -98,14 +117,23 @@ impl Archive for MemoryArchive {
     }
 
     fn sync(&self, next: u64) -> Result<(), ArchiveUnreadable> {
-        let (end, _) = self.end()?;
-        if end < next { Err(missing(end)) } else { Ok(()) }
+        let mut inner = self.inner.write();
+        let (end, _) = inner.ends.end();
+        if end < next {
+            return Err(missing(end));
+        }
+        inner.synced = inner.ends;
+        inner.forgotten.clear();
+        Ok(())
     }
 
     fn forget(&self, tip: &ArchiveTip) -> Result<(), ArchiveUnreadable> {
         let mut inner = self.inner.write();
         inner.ends.forget(tip);
-        inner.records.remove_before(tip.first.saturating_sub(1));
+        let first = tip.first.saturating_sub(1);
+        let forgotten: Vec<_> = inner.records.range(0, first).map(|(_, record)| Arc::clone(record)).collect();
+        inner.forgotten.extend(forgotten);
+        inner.records.remove_before(first);
         Ok(())
     }
 

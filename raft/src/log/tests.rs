@@ -1,4 +1,5 @@
 mod conformance;
 mod crash;
 mod fake_engine;
+mod inline;
 mod writing;

@@ -111,3 +111,44 @@ impl Guard {
         if self.links.pass(source, self.id) { Ok(()) } else { Err(Status::unavailable("link blocked")) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consensus::StateCell;
+    use crate::network::tls::test_files;
+    use crate::replica::latch::Latch;
+    use crate::types::StoreId;
+    use tonic::Code;
+
+    const CLUSTER: [u8; 32] = [7; 32];
+
+    fn stores(id: ReplicaId) -> Stores {
+        Stores::new(id, StoreId([1; 16]), Arc::new(StateCell::default()), Latch::new()).unwrap()
+    }
+
+    /// What replica 1 says to a message that claims to come from replica 2, over a network that names this caller.
+    fn verdict(callers: Callers, named: Option<CallerId>) -> Result<ReplicaId, Code> {
+        let guard = Guard::new(1, CLUSTER, callers, Links::default(), stores(1));
+        let mut request = Request::new(());
+        if let Some(named) = named {
+            request.extensions_mut().insert(named);
+        }
+        let header = stores(2).header(&CLUSTER, 1);
+        guard.check(Some(&header), &guard.caller(&request)).map_err(|status| status.code())
+    }
+
+    #[test]
+    fn a_network_that_names_callers_is_believed_and_nothing_else_on_it() {
+        assert_eq!(verdict(Callers::ByNet, Some(CallerId(2))), Ok(2));
+        assert_eq!(verdict(Callers::ByNet, Some(CallerId(3))), Err(Code::PermissionDenied));
+        assert_eq!(verdict(Callers::ByNet, None), Err(Code::Unauthenticated));
+    }
+
+    #[test]
+    fn where_certificates_count_a_name_without_one_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let tls = Arc::new(TlsMaterial::load(&test_files::write(dir.path()), 1).unwrap());
+        assert_eq!(verdict(Callers::ByCertificate(tls), Some(CallerId(2))), Err(Code::Unauthenticated));
+    }
+}

@@ -224,6 +224,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         let action = RPCTypes::InstallSnapshot;
         let sending = self.call(action, option.soft_ttl(), self.send_snapshot(vote, snapshot.snapshot));
         let answer = tokio::select! {
+            biased;
             answer = sending => answer?,
             closed = cancel => return Err(closed.into()),
         };

@@ -174,16 +174,13 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
 mod tests {
     use super::*;
     use crate::consensus::StateCell;
-    use crate::network::tls::TlsMaterial;
+    use crate::network::tls::{TlsMaterial, test_files};
     use crate::network::tls_listener::tls_incoming;
     use crate::network::tls_net::TlsNet;
-    use crate::replica::TlsPaths;
     use crate::replica::latch::Latch;
     use crate::types::StoreId;
     use mux_proto::mux::raft::v1::raft_transport_client::RaftTransportClient;
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     use rustls::HandshakeKind;
-    use std::path::Path;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
@@ -198,22 +195,6 @@ mod tests {
 
     /// So.
     const CONFIRMED: [u8; 9] = [0, 0, 0, 4, 1, 0, 0, 0, 0];
-
-    /// Certificates of replica 1, which talks to itself here.
-    fn write_files(dir: &Path) -> TlsPaths {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca_key = KeyPair::generate().unwrap();
-        let ca = params.self_signed(&ca_key).unwrap().pem();
-        let key = KeyPair::generate().unwrap();
-        let own = CertificateParams::new(vec!["replica-1.mux".to_owned()]).unwrap();
-        let own = own.signed_by(&key, &Issuer::new(params, ca_key)).unwrap().pem();
-        for (name, content) in [("ca.pem", ca), ("raft.pem", own), ("raft.key", key.serialize_pem())] {
-            std::fs::write(dir.join(name), content).unwrap();
-        }
-        let (ca, cert, key) = (dir.join("ca.pem"), dir.join("raft.pem"), dir.join("raft.key"));
-        TlsPaths { ca, cert, key, domain: TlsPaths::DEFAULT_DOMAIN.into() }
-    }
 
     /// Ends every connection as soon as the client has read something, and tells how it began.
     fn serve(listener: TcpListener, tls: &TlsMaterial) -> mpsc::Receiver<HandshakeKind> {
@@ -241,7 +222,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_to_a_peer_resumes_the_session_of_the_one_before_until_certificates_change() {
         let dir = tempfile::tempdir().unwrap();
-        let tls = Arc::new(TlsMaterial::load(&write_files(dir.path()), 1).unwrap());
+        let tls = Arc::new(TlsMaterial::load(&test_files::write(dir.path()), 1).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let mut kinds = serve(listener, &tls);
@@ -267,7 +248,7 @@ mod tests {
         assert_eq!(next(&mut kinds).await, HandshakeKind::Full);
         assert_eq!(next(&mut kinds).await, HandshakeKind::Resumed);
         assert_eq!(next(&mut kinds).await, HandshakeKind::Resumed);
-        write_files(dir.path());
+        test_files::write(dir.path());
         assert!(tls.reload().unwrap());
         assert_eq!(next(&mut kinds).await, HandshakeKind::Full, "with the new certificates");
         assert_eq!(next(&mut kinds).await, HandshakeKind::Resumed);

@@ -135,3 +135,26 @@ fn check_name(paths: &TlsPaths, der: &[u8], id: ReplicaId) -> Result<(), String>
         Err(format!("it must carry the DNS name {wanted:?}, but has {names:?}"))
     }
 }
+
+#[cfg(test)]
+pub(super) mod test_files {
+    use crate::replica::TlsPaths;
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use std::path::Path;
+
+    /// Certificates of replica 1, issued by an authority of its own.
+    pub(in crate::network) fn write(dir: &Path) -> TlsPaths {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca_key = KeyPair::generate().unwrap();
+        let ca = params.self_signed(&ca_key).unwrap().pem();
+        let key = KeyPair::generate().unwrap();
+        let own = CertificateParams::new(vec!["replica-1.mux".to_owned()]).unwrap();
+        let own = own.signed_by(&key, &Issuer::new(params, ca_key)).unwrap().pem();
+        for (name, content) in [("ca.pem", ca), ("raft.pem", own), ("raft.key", key.serialize_pem())] {
+            std::fs::write(dir.join(name), content).unwrap();
+        }
+        let (ca, cert, key) = (dir.join("ca.pem"), dir.join("raft.pem"), dir.join("raft.key"));
+        TlsPaths { ca, cert, key, domain: TlsPaths::DEFAULT_DOMAIN.into() }
+    }
+}

@@ -20,7 +20,7 @@ pub(crate) async fn notice_removal(core: Arc<Core>, stop: CancellationToken) {
         let mut heard = Instant::now();
         loop {
             sleep(LOOK).await;
-            let was_member = core.metrics().membership_config.get_node(&core.id).is_some();
+            let was_member = core.look(|metrics| metrics.membership_config.get_node(&core.id).is_some());
             if core.status.borrow().quorum || !was_member {
                 heard = Instant::now();
             } else if heard.elapsed() >= SILENCE {
@@ -41,6 +41,7 @@ pub(crate) async fn notice_removal(core: Arc<Core>, stop: CancellationToken) {
         let _ = core.removed.set(reason);
     };
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
         () = noticing => {}
     }

@@ -49,6 +49,7 @@ pub(crate) async fn found_or_join(
         }
     };
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
         () = joining => {}
     }

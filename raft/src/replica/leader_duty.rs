@@ -31,6 +31,7 @@ pub(crate) async fn lead(core: Arc<Core>, stop: CancellationToken) {
     let ticks = Box::pin(tick(&core));
     let notes = Box::pin(note_logs(&core));
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
         () = clocks => {}
         () = ticks => {}
@@ -40,8 +41,7 @@ pub(crate) async fn lead(core: Arc<Core>, stop: CancellationToken) {
 
 /// The term in which this replica leads.
 fn leads(core: &Core) -> Option<u64> {
-    let metrics = core.metrics();
-    (metrics.current_leader == Some(core.id)).then_some(metrics.current_term)
+    core.look(|metrics| (metrics.current_leader == Some(core.id)).then_some(metrics.current_term))
 }
 
 async fn tick(core: &Core) {

@@ -56,7 +56,7 @@ pub(crate) async fn tell_leader(core: Arc<Core>, stop: CancellationToken) {
             return;
         }
         loop {
-            let leader = core.metrics().current_leader.filter(|leader| *leader != core.id);
+            let leader = core.leader().filter(|leader| *leader != core.id);
             if let Some(Ok(mut client)) = leader.map(|leader| core.gateway_of(leader)) {
                 let message = pb::LeavingRequest { header: leader.map(|leader| core.peers.header(leader)) };
                 // An older leader does not know the call; then the links are given away from here.
@@ -67,6 +67,7 @@ pub(crate) async fn tell_leader(core: Arc<Core>, stop: CancellationToken) {
         }
     };
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
         () = telling => {}
     }

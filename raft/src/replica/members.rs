@@ -53,7 +53,7 @@ impl Core {
             if let Some(reason) = self.latch.reason() {
                 return Err(ProposeError::Fatal(reason).into());
             }
-            let outcome = match self.metrics().current_leader {
+            let outcome = match self.leader() {
                 Some(leader) if leader == self.id => self.change_here(&change).await,
                 Some(leader) => self.ask_to_change(leader, &change, deadline).await,
                 None => Change::NotLeader("no leader is known".into()),

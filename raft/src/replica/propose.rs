@@ -161,6 +161,7 @@ impl Core {
         let index = committed.at.index;
         let stopped = self.latch.tripped();
         tokio::select! {
+            biased;
             applied = self.applied(index, deadline) => if applied { Ok(committed) } else {
                 Err(ProposeError::Unknown(format!("committed as entry {index}, but not applied here yet")))
             },

@@ -26,6 +26,7 @@ pub(crate) async fn keep_status(core: Arc<Core>, stop: CancellationToken) {
         }
         publish(&core, &metrics);
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             changed = changes.changed() => if changed.is_err() {
                 if !stop.is_cancelled() {

@@ -28,6 +28,7 @@ type Answers = BTreeMap<ReplicaId, (Program, Option<StoreId>)>;
 pub(crate) async fn keep_roster(core: Arc<Core>, stop: CancellationToken) {
     let asking = Box::pin(ask_for_ever(&core));
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
         () = asking => {}
     }
@@ -38,7 +39,7 @@ async fn ask_for_ever(core: &Core) {
     let mut told: Option<Instant> = None;
     loop {
         sleep(STEP).await;
-        let leads = core.metrics().current_leader == Some(core.id);
+        let leads = core.leader() == Some(core.id);
         let rises = leads && core.feature_level() < core.roster.feature_level_max();
         let enrols = leads && core.lacks_stores();
         let pause = if rises || enrols { ASK_EVERY } else { SHOW_EVERY };

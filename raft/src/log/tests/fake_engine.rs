@@ -81,10 +81,13 @@ impl FakeEngine {
     }
 
     pub(super) fn open(&self) -> (LogStore, Latch) {
+        self.open_with(&Blocking::on_threads())
+    }
+
+    pub(super) fn open_with(&self, blocking: &Blocking) -> (LogStore, Latch) {
         let latch = Latch::new();
         let identity = Identity { cluster_id: [7; 32], replica: 1 };
-        let blocking = Blocking::on_threads();
-        (LogStore::open(self, Path::new("unused"), identity, latch.clone(), &blocking).unwrap(), latch)
+        (LogStore::open(self, Path::new("unused"), identity, latch.clone(), blocking).unwrap(), latch)
     }
 }
 

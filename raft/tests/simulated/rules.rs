@@ -1,0 +1,118 @@
+use crate::cluster::{Cluster, command, eventually, simulate};
+use futures::future::join_all;
+use mux_raft::replica::SnapshotConfig;
+use std::time::Duration;
+
+/// Commands under way at the same time.
+const AT_ONCE: u64 = 20;
+
+/// Commits this many, half at the leader and half at a follower.
+async fn commit(cluster: &Cluster, commands: u64) {
+    let (leader, follower) = (cluster.leader().await, cluster.follower().await);
+    for _ in 0..commands / AT_ONCE {
+        let under_way = (0..AT_ONCE)
+            .map(|number| cluster.commit(if number % 2 == 0 { leader } else { follower }, command()));
+        join_all(under_way).await;
+    }
+}
+
+/// None of the threads that a replica has in production. The names are cut by the system.
+fn threads_of_a_replica() -> Vec<String> {
+    let names = std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+    names.filter(|name| ["mux-log", "archive", "tokio"].iter().any(|own| name.contains(own))).collect()
+}
+
+#[test]
+fn three_replicas_on_one_thread_commit_what_leader_and_follower_propose() {
+    let ((), took) = simulate(async {
+        let mut cluster = Cluster::start(3).await;
+        commit(&cluster, 1_000).await;
+        let (index, _) = cluster.converged().await;
+        assert!(index > 1_000);
+        assert_eq!(threads_of_a_replica(), Vec::<String>::new());
+        cluster.stop_all().await;
+        assert!(cluster.disks.values().all(|disk| !disk.is_unsynced()), "an orderly end syncs all");
+    });
+    assert!(took > Duration::from_millis(300), "an election and a thousand commands take time: {took:?}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}
+
+#[test]
+fn a_replica_that_is_restarted_has_what_it_had_and_catches_up() {
+    simulate(async {
+        let mut cluster = Cluster::start(3).await;
+        commit(&cluster, 100).await;
+        cluster.converged().await;
+        let restarted = cluster.follower().await;
+        let before = cluster.status(restarted).applied;
+        cluster.stop(restarted).await;
+        commit(&cluster, 100).await;
+        cluster.start_one(restarted).await;
+        // The last of what was known to be committed is learnt again from the leader.
+        let state = cluster.running[&restarted].cell();
+        assert!(state.read(|state| state.applied().index) + 20 >= before);
+        cluster.leader().await;
+        let (index, _) = cluster.converged().await;
+        assert!(index >= before + 100);
+        cluster.stop_all().await;
+    });
+}
+
+#[test]
+fn the_whole_cluster_comes_back_after_all_were_stopped() {
+    simulate(async {
+        let mut cluster = Cluster::start(3).await;
+        commit(&cluster, 100).await;
+        let before = cluster.converged().await;
+        cluster.stop_all().await;
+        cluster.start_all().await;
+        let after = cluster.converged().await;
+        assert!(after.0 > before.0);
+        cluster.stop_all().await;
+    });
+}
+
+/// A replica is away while the others archive invoices, make snapshots and purge the log it would need. It is started
+/// again and has all of it.
+pub(crate) async fn come_back_by_snapshot() {
+    let mut cluster = Cluster::prepare(3);
+    cluster.snapshot = SnapshotConfig { logs_since_last: 50, keep_logs: 10, purge_batch: 1 };
+    cluster.start_all().await;
+    cluster.at_the_highest_level().await;
+    let lagging = cluster.follower().await;
+    let behind = cluster.status(lagging).applied;
+    cluster.stop(lagging).await;
+    let leader = cluster.leader().await;
+    cluster.archive(leader, 0..100).await;
+    commit(&cluster, 1_200).await;
+    eventually("the leader's log begins after what the other has", || {
+        cluster.status(leader).purged > behind + 1_000
+    })
+    .await;
+    cluster.start_one(lagging).await;
+    cluster.converged().await;
+    eventually("it came by snapshot", || cluster.status(lagging).snapshot > behind).await;
+    assert!(cluster.running[&lagging].archive_records_fetched() >= 100, "with the archive");
+    let ends = [lagging, leader].map(|id| cluster.running[&id].cell().archive().end().unwrap());
+    assert_eq!(ends[0], ends[1]);
+    cluster.stop_all().await;
+}
+
+#[test]
+fn a_replica_that_lags_behind_the_purged_log_catches_up_by_snapshot_and_archive() {
+    simulate(come_back_by_snapshot());
+}
+
+#[test]
+fn a_leader_that_stops_is_replaced() {
+    simulate(async {
+        let mut cluster = Cluster::start(3).await;
+        let leader = cluster.leader().await;
+        cluster.stop(leader).await;
+        assert_ne!(cluster.leader().await, leader);
+        commit(&cluster, 20).await;
+        cluster.stop_all().await;
+    });
+}
