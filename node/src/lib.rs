@@ -6,7 +6,8 @@
 //! * [`invoice`], [`onion`], [`screen`]: what payers see, and what is made of what they send.
 //! * [`link`], [`lnd`]: from LND's interceptor streams to the log and back.
 //! * [`api`]: the client API. [`muxcli`]: its command line client. `assign`: who holds which stream.
-//! * [`cli`], [`server`], [`telemetry`], [`shutdown`]: the process around them.
+//! * [`server`]: all of it together ([`server::Node`]), and the process around that, with [`cli`], [`telemetry`],
+//!   [`shutdown`]. [`NodeWiring`]: what simulations replace.
 
 pub mod api;
 mod assign;
@@ -25,3 +26,6 @@ pub mod secrets;
 pub mod server;
 pub mod shutdown;
 pub mod telemetry;
+mod wiring;
+
+pub use wiring::NodeWiring;

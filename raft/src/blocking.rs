@@ -17,7 +17,7 @@ pub enum Work {
     /// The log makes a batch durable. Between [`Engine::write`](crate::store::Engine::write) and
     /// [`Engine::sync`](crate::store::Engine::sync).
     LogSync,
-    /// The archive is read for another replica, takes its records, or has to make room.
+    /// The archive is read for another replica or a client, takes records of others, or has to make room.
     Archive,
     /// A snapshot is made, installed or read.
     Snapshot,
@@ -25,6 +25,8 @@ pub enum Work {
     SnapshotPart,
     /// The archive is closed.
     Close,
+    /// HTLCs are judged, or failures encrypted: elliptic curves. The archive may be read for it.
+    Screen,
 }
 
 type Takes = Arc<dyn Fn(Work) -> Duration + Send + Sync>;
@@ -68,7 +70,10 @@ impl Blocking {
 
     /// Runs a job to its end, even if nobody waits for it any more (on threads; inline it is dropped if it has not
     /// begun).
-    pub(crate) async fn run<T: Send + 'static>(
+    ///
+    /// # Errors
+    /// See [`WorkFailed`].
+    pub async fn run<T: Send + 'static>(
         &self,
         work: Work,
         job: impl FnOnce() -> T + Send + 'static,
@@ -91,7 +96,7 @@ impl fmt::Debug for Blocking {
 /// The job panicked, or the runtime has ended.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct WorkFailed(String);
+pub struct WorkFailed(String);
 
 #[cfg(test)]
 mod tests {

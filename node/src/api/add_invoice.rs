@@ -121,7 +121,7 @@ impl Context {
     /// Expiry goes by log time. In contact with a quorum a replica knows it to a second or so, however wrong
     /// its own clock is; without, log time stands still and its own clock is the better guess.
     fn now_secs(&self) -> u64 {
-        let (log_ms, wall_ms) = (self.read(State::time_ms), self.clock.wall_ms());
+        let (log_ms, wall_ms) = (self.read(State::time_ms), self.wiring.clock.wall_ms());
         let quorum = self.consensus.status().borrow().quorum;
         (if quorum && log_ms > 0 { log_ms } else { wall_ms.max(log_ms) }) / 1_000
     }

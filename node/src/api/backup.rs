@@ -5,6 +5,7 @@ use super::error::ApiError;
 use super::view::bytes;
 use mux_proto::mux::v1 as proto;
 use mux_raft::backup::{BackupFrames, BackupLabel};
+use mux_raft::blocking::Work;
 use mux_raft::machine::model::Htlc;
 use mux_raft::machine::restoring::{Difference, DifferenceKind, Restored};
 use mux_raft::machine::{Command, State};
@@ -24,31 +25,44 @@ pub(super) async fn save_backup(context: &Arc<Context>) -> Result<Response<Backu
     context.consensus.read_barrier().await.map_err(ApiError::from)?;
     let (sender, receiver) = mpsc::channel(QUEUE);
     let context = Arc::clone(context);
-    tokio::task::spawn_blocking(move || {
-        let config = &context.config;
-        let label = BackupLabel {
-            cluster_name: config.cluster_name.clone(),
-            network: config.network.name().into(),
-            node_pubkey: context.keys.node_pubkey().to_string(),
-            version: env!("CARGO_PKG_VERSION").into(),
-        };
-        let replica = context.consensus.status().borrow().id;
-        let now_ms = context.clock.wall_ms();
-        let cell = context.consensus.state();
-        let frames = BackupFrames::of(cell, config.cluster_id, label, replica, now_ms);
-        tracing::info!(index = frames.header().at.index, "a backup is being saved");
-        for frame in frames {
+    tokio::spawn(async move {
+        let blocking = &context.wiring.blocking;
+        let begun = Arc::clone(&context);
+        let Ok(mut frames) = blocking.run(Work::Archive, move || begin(&begun)).await else { return };
+        loop {
+            let next = move || {
+                let frame = frames.next();
+                (frames, frame)
+            };
+            // One that panicked ends the stream without its last piece, which whoever reads it misses.
+            let Ok((rest, Some(frame))) = blocking.run(Work::Archive, next).await else { return };
+            frames = rest;
             let piece = match frame {
                 Ok(data) => Ok(proto::SaveBackupResponse { data: data.into() }),
                 Err(error) => Err(Status::aborted(format!("{error}; save the backup again"))),
             };
             // The receiver may be gone.
-            if context.stop.is_cancelled() || sender.blocking_send(piece).is_err() {
+            if context.stop.is_cancelled() || sender.send(piece).await.is_err() {
                 return;
             }
         }
     });
     Ok(Response::new(ReceiverStream::new(receiver)))
+}
+
+fn begin(context: &Context) -> BackupFrames {
+    let config = &context.config;
+    let label = BackupLabel {
+        cluster_name: config.cluster_name.clone(),
+        network: config.network.name().into(),
+        node_pubkey: context.keys.node_pubkey().to_string(),
+        version: env!("CARGO_PKG_VERSION").into(),
+    };
+    let replica = context.consensus.status().borrow().id;
+    let now_ms = context.wiring.clock.wall_ms();
+    let frames = BackupFrames::of(context.consensus.state(), config.cluster_id, label, replica, now_ms);
+    tracing::info!(index = frames.header().at.index, "a backup is being saved");
+    frames
 }
 
 /// `mux.v1.ClusterService/AcceptRestoration`

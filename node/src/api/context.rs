@@ -2,12 +2,13 @@
 
 use super::drain::DrainOrder;
 use super::error::ApiError;
+use crate::NodeWiring;
 use crate::config::{FrontNode, Invoices};
 use crate::keys::{ClusterKeys, Network};
 use crate::link::LinkStatus;
 use mux_proto::mux::v1::Consistency;
 use mux_raft::archive::FoundInvoice;
-use mux_raft::clock::Clock;
+use mux_raft::blocking::Work;
 use mux_raft::consensus::{Committed, Consensus, ProposeError, StateCell};
 use mux_raft::machine::model::InvoiceState;
 use mux_raft::machine::{ArchiveUnreadable, Command, Reply, RequestId, State};
@@ -64,7 +65,7 @@ pub struct Context {
     pub(super) consensus: Arc<dyn Consensus>,
     pub(super) keys: Arc<ClusterKeys>,
     pub(super) links: LinkView,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) wiring: NodeWiring,
     /// Ends streams and waits when the replica stops.
     pub(super) stop: CancellationToken,
     /// Where the next invoice begins in the list of front nodes.
@@ -81,7 +82,7 @@ impl Context {
         consensus: Arc<dyn Consensus>,
         keys: Arc<ClusterKeys>,
         links: LinkView,
-        clock: Arc<dyn Clock>,
+        wiring: NodeWiring,
         stop: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -89,7 +90,7 @@ impl Context {
             consensus,
             keys,
             links,
-            clock,
+            wiring,
             stop,
             rotation: AtomicUsize::new(0),
             drains: OnceLock::new(),
@@ -116,7 +117,7 @@ impl Context {
         reader: impl FnOnce(&StateCell) -> Result<T, ArchiveUnreadable> + Send + 'static,
     ) -> Result<T, ApiError> {
         let consensus = Arc::clone(&self.consensus);
-        let read = tokio::task::spawn_blocking(move || reader(consensus.state())).await;
+        let read = self.wiring.blocking.run(Work::Archive, move || reader(consensus.state())).await;
         let read = read.map_err(|error| ApiError::Internal(format!("reading the archive: {error}")))?;
         read.map_err(|error| ApiError::Internal(error.to_string()))
     }

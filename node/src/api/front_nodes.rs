@@ -14,6 +14,7 @@ use mux_raft::machine::model::{
 };
 use mux_raft::machine::{Command, State};
 use mux_raft::types::NodePubkey;
+use std::sync::Arc;
 use std::time::Duration;
 use tonic::{Request, Response, Status};
 
@@ -178,7 +179,7 @@ async fn check(
         height_flagged: false,
     };
     let config = from_log(&front, access, &context.config.dir);
-    let dialer = lnd::Dialer::new(config, context.config.network.name());
+    let dialer = lnd::Dialer::new(config, context.config.network.name(), Arc::clone(&context.wiring.lnd));
     let connected = dialer.connect();
     let id = context.consensus.status().borrow().id;
     let why = match tokio::time::timeout(CHECK_DEADLINE, Box::pin(connected)).await {

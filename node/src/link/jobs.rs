@@ -1,12 +1,15 @@
 //! What a link waits for beside its task: consensus, LND's slow calls, elliptic curves. Results come back
 //! as [`Event`]s.
 
-use super::core::HtlcId;
+use super::answers;
+use super::core::{Answer, HtlcId};
 use super::rescue;
 use super::screener::{ScreenContext, Screened, Screener};
 use super::spans;
+use super::stream::Answers;
 use crate::lnd::LndClient;
 use mux_proto::routerrpc::ForwardHtlcInterceptRequest;
+use mux_raft::blocking::{Blocking, Work};
 use mux_raft::consensus::{Committed, Consensus, ProposeError};
 use mux_raft::machine::Command;
 use mux_raft::trace;
@@ -50,6 +53,7 @@ pub(super) struct ScreenJob {
 pub(super) struct Jobs {
     pub(super) consensus: Arc<dyn Consensus>,
     pub(super) screener: Arc<dyn Screener>,
+    pub(super) blocking: Blocking,
     pub(super) events: mpsc::Sender<Event>,
 }
 
@@ -97,28 +101,27 @@ impl Jobs {
 
     /// The recorded verdict comes first, also when it is in the archive.
     pub(super) fn screen(&self, node: NodePubkey, jobs: Vec<ScreenJob>) {
-        let (screener, events) = (Arc::clone(&self.screener), self.events.clone());
-        let consensus = Arc::clone(&self.consensus);
-        tokio::task::spawn_blocking(move || {
-            let mut done = Vec::with_capacity(jobs.len());
-            for ScreenJob { number, htlc, request, context, span } in jobs {
-                let screening = tracing::debug_span!(parent: &span, "screen");
-                let key = CircuitKey { node, chan_id: htlc.chan_id, htlc_id: htlc.htlc_id };
-                let cell = consensus.state();
-                let tip = cell.read(|state| *state.archive_tip());
-                let result = match cell.archive().invoice_of(&tip, &key) {
-                    Ok(Some(archived)) => Screened::Archived(Box::new(archived)),
-                    Ok(None) => screening.in_scope(|| screener.screen(&request, &context)),
-                    // The replica stops for it; until then, silence is safe.
-                    Err(error) => {
-                        tracing::error!(circuit_key = %key, %error, "cannot look up the verdict of an HTLC");
-                        continue;
-                    }
-                };
-                done.push((number, htlc, result));
+        let (screener, consensus) = (Arc::clone(&self.screener), Arc::clone(&self.consensus));
+        let (blocking, events) = (self.blocking.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let screening =
+                blocking.run(Work::Screen, move || screen_all(node, jobs, &*screener, &*consensus)).await;
+            // One that panicked is never answered: LND offers what it holds again on the next stream.
+            if let Ok(done) = screening {
+                // Nobody listens any more: the link is gone.
+                let _ = events.send(Event::Screened(done)).await;
             }
-            // Nobody listens any more: the link is gone.
-            let _ = events.blocking_send(Event::Screened(done));
+        });
+    }
+
+    /// Words an answer, which takes long, and sends it.
+    pub(super) fn answer(&self, answer: Answer, answers: Answers) {
+        let (screener, blocking) = (Arc::clone(&self.screener), self.blocking.clone());
+        tokio::spawn(async move {
+            let worded = blocking.run(Work::Screen, move || answers::response(&answer, &*screener)).await;
+            if let Ok(Ok(response)) = worded {
+                answers.send(response);
+            }
         });
     }
 
@@ -132,6 +135,32 @@ impl Jobs {
             }
         });
     }
+}
+
+fn screen_all(
+    node: NodePubkey,
+    jobs: Vec<ScreenJob>,
+    screener: &dyn Screener,
+    consensus: &dyn Consensus,
+) -> Vec<(u64, HtlcId, Screened)> {
+    let mut done = Vec::with_capacity(jobs.len());
+    for ScreenJob { number, htlc, request, context, span } in jobs {
+        let screening = tracing::debug_span!(parent: &span, "screen");
+        let key = CircuitKey { node, chan_id: htlc.chan_id, htlc_id: htlc.htlc_id };
+        let cell = consensus.state();
+        let tip = cell.read(|state| *state.archive_tip());
+        let result = match cell.archive().invoice_of(&tip, &key) {
+            Ok(Some(archived)) => Screened::Archived(Box::new(archived)),
+            Ok(None) => screening.in_scope(|| screener.screen(&request, &context)),
+            // The replica stops for it; until then, silence is safe.
+            Err(error) => {
+                tracing::error!(circuit_key = %key, %error, "cannot look up the verdict of an HTLC");
+                continue;
+            }
+        };
+        done.push((number, htlc, result));
+    }
+    done
 }
 
 async fn passes(consensus: &dyn Consensus) -> bool {

@@ -3,6 +3,7 @@ use super::seats::Seats;
 use super::status::LinkPhase;
 use super::supervisor::{Parts, Supervisor};
 use super::{LinkStatus, LinksConfig, Screener};
+use crate::NodeWiring;
 use crate::assign;
 use crate::lnd::FrontNodeConfig;
 use mux_raft::consensus::Consensus;
@@ -50,6 +51,7 @@ struct Shared {
     config: Arc<LinksConfig>,
     consensus: Arc<dyn Consensus>,
     screener: Arc<dyn Screener>,
+    wiring: NodeWiring,
 }
 
 impl Links {
@@ -57,6 +59,17 @@ impl Links {
     /// that the log adds or removes are followed.
     #[must_use]
     pub fn start(config: LinksConfig, consensus: Arc<dyn Consensus>, screener: Arc<dyn Screener>) -> Self {
+        Self::start_with(config, consensus, screener, NodeWiring::default())
+    }
+
+    /// [`Links::start`] with parts replaced.
+    #[must_use]
+    pub fn start_with(
+        config: LinksConfig,
+        consensus: Arc<dyn Consensus>,
+        screener: Arc<dyn Screener>,
+        wiring: NodeWiring,
+    ) -> Self {
         let links = Self {
             running: Arc::default(),
             seats: Arc::default(),
@@ -64,7 +77,7 @@ impl Links {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
-        let shared = Shared { config: Arc::new(config), consensus, screener };
+        let shared = Shared { config: Arc::new(config), consensus, screener, wiring };
         let (draining, stop) = (links.draining.subscribe(), links.stop.clone());
         let assign = assign::run(Arc::clone(&shared.config), Arc::clone(&shared.consensus), draining, stop);
         links.tasks.spawn(assign);
@@ -127,6 +140,7 @@ impl Links {
             config: Arc::clone(&shared.config),
             consensus: Arc::clone(&shared.consensus),
             screener: Arc::clone(&shared.screener),
+            wiring: shared.wiring.clone(),
             status: Arc::clone(&status),
             draining: self.draining.subscribe(),
             stop: stop.clone(),

@@ -19,7 +19,8 @@ use super::spans;
 use super::status::{LinkPhase, LinkStatus};
 use super::stream::{Stream, StreamItem};
 use super::watch::{self, Sight};
-use crate::lnd::{FrontNodeConfig, LndClient, LndError};
+use crate::NodeWiring;
+use crate::lnd::{Dialer, FrontNodeConfig, LndClient, LndError};
 use mux_raft::consensus::{Consensus, RaftStatus};
 use mux_raft::machine::RequestId;
 use mux_raft::machine::command::ChainTip;
@@ -72,6 +73,7 @@ pub(super) struct Parts {
     pub(super) config: Arc<LinksConfig>,
     pub(super) consensus: Arc<dyn Consensus>,
     pub(super) screener: Arc<dyn Screener>,
+    pub(super) wiring: NodeWiring,
     pub(super) status: Arc<RwLock<LinkStatus>>,
     pub(super) draining: state_watch::Receiver<bool>,
     pub(super) stop: CancellationToken,
@@ -117,6 +119,7 @@ impl Supervisor {
         let jobs = Jobs {
             consensus: Arc::clone(&parts.consensus),
             screener: Arc::clone(&parts.screener),
+            blocking: parts.wiring.blocking.clone(),
             events: events_to,
         };
         let mut supervisor = Self {
@@ -147,9 +150,11 @@ impl Supervisor {
 
     async fn work(&mut self, mut events: mpsc::Receiver<Event>) {
         let (sights_to, mut sights) = mpsc::channel(EVENTS_QUEUED_MAX);
-        let (front, config) = (self.parts.front.clone(), Arc::clone(&self.parts.config));
+        let config = Arc::clone(&self.parts.config);
+        let dialer =
+            Dialer::new(self.parts.front.clone(), &config.network, Arc::clone(&self.parts.wiring.lnd));
         let _watcher = AbortOnDropHandle::new(tokio::spawn(async move {
-            watch::watch(front, &config.network, &config.timing, sights_to).await;
+            watch::watch(dialer, &config.timing, sights_to).await;
         }));
         let stop = self.parts.stop.clone();
         let mut applied = self.parts.consensus.state().watch();
@@ -414,13 +419,7 @@ impl Supervisor {
         }
         let answers = stream.answers.clone();
         if matches!(answer.action, Action::Fail(_)) {
-            let screener = Arc::clone(&self.parts.screener);
-            tokio::task::spawn_blocking(move || {
-                if let Ok(response) = answers::response(&answer, &*screener) {
-                    answers.send(response);
-                }
-            });
-            return;
+            return self.jobs.answer(answer, answers);
         }
         match answers::response(&answer, &*self.parts.screener) {
             Ok(response) => answers.send(response),

@@ -3,7 +3,7 @@
 
 use super::LinkTiming;
 use super::backoff::{Backoff, jitter};
-use crate::lnd::{Dialer, FrontNodeConfig, LndClient, LndError};
+use crate::lnd::{Dialer, LndClient, LndError};
 use mux_proto::lnrpc::{Channel, GetInfoResponse};
 use mux_raft::machine::command::ChainTip;
 use std::collections::BTreeSet;
@@ -47,13 +47,7 @@ pub(super) enum Sight {
 }
 
 /// Connects, watches until the connection fails, connects again; for ever.
-pub(super) async fn watch(
-    config: FrontNodeConfig,
-    network: &str,
-    timing: &LinkTiming,
-    sights: mpsc::Sender<Sight>,
-) {
-    let dialer = Dialer::new(config, network);
+pub(super) async fn watch(dialer: Dialer, timing: &LinkTiming, sights: mpsc::Sender<Sight>) {
     let mut backoff = Backoff::new(timing);
     loop {
         let error = match dialer.connect().await {

@@ -1,17 +1,18 @@
 use super::error::{LndError, Refusal};
 use super::gate;
+use super::net::LndNet;
 use mux_proto::chainrpc::{BlockEpoch, chain_notifier_client::ChainNotifierClient};
-use mux_proto::lnrpc::Channel as LndChannel;
 use mux_proto::lnrpc::lightning_client::LightningClient;
 use mux_proto::lnrpc::{
-    ChannelCloseSummary, ChannelEventSubscription, ChannelEventUpdate, ChannelPoint, CloseChannelRequest,
-    CloseStatusUpdate, ClosedChannelsRequest, GetInfoRequest, GetInfoResponse, ListChannelsRequest,
-    LookupHtlcResolutionRequest, LookupHtlcResolutionResponse,
+    Channel, ChannelCloseSummary, ChannelEventSubscription, ChannelEventUpdate, ChannelPoint,
+    CloseChannelRequest, CloseStatusUpdate, ClosedChannelsRequest, GetInfoRequest, GetInfoResponse,
+    ListChannelsRequest, LookupHtlcResolutionRequest, LookupHtlcResolutionResponse,
 };
 use mux_proto::routerrpc::router_client::RouterClient;
 use mux_proto::routerrpc::{
     ForwardHtlcInterceptRequest, ForwardHtlcInterceptResponse, HtlcEvent, SubscribeHtlcEventsRequest,
 };
+use mux_raft::network::PeerChannel;
 use mux_raft::types::NodePubkey;
 use std::fmt;
 use std::future::Future;
@@ -20,7 +21,6 @@ use std::time::Duration;
 use tokio_stream::Stream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::{Interceptor, interceptor::InterceptedService};
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
 /// What LND sends on an interceptor stream.
@@ -38,12 +38,12 @@ const SUBSCRIBE_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Puts the macaroon on every call.
 #[derive(Clone)]
-struct Macaroon(MetadataValue<Ascii>);
+pub(super) struct Macaroon(MetadataValue<Ascii>);
 
 impl Macaroon {
-    async fn read(path: &Path) -> Result<Self, Refusal> {
+    pub(super) async fn read(net: &dyn LndNet, path: &Path) -> Result<Self, Refusal> {
         let refuse = |reason: String| Refusal::MacaroonFile { path: path.to_owned(), reason };
-        let bytes = tokio::fs::read(path).await.map_err(|error| refuse(error.to_string()))?;
+        let bytes = net.macaroon(path).await.map_err(|error| refuse(error.to_string()))?;
         if bytes.is_empty() {
             return Err(refuse("is empty".into()));
         }
@@ -67,9 +67,9 @@ pub struct LndClient {
     node: NodePubkey,
     network: String,
     endpoint: String,
-    lightning: LightningClient<InterceptedService<Channel, Macaroon>>,
-    router: RouterClient<InterceptedService<Channel, Macaroon>>,
-    chain: ChainNotifierClient<InterceptedService<Channel, Macaroon>>,
+    lightning: LightningClient<InterceptedService<PeerChannel, Macaroon>>,
+    router: RouterClient<InterceptedService<PeerChannel, Macaroon>>,
+    chain: ChainNotifierClient<InterceptedService<PeerChannel, Macaroon>>,
 }
 
 impl fmt::Debug for LndClient {
@@ -80,23 +80,22 @@ impl fmt::Debug for LndClient {
 
 impl LndClient {
     /// Around a connection. The node is not checked yet; see [`Self::checked_info`].
-    pub(super) async fn new(
-        channel: Channel,
+    pub(super) fn new(
+        channel: PeerChannel,
         endpoint: &str,
-        macaroon: &Path,
+        macaroon: Macaroon,
         node: NodePubkey,
         network: &str,
-    ) -> Result<Self, LndError> {
-        let macaroon = Macaroon::read(macaroon).await?;
+    ) -> Self {
         let service = InterceptedService::new(channel, macaroon);
-        Ok(Self {
+        Self {
             node,
             network: network.to_owned(),
             endpoint: endpoint.to_owned(),
             lightning: LightningClient::new(service.clone()).max_decoding_message_size(ANSWER_BYTES_MAX),
             router: RouterClient::new(service.clone()),
             chain: ChainNotifierClient::new(service),
-        })
+        }
     }
 
     /// `host:port` it is connected to.
@@ -120,7 +119,7 @@ impl LndClient {
     ///
     /// # Errors
     /// Why there was no answer.
-    pub async fn list_channels(&self) -> Result<Vec<LndChannel>, LndError> {
+    pub async fn list_channels(&self) -> Result<Vec<Channel>, LndError> {
         let mut client = self.lightning.clone();
         let call = client.list_channels(ListChannelsRequest::default());
         Ok(self.once("ListChannels", call).await?.channels)

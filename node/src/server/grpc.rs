@@ -1,4 +1,4 @@
-//! The client API's listener.
+//! The client API's services, and their listener.
 
 use super::handled::CountHandled;
 use crate::api::{Cluster, Context, Invoices, LnmuxService, RequireToken};
@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -49,28 +50,19 @@ impl ApiTls {
     }
 }
 
-/// The running API.
-pub struct ApiServer {
-    address: SocketAddr,
-    tls: ServerTls,
+/// The calls of the API, to be served over whatever brings them.
+#[derive(Clone)]
+pub struct ApiRoutes {
+    routes: Routes,
     health: HealthReporter,
-    stop: CancellationToken,
-    task: JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
-impl ApiServer {
-    /// Serves on a bound listener until [`ApiServer::stop`]. Health begins as "not serving".
+impl ApiRoutes {
+    /// All services. Health begins as "not serving".
     ///
     /// # Errors
-    /// A text: certificate or key cannot be used, or the socket.
-    pub async fn start(
-        context: Arc<Context>,
-        listener: TcpListener,
-        tls: &ApiTls,
-        auth: RequireToken,
-    ) -> Result<Self, String> {
-        let text = |error: &dyn std::error::Error| super::run::chain(error);
-        let address = listener.local_addr().map_err(|error| error.to_string())?;
+    /// A text: the descriptions of the services cannot be used.
+    pub async fn new(context: Arc<Context>, auth: RequireToken) -> Result<Self, String> {
         let (health, health_service) = tonic_health::server::health_reporter();
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(mux_proto::DESCRIPTORS)
@@ -80,26 +72,60 @@ impl ApiServer {
             .with_service_name("mux.v1.InvoiceService")
             .with_service_name("grpc.health.v1.Health")
             .build_v1()
-            .map_err(|error| text(&error))?;
+            .map_err(|error| super::run::chain(&error))?;
+        let services = Routes::new(health_service)
+            .add_service(reflection)
+            .add_service(ServiceServer::with_interceptor(LnmuxService(Arc::clone(&context)), auth.clone()))
+            .add_service(ClusterServiceServer::with_interceptor(Cluster(Arc::clone(&context)), auth.clone()))
+            .add_service(InvoiceServiceServer::with_interceptor(Invoices(context), auth));
+        let routes = services.into_axum_router().layer(CountHandled).into();
+        let this = Self { routes, health };
+        this.set_ready(false).await;
+        Ok(this)
+    }
+
+    /// What serves them.
+    #[must_use]
+    pub fn routes(&self) -> Routes {
+        self.routes.clone()
+    }
+
+    /// What `grpc.health.v1` answers from now on.
+    pub async fn set_ready(&self, ready: bool) {
+        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for name in HEALTH_NAMES {
+            self.health.set_service_status(name, status).await;
+        }
+    }
+}
+
+/// The API's listener, running.
+pub struct ApiServer {
+    address: SocketAddr,
+    tls: ServerTls,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+impl ApiServer {
+    /// Serves on a bound listener until [`ApiServer::stop`].
+    ///
+    /// # Errors
+    /// A text: certificate or key cannot be used, or the socket.
+    pub fn start(api: &ApiRoutes, listener: TcpListener, tls: &ApiTls) -> Result<Self, String> {
+        let address = listener.local_addr().map_err(|error| error.to_string())?;
         let tls = ServerTls::new(&tls.cert, &tls.key, None)
             .map_err(|error| format!("api.tls_cert, api.tls_key: {error}"))?;
         let router = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .max_concurrent_streams(STREAMS_PER_CONNECTION)
-            .layer(CountHandled)
-            .add_service(health_service)
-            .add_service(reflection)
-            .add_service(ServiceServer::with_interceptor(LnmuxService(Arc::clone(&context)), auth.clone()))
-            .add_service(ClusterServiceServer::with_interceptor(Cluster(Arc::clone(&context)), auth.clone()))
-            .add_service(InvoiceServiceServer::with_interceptor(Invoices(context), auth));
+            .add_routes(api.routes());
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let incoming = tls_incoming(listener, tls.clone(), HANDSHAKE_TIMEOUT);
         let task = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped));
-        let server = Self { address, tls, health, stop, task };
-        server.set_ready(false).await;
-        Ok(server)
+        Ok(Self { address, tls, stop, task })
     }
 
     /// Where it listens.
@@ -112,14 +138,6 @@ impl ApiServer {
     #[must_use]
     pub fn tls(&self) -> ServerTls {
         self.tls.clone()
-    }
-
-    /// What `grpc.health.v1` answers from now on.
-    pub async fn set_ready(&self, ready: bool) {
-        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
-        for name in HEALTH_NAMES {
-            self.health.set_service_status(name, status).await;
-        }
     }
 
     /// Waits until it ends by itself, which it should not.

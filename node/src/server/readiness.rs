@@ -35,7 +35,7 @@ impl Readiness {
         let _ = self.raft.set(raft);
     }
 
-    /// The API listens.
+    /// The API takes calls.
     pub fn set_serving(&self) {
         self.serving.store(true, Ordering::Relaxed);
     }

@@ -11,8 +11,9 @@ use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// For consensus.
-pub(super) fn replica(config: &Config, keys: &ClusterKeys) -> ReplicaConfig {
+/// For consensus: what a configuration says to it.
+#[must_use]
+pub fn replica(config: &Config, keys: &ClusterKeys) -> ReplicaConfig {
     let (cluster, raft) = (&config.cluster, &config.raft);
     ReplicaConfig {
         cluster_id: keys.cluster_id(&cluster.name, cluster.network),

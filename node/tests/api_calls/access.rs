@@ -56,7 +56,7 @@ async fn health_says_whether_the_replica_is_ready() {
     let server = Server::start(Setup::default()).await;
     let mut health = HealthClient::new(server.channel().await);
     for (ready, expected) in [(false, ServingStatus::NotServing), (true, ServingStatus::Serving)] {
-        server.api.set_ready(ready).await;
+        server.routes.set_ready(ready).await;
         for name in ["", "lnmux.Service", "mux.v1.InvoiceService", "mux.v1.ClusterService"] {
             let request = HealthCheckRequest { service: name.into() };
             let answer = health.check(request).await.unwrap().into_inner();

@@ -13,12 +13,13 @@ use mux_raft::machine::command::{ChainTip, Command, FinalOutcome, HtlcFinal, Htl
 use mux_raft::machine::model::{FrontNodePolicy, Settings};
 use mux_raft::machine::{Reply, RequestId};
 use mux_raft::types::{BlockHeight, Msat, NodePubkey, PaymentHash};
+use muxd::NodeWiring;
 use muxd::api::{AdminToken, ApiConfig, Context, DrainOrder, DrainReport, RequireToken};
 use muxd::config::Invoices;
 use muxd::init::{ClusterFiles, ClusterPlan, write_cluster};
 use muxd::invoice;
 use muxd::keys::{ClusterKeys, ClusterSeed, Network};
-use muxd::server::{ApiServer, ApiTls};
+use muxd::server::{ApiRoutes, ApiServer, ApiTls};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +67,7 @@ pub(crate) struct Server {
     pub(crate) keys: Arc<ClusterKeys>,
     pub(crate) files: ClusterFiles,
     pub(crate) address: SocketAddr,
+    pub(crate) routes: ApiRoutes,
     pub(crate) api: ApiServer,
     pub(crate) streams: CancellationToken,
     context: Arc<Context>,
@@ -109,15 +111,17 @@ impl Server {
             Arc::clone(&consensus) as Arc<dyn Consensus>,
             Arc::clone(&keys),
             Arc::new(Vec::new),
-            Arc::new(FixedClock),
+            NodeWiring { clock: Arc::new(FixedClock), ..NodeWiring::default() },
             streams.clone(),
         );
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let auth = RequireToken::new(Some(AdminToken::derive(&keys)));
-        let api = ApiServer::start(Arc::clone(&context), listener, &tls, auth).await.unwrap();
+        let routes = ApiRoutes::new(Arc::clone(&context), auth).await.unwrap();
+        let api = ApiServer::start(&routes, listener, &tls).unwrap();
         let macaroon = hex::encode(std::fs::read(&files.admin_macaroon).unwrap());
         let (address, bearer) = (api.address(), Bearer(macaroon.parse().unwrap()));
-        let server = Self { consensus, keys, files, address, api, streams, context, bearer, _dir: dir };
+        let server =
+            Self { consensus, keys, files, address, routes, api, streams, context, bearer, _dir: dir };
         server.run(Command::raise_feature_level());
         server.run(Command::Configure(Settings { auto_settle: setup.auto_settle, ..Settings::default() }));
         (1..=setup.front_nodes).for_each(|number| server.connect_front_node(number));

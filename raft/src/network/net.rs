@@ -5,12 +5,13 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::util::BoxCloneSyncService;
 
-/// A connection to another replica, for tonic's generated clients. Clones share it.
+/// A connection to another replica (or, outside of this crate, to an LND), for tonic's generated clients. Clones
+/// share it.
 pub type PeerChannel = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, ChannelError>;
 
 /// A call failed before there was an answer. It wraps what tonic makes a [`Status`] of, which may be a [`Status`]
-/// itself. One that says [`tonic::ConnectError`] means that the request certainly never reached the other replica;
-/// with any other the caller does not know.
+/// itself. One that says [`tonic::ConnectError`] means that the request certainly never reached the other side; with any
+/// other the caller does not know.
 #[derive(Debug)]
 pub struct ChannelError(Box<dyn Error + Send + Sync>);
 
