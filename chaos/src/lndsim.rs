@@ -13,4 +13,4 @@ pub mod cli;
 pub mod core;
 pub mod server;
 
-pub use server::{Config, Ready, Running, Server, StartError};
+pub use server::{Config, ConnId, Hosted, MemoryJournal, Ready, Running, Server, StartError};

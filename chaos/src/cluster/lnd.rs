@@ -9,14 +9,14 @@ use crate::{
 use mux_proto::lndsim::v1::{
     GetLedgerRequest, GetStateRequest, GetStateResponse, control_client::ControlClient,
 };
-use mux_raft::types::NodePubkey;
+use mux_raft::{network::PeerChannel, types::NodePubkey};
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 
 /// How long a simulated LND may take to serve.
 const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -77,7 +77,7 @@ impl Lnd {
 
     /// The control port.
     #[must_use]
-    pub fn control(&self) -> ControlClient<Channel> {
+    pub fn control(&self) -> ControlClient<PeerChannel> {
         self.peer.control()
     }
 

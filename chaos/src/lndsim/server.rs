@@ -1,7 +1,8 @@
 //! The gRPC services around the [`Core`], and its clock, connections and journal.
 //!
-//! [`Server::start`] gives a running node: LND's services with TLS and macaroon on one port, the controls
-//! in plaintext on another. Every input goes through `node::Node::apply`, which writes the journal before
+//! [`Hosted`] is a node without sockets and files: LND's services and the controls as routes, for simulations on one
+//! thread. [`Server::start`] puts one on ports: LND's services with TLS on one, the controls in plaintext on another.
+//! Every input goes through `node::Node::apply`, which writes the journal before
 //! anybody sees an effect. What LND sends late is sent late here too: a stream's response headers go out
 //! with its first message (see `lazy`).
 
@@ -9,7 +10,9 @@ mod chain_notifier;
 mod config;
 mod conn;
 mod control;
+mod faulty;
 mod guard;
+mod hosted;
 mod identity;
 mod interceptor;
 mod journal;
@@ -25,6 +28,9 @@ mod state;
 mod tls;
 
 pub use config::Config;
+pub use conn::ConnId;
+pub use hosted::Hosted;
+pub use journal::MemoryJournal;
 pub use running::{Ready, Running, Server, StartError};
 
 #[cfg(doc)]

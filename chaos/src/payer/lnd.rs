@@ -1,4 +1,4 @@
-//! A simulated LND as the payer's side sees it: its control port.
+//! A simulated LND as the payer's side sees it: its controls.
 //!
 //! One task follows the node's outcomes, gap-free by their sequence number, across cut connections, and
 //! hands each to whoever waits for that HTLC.
@@ -10,12 +10,16 @@ use mux_proto::lndsim::v1::{
     AddHtlcRequest, GetStateRequest, Outcome, SubscribeOutcomesRequest, control_client::ControlClient,
     htlc_failure::Speaker, outcome,
 };
-use mux_raft::types::NodePubkey;
+use mux_raft::{
+    network::{ChannelError, PeerChannel},
+    types::NodePubkey,
+};
 use parking_lot::Mutex;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status, transport::Channel};
+use tower::ServiceExt as _;
 
 /// Every call to the control port is on loopback and answered at once; this only guards against a hang.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,7 +40,7 @@ type Slots = Arc<Mutex<HashMap<HtlcKey, Slot>>>;
 /// See the [module](self).
 pub struct LndPeer {
     node: NodePubkey,
-    control: ControlClient<Channel>,
+    control: ControlClient<PeerChannel>,
     slots: Slots,
     _follower: Option<AbortOnDropHandle<()>>,
 }
@@ -47,9 +51,15 @@ impl LndPeer {
     /// # Errors
     /// [`PeerError`], if the node cannot be reached or does not say who it is.
     pub async fn connect(control_address: &str) -> Result<Self, PeerError> {
-        let silent = Self::silent(control_address).await?;
-        let follower = tokio::spawn(follow(silent.control.clone(), silent.slots.clone()));
-        Ok(Self { _follower: Some(AbortOnDropHandle::new(follower)), ..silent })
+        Ok(Self::silent(control_address).await?.following())
+    }
+
+    /// The same over a connection to the controls that is there already.
+    ///
+    /// # Errors
+    /// [`PeerError`], if the node does not say who it is.
+    pub async fn over(controls: PeerChannel) -> Result<Self, PeerError> {
+        Ok(Self::asked(control_client(controls)).await?.following())
     }
 
     /// The same without following the outcomes, for load: nobody can wait for an HTLC's end.
@@ -57,7 +67,10 @@ impl LndPeer {
     /// # Errors
     /// [`PeerError`], if the node cannot be reached or does not say who it is.
     pub async fn silent(control_address: &str) -> Result<Self, PeerError> {
-        let control = connect_control(control_address).await?;
+        Self::asked(connect_control(control_address).await?).await
+    }
+
+    async fn asked(control: ControlClient<PeerChannel>) -> Result<Self, PeerError> {
         let state = control
             .clone()
             .get_state(GetStateRequest {})
@@ -71,9 +84,14 @@ impl LndPeer {
         Ok(Self { node, control, slots: Slots::default(), _follower: None })
     }
 
-    /// The node's control port, for everything that is not paying.
+    fn following(self) -> Self {
+        let follower = tokio::spawn(follow(self.control.clone(), self.slots.clone()));
+        Self { _follower: Some(AbortOnDropHandle::new(follower)), ..self }
+    }
+
+    /// The node's controls, for everything that is not paying.
     #[must_use]
-    pub fn control(&self) -> ControlClient<Channel> {
+    pub fn control(&self) -> ControlClient<PeerChannel> {
         self.control.clone()
     }
 }
@@ -82,14 +100,18 @@ impl LndPeer {
 ///
 /// # Errors
 /// [`PeerError::Unavailable`], if nobody listens.
-pub async fn connect_control(address: &str) -> Result<ControlClient<Channel>, PeerError> {
+pub async fn connect_control(address: &str) -> Result<ControlClient<PeerChannel>, PeerError> {
     let channel = Channel::from_shared(format!("http://{address}"))
         .map_err(|error| PeerError::Refused(error.to_string()))?
         .connect_timeout(CALL_TIMEOUT)
         .connect()
         .await
         .map_err(|error| PeerError::Unavailable(error.to_string()))?;
-    Ok(ControlClient::new(channel).max_decoding_message_size(MESSAGE_LEN_MAX))
+    Ok(control_client(PeerChannel::new(channel.map_err(ChannelError::new))))
+}
+
+fn control_client(channel: PeerChannel) -> ControlClient<PeerChannel> {
+    ControlClient::new(channel).max_decoding_message_size(MESSAGE_LEN_MAX)
 }
 
 #[async_trait]
@@ -149,7 +171,7 @@ async fn deadline<T>(call: impl Future<Output = Result<tonic::Response<T>, Statu
 }
 
 /// Follows the outcomes for ever, from the first one on.
-async fn follow(mut control: ControlClient<Channel>, slots: Slots) {
+async fn follow(mut control: ControlClient<PeerChannel>, slots: Slots) {
     let mut next = 1;
     loop {
         if let Ok(response) = control.subscribe_outcomes(SubscribeOutcomesRequest { from_seq: next }).await {

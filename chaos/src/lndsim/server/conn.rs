@@ -1,11 +1,12 @@
-//! Connections that a fault can reset or stall.
+//! Connections that a fault can reset or stall: real ones byte by byte, those that only calls say they belong to call
+//! by call (see `hosted`).
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -21,18 +22,35 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 /// Number of a connection, never given twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct ConnId(u64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
 
-struct Handle {
+/// What can be done to a connection.
+pub(super) struct Handle {
     cut: CancellationToken,
     stalled: AtomicBool,
+}
+
+impl Handle {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { cut: CancellationToken::new(), stalled: AtomicBool::new(false) })
+    }
+
+    /// Cancelled: the connection is reset.
+    pub(super) fn cut(&self) -> &CancellationToken {
+        &self.cut
+    }
+
+    /// Whether nothing passes any more.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
 }
 
 /// All connections of a node.
 #[derive(Clone, Default)]
 pub(super) struct Connections {
-    open: Arc<Mutex<HashMap<ConnId, Arc<Handle>>>>,
+    open: Arc<Mutex<BTreeMap<ConnId, Weak<Handle>>>>,
     total: Arc<AtomicU64>,
 }
 
@@ -40,10 +58,30 @@ impl Connections {
     /// Takes a new connection under control.
     pub(super) fn add(&self, io: TlsStream<TcpStream>) -> Conn {
         let id = ConnId(self.total.fetch_add(1, Ordering::Relaxed));
-        let handle = Arc::new(Handle { cut: CancellationToken::new(), stalled: AtomicBool::new(false) });
-        self.open.lock().insert(id, Arc::clone(&handle));
+        let handle = Handle::new();
+        self.open.lock().insert(id, Arc::downgrade(&handle));
         let cut = Box::pin(handle.cut.clone().cancelled_owned());
         Conn { io, id, handle, cut, connections: self.clone() }
+    }
+
+    /// The connection that a call says it belongs to. One that was reset is a new one from then on, as is one without
+    /// any calls: nobody could tell the difference.
+    pub(super) fn join(&self, id: ConnId) -> Arc<Handle> {
+        let mut open = self.open.lock();
+        open.retain(|_, handle| handle.strong_count() > 0);
+        let known = open.get(&id).and_then(Weak::upgrade).filter(|handle| !handle.cut.is_cancelled());
+        known.unwrap_or_else(|| {
+            let handle = Handle::new();
+            open.insert(id, Arc::downgrade(&handle));
+            handle
+        })
+    }
+
+    /// A connection for a call that names none.
+    pub(super) fn lone(&self) -> (ConnId, Arc<Handle>) {
+        // From the other end, so as not to be one that somebody names.
+        let id = ConnId(u64::MAX - self.total.fetch_add(1, Ordering::Relaxed));
+        (id, self.join(id))
     }
 
     /// Resets one connection, or all.
@@ -54,9 +92,7 @@ impl Connections {
     /// Resets later what is open now.
     pub(super) fn cutter(&self, which: Option<ConnId>) -> impl FnOnce() + Send + use<> {
         let mut tokens = Vec::new();
-        let open = self.open.lock();
-        let chosen = open.iter().filter(|(id, _)| which.is_none_or(|which| which == **id));
-        tokens.extend(chosen.map(|(_, handle)| handle.cut.clone()));
+        self.each(which, |handle| tokens.push(handle.cut.clone()));
         move || tokens.iter().for_each(CancellationToken::cancel)
     }
 
@@ -65,9 +101,10 @@ impl Connections {
         self.each(which, |handle| handle.stalled.store(true, Ordering::Relaxed));
     }
 
-    fn each(&self, which: Option<ConnId>, act: impl Fn(&Handle)) {
+    fn each(&self, which: Option<ConnId>, mut act: impl FnMut(&Handle)) {
         let open = self.open.lock();
-        open.iter().filter(|(id, _)| which.is_none_or(|which| which == **id)).for_each(|(_, h)| act(h));
+        let chosen = open.iter().filter(|(id, _)| which.is_none_or(|which| which == **id));
+        chosen.filter_map(|(_, handle)| handle.upgrade()).for_each(|handle| act(&handle));
     }
 }
 
@@ -86,7 +123,7 @@ impl Conn {
         if self.cut.as_mut().poll(cx).is_ready() {
             return Some(Poll::Ready(io::ErrorKind::ConnectionReset.into()));
         }
-        self.handle.stalled.load(Ordering::Relaxed).then_some(Poll::Pending)
+        self.handle.is_stalled().then_some(Poll::Pending)
     }
 }
 

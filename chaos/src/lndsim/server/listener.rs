@@ -6,8 +6,9 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
 };
+use tokio_rustls::TlsAcceptor;
 
-use super::{conn::Conn, node::Node};
+use super::{conn::Conn, node::Node, tls::Tls};
 
 /// How long a client may take to shake hands.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -17,6 +18,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Until the server stops. While the node is down, connections are dropped at once.
 pub(super) async fn accept(
     node: Arc<Node>,
+    tls: Arc<Tls>,
     listener: TcpListener,
     connections: mpsc::Sender<Result<Conn, std::io::Error>>,
 ) {
@@ -27,7 +29,7 @@ pub(super) async fn accept(
         };
         match accepted {
             Ok((tcp, _)) if *node.listening.borrow() => {
-                tokio::spawn(handshake(Arc::clone(&node), tcp, connections.clone()));
+                tokio::spawn(handshake(Arc::clone(&node), tls.acceptor(), tcp, connections.clone()));
             }
             Ok((tcp, _)) => drop(tcp.set_zero_linger()),
             Err(error) => {
@@ -38,9 +40,13 @@ pub(super) async fn accept(
     }
 }
 
-async fn handshake(node: Arc<Node>, tcp: TcpStream, connections: mpsc::Sender<Result<Conn, std::io::Error>>) {
+async fn handshake(
+    node: Arc<Node>,
+    acceptor: TlsAcceptor,
+    tcp: TcpStream,
+    connections: mpsc::Sender<Result<Conn, std::io::Error>>,
+) {
     drop(tcp.set_nodelay(true));
-    let acceptor = node.tls.acceptor();
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await {
         // A node that went down during the handshake has no connections.
         Ok(Ok(tls)) if *node.listening.borrow() => {

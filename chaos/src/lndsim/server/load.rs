@@ -12,11 +12,7 @@ use super::{
 use crate::lndsim::core::Failure;
 use futures::StreamExt as _;
 use mux_proto::lndsim::v1::{self as ctl, verdict::Kind};
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashMap, sync::Arc};
 use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -47,8 +43,8 @@ impl Load {
         self.tracked.insert(key, tracked);
     }
 
-    /// After every step of the core.
-    pub(super) fn observe(&mut self, outputs: &[Output], core: &Core) {
+    /// After every step of the core. `unix_us`: now.
+    pub(super) fn observe(&mut self, outputs: &[Output], core: &Core, unix_us: u64) {
         let news = core.outcomes_since(self.seen);
         self.seen = self.seen.saturating_add(news.len());
         if self.tracked.is_empty() {
@@ -60,13 +56,13 @@ impl Load {
                 && let Some(tracked) =
                     self.tracked.get_mut(&HtlcKey { chan_id: key.chan_id, htlc_id: key.htlc_id })
             {
-                tracked.verdict.offered_unix_us = unix_us();
+                tracked.verdict.offered_unix_us = unix_us;
                 tracked.verdict.offers = tracked.verdict.offers.saturating_add(1);
             }
         }
         for outcome in news {
             let Some(Tracked { mut verdict, place }) = self.tracked.remove(&outcome.key) else { continue };
-            verdict.ended_unix_us = unix_us();
+            verdict.ended_unix_us = unix_us;
             let (kind, reason) = match &outcome.result {
                 Resolution::Settle(_) => (Kind::Settled, String::new()),
                 Resolution::Fail(failure @ Failure::VirtualNode(_)) => {
@@ -93,25 +89,20 @@ async fn take(node: Arc<Node>, mut batches: Streaming<ctl::HtlcBatch>, verdicts:
     while let Ok(Some(batch)) = batches.message().await {
         for ctl::TaggedHtlc { tag, htlc } in batch.htlcs {
             let Ok(place) = verdicts.clone().reserve_owned().await else { return };
-            let verdict = ctl::Verdict { tag, added_unix_us: unix_us(), ..ctl::Verdict::default() };
+            let verdict = ctl::Verdict { tag, added_unix_us: node.now_us(), ..ctl::Verdict::default() };
             let mut tracked = Some(Tracked { verdict, place });
             let add = Input::Command(Box::new(Command::AddHtlc(htlc.unwrap_or_default())));
             let taken = node.apply_tracked(add, &mut tracked);
             if let (Err(rejected), Some(tracked)) = (taken, tracked) {
-                refuse(tracked, &rejected);
+                refuse(tracked, &rejected, node.now_us());
             }
         }
     }
 }
 
-fn refuse(Tracked { mut verdict, place }: Tracked, rejected: &Rejected) {
+fn refuse(Tracked { mut verdict, place }: Tracked, rejected: &Rejected, unix_us: u64) {
     verdict.kind = Kind::Refused.into();
     verdict.reason = rejected.to_string();
-    verdict.ended_unix_us = unix_us();
+    verdict.ended_unix_us = unix_us;
     place.send(verdict);
-}
-
-fn unix_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

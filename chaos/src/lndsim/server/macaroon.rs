@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rand::Rng as _;
+use rand::{Rng, SeedableRng as _, rngs::StdRng};
 use tonic::{Status, metadata::MetadataMap};
 
 use super::running::StartError;
@@ -25,15 +25,22 @@ impl Macaroons {
         let load = |name: &str| {
             let path = dir.join(name);
             if !path.exists() {
-                let mut bytes = vec![0x02, 0x01, 0x03, b'l', b'n', b'd', 0x02, 0x20];
-                bytes.extend(rand::rng().random::<[u8; 32]>());
-                bytes.extend([0x00, 0x00, 0x06, 0x20]);
-                bytes.extend(rand::rng().random::<[u8; 32]>());
-                std::fs::write(&path, bytes).map_err(StartError::disk)?;
+                std::fs::write(&path, new(&mut rand::rng())).map_err(StartError::disk)?;
             }
             std::fs::read(&path).map_err(StartError::disk)
         };
         Ok(Self { admin: load(ADMIN_FILE)?, limited: load(LIMITED_FILE)? })
+    }
+
+    /// New ones that follow from a seed.
+    pub(super) fn of_seed(seed: u64) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        Self { admin: new(&mut random), limited: new(&mut random) }
+    }
+
+    /// The one that permits everything.
+    pub(super) fn admin(&self) -> &[u8] {
+        &self.admin
     }
 
     /// LND's check (macaroons/service.go). Its errors are plain Go errors: code Unknown.
@@ -54,6 +61,14 @@ impl Macaroons {
         }
         if uri == ADMIN_ONLY { Err(Status::unknown("permission denied")) } else { Ok(()) }
     }
+}
+
+fn new(random: &mut impl Rng) -> Vec<u8> {
+    let mut bytes = vec![0x02, 0x01, 0x03, b'l', b'n', b'd', 0x02, 0x20];
+    bytes.extend(random.random::<[u8; 32]>());
+    bytes.extend([0x00, 0x00, 0x06, 0x20]);
+    bytes.extend(random.random::<[u8; 32]>());
+    bytes
 }
 
 /// Name of the file that permits everything.

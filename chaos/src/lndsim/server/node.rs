@@ -1,11 +1,10 @@
 use std::{
     collections::HashMap,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use mux_proto::{
@@ -79,10 +78,12 @@ pub(super) struct Node {
     /// Counts steps that changed something.
     pub(super) changed: watch::Sender<u64>,
     pub(super) macaroons: Macaroons,
-    pub(super) tls: Tls,
-    pub(super) dir: PathBuf,
-    alias: String,
+    /// `None`: nobody could see a certificate.
+    tls: Option<Arc<Tls>>,
+    /// After how long a stalled connection is dead, where nothing else finds out.
+    keepalive: Option<Duration>,
     timer: Notify,
+    /// When the node started, and what the wall clock said then, in microseconds since the Unix epoch.
     started: (Instant, u64),
     /// Ends the whole server.
     pub(super) stop: CancellationToken,
@@ -92,11 +93,10 @@ impl Node {
     pub(super) fn new(
         core: Core,
         journal: Journal,
-        (macaroons, tls): (Macaroons, Tls),
-        dir: PathBuf,
-        alias: String,
+        macaroons: Macaroons,
+        tls: Option<Arc<Tls>>,
+        unix_us: u64,
     ) -> Self {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             inner: Mutex::new(Inner { core, journal, load: Load::default(), killed: false }),
             streams: Mutex::default(),
@@ -110,19 +110,28 @@ impl Node {
             changed: watch::channel(0).0,
             macaroons,
             tls,
-            dir,
-            alias,
+            keepalive: None,
             timer: Notify::new(),
-            started: (Instant::now(), u64::try_from(unix.as_millis()).unwrap_or(u64::MAX)),
+            started: (Instant::now(), unix_us),
             stop: CancellationToken::new(),
         }
     }
 
+    /// For connections that have no keepalive themselves.
+    pub(super) fn with_keepalive(self, keepalive: Duration) -> Self {
+        Self { keepalive: Some(keepalive), ..self }
+    }
+
     /// Milliseconds since the Unix epoch, never backwards.
     pub(super) fn now_ms(&self) -> u64 {
-        let (start, unix_ms) = self.started;
-        let elapsed = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        unix_ms.saturating_add(elapsed)
+        self.now_us() / 1_000
+    }
+
+    /// The same in microseconds.
+    pub(super) fn now_us(&self) -> u64 {
+        let (start, unix_us) = self.started;
+        let elapsed = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        unix_us.saturating_add(elapsed)
     }
 
     /// Looks at the core.
@@ -167,11 +176,16 @@ impl Node {
         {
             inner.load.track(key, tracked);
         }
-        inner.load.observe(&rest, &inner.core);
+        inner.load.observe(&rest, &inner.core, self.now_us());
         rest.into_iter().for_each(|output| self.route(output));
         drop(guard);
         self.timer.notify_one();
         handled.reply
+    }
+
+    /// Whether anybody would take a connection.
+    pub(super) fn is_up(&self) -> bool {
+        *self.listening.borrow() && !self.stop.is_cancelled()
     }
 
     /// The end, without any ceremony: no input is taken and nothing is written any more.
@@ -199,6 +213,9 @@ impl Node {
             Output::StallConnections(of) => {
                 if let Some(which) = self.connection_of(of) {
                     self.connections.stall(which);
+                    if let Some(keepalive) = self.keepalive {
+                        self.reset_after(which, keepalive);
+                    }
                 }
             }
             Output::Listening(up) => drop(self.listening.send_replace(up)),
@@ -207,7 +224,7 @@ impl Node {
             Output::ChannelEvent(event) => drop(self.channel_events.send(event)),
             Output::WalletState(state) => drop(self.wallet.send_replace(state)),
             Output::RotateTlsCert => {
-                if let Err(error) = self.tls.rotate(&self.dir, &self.alias) {
+                if let Some(Err(error)) = self.tls.as_ref().map(|tls| tls.rotate()) {
                     tracing::error!(%error, "no new certificate");
                 }
             }
@@ -226,14 +243,19 @@ impl Node {
     fn reset(&self, of: Option<StreamId>, gracefully: bool) {
         let Some(which) = self.connection_of(of) else { return };
         if gracefully {
-            let now_open = self.connections.cutter(which);
-            tokio::spawn(async move {
-                tokio::time::sleep(GRACE).await;
-                now_open();
-            });
+            self.reset_after(which, GRACE);
         } else {
             self.connections.reset(which);
         }
+    }
+
+    /// What is open now.
+    fn reset_after(&self, which: Option<ConnId>, pause: Duration) {
+        let now_open = self.connections.cutter(which);
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            now_open();
+        });
     }
 
     /// `Some(None)`: all; `None`: that stream has none.

@@ -4,32 +4,19 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use mux_proto::{
-    chainrpc::chain_notifier_server::ChainNotifierServer,
-    lndsim::v1::{self as ctl, Power, control_server::ControlServer},
-    lnrpc::{lightning_server::LightningServer, state_server::StateServer},
-    routerrpc::router_server::RouterServer,
-};
+use mux_proto::lndsim::v1::{self as ctl, Power};
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 
 use super::{
-    super::core::{Command, Core, Input, Rejected, Reply, Settings},
-    chain_notifier::ChainNotifierService,
+    super::core::{Command, Core, Rejected, Reply},
     config::Config,
-    control::ControlService,
-    identity,
-    journal::Journal,
-    lightning::LightningService,
-    listener,
-    macaroon::{self, Macaroons},
-    node::Node,
-    router::RouterService,
-    state::StateService,
+    hosted::Hosted,
+    listener, macaroon,
     tls::Tls,
 };
 
@@ -108,52 +95,28 @@ impl Server {
         let before = std::fs::read(dir.join(READY_FILE)).ok();
         let before: Option<Ready> = before.and_then(|bytes| serde_json::from_slice(&bytes).ok());
 
-        let (node, identity_pubkey) = open(&config, &dir)?;
-        let node = Arc::new(node);
+        let tls = Arc::new(Tls::load_or_create(&dir, &config.alias)?);
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix_us = u64::try_from(unix.as_micros()).unwrap_or(u64::MAX);
+        let node = Hosted::in_dir(&config, &dir, Arc::clone(&tls), unix_us)?;
         let listener = bind(config.listen, before.as_ref().map(|ready| ready.grpc)).await?;
         let control = bind(config.control, before.as_ref().map(|ready| ready.control)).await?;
         let ready = Ready {
             grpc: listener.local_addr().map_err(StartError::disk)?,
             control: control.local_addr().map_err(StartError::disk)?,
-            identity_pubkey,
+            identity_pubkey: node.identity_pubkey().to_owned(),
             tls_cert: dir.join("tls.cert"),
             macaroon: dir.join(macaroon::admin_file()),
             pid: std::process::id(),
         };
-        let tasks = spawn(&node, &config, listener, control);
-        let power = if config.standby { Power::WaitingToStart } else { Power::ServerActive };
-        let start = ctl::SetWalletStateRequest { power: power.into() };
-        node.apply(Input::Command(Box::new(Command::SetWalletState(start))))?;
+        let tasks = spawn(&node, &config, (listener, &tls), control);
+        node.turn_on(&config)?;
         let text = serde_json::to_vec(&ready).map_err(|error| StartError::Disk(error.into()))?;
         let new = dir.join("ready.tmp");
         std::fs::write(&new, text).map_err(StartError::disk)?;
         std::fs::rename(&new, dir.join(READY_FILE)).map_err(StartError::disk)?;
-        Ok(Running { node, ready, tasks, _temporary: temporary })
+        Ok(Running { node, ready, dir, tls, tasks, _temporary: temporary })
     }
-}
-
-/// The node out of its directory, with the channels a new one gets.
-fn open(config: &Config, dir: &Path) -> Result<(Node, String), StartError> {
-    let pubkey = identity::load_or_create(dir, &config.alias, config.seed)?;
-    let tls = Tls::load_or_create(dir, &config.alias)?;
-    let macaroons = Macaroons::load_or_create(dir)?;
-    let settings = Settings::new(&config.alias, &pubkey, &config.network);
-    let records = Journal::read(dir)?;
-    let new = records.is_empty();
-    // Not the same random numbers after every restart.
-    let seed = config.seed.wrapping_add(records.len() as u64);
-    let core = Core::start(settings, config.height, records, seed);
-    let journal = if config.ephemeral { Journal::none() } else { Journal::create(dir, &core.dump())? };
-    let node = Node::new(core, journal, (macaroons, tls), dir.to_owned(), config.alias.clone());
-    for _ in 0..if new { config.channels } else { 0 } {
-        let channel = ctl::OpenChannelRequest {
-            capacity_sat: i64::try_from(config.channel_capacity_sat).unwrap_or(i64::MAX),
-            max_accepted_htlcs: config.max_accepted_htlcs,
-            ..ctl::OpenChannelRequest::default()
-        };
-        node.apply(Input::Command(Box::new(Command::OpenChannel(channel))))?;
-    }
-    Ok((node, pubkey))
 }
 
 /// The wanted port; if any will do, the one used before, if it is free.
@@ -167,22 +130,24 @@ async fn bind(wanted: SocketAddr, before: Option<SocketAddr>) -> Result<TcpListe
     TcpListener::bind(wanted).await.map_err(|error| StartError::Listen(wanted, error))
 }
 
-fn spawn(node: &Arc<Node>, config: &Config, listener: TcpListener, control: TcpListener) -> JoinSet<()> {
+fn spawn(
+    hosted: &Hosted,
+    config: &Config,
+    (listener, tls): (TcpListener, &Arc<Tls>),
+    control: TcpListener,
+) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    tasks.spawn(Arc::clone(node).run_timers());
     let (sender, connections) = mpsc::channel(ACCEPT_CAPACITY);
-    tasks.spawn(listener::accept(Arc::clone(node), listener, sender));
+    tasks.spawn(listener::accept(Arc::clone(&hosted.node), Arc::clone(tls), listener, sender));
+    let stop = || hosted.node.stop.clone().cancelled_owned();
     let lnd = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(config.ping_interval))
         .http2_keepalive_timeout(Some(config.ping_timeout))
-        .add_service(LightningServer::new(LightningService { node: Arc::clone(node) }))
-        .add_service(RouterServer::new(RouterService { node: Arc::clone(node) }))
-        .add_service(ChainNotifierServer::new(ChainNotifierService { node: Arc::clone(node) }))
-        .add_service(StateServer::new(StateService { node: Arc::clone(node) }))
-        .serve_with_incoming_shutdown(ReceiverStream::new(connections), node.stop.clone().cancelled_owned());
+        .add_routes(hosted.services())
+        .serve_with_incoming_shutdown(ReceiverStream::new(connections), stop());
     let controls = tonic::transport::Server::builder()
-        .add_service(ControlServer::new(ControlService { node: Arc::clone(node) }))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(control), node.stop.clone().cancelled_owned());
+        .add_routes(hosted.control_routes())
+        .serve_with_incoming_shutdown(TcpListenerStream::new(control), stop());
     for (name, server) in [("LND", Box::pin(lnd) as Serving), ("control", Box::pin(controls))] {
         tasks.spawn(async move {
             if let Err(error) = server.await {
@@ -197,8 +162,10 @@ type Serving = std::pin::Pin<Box<dyn Future<Output = Result<(), tonic::transport
 
 /// A running node. Dropping it kills it, as [`Self::kill`] does: what is in the journal stays.
 pub struct Running {
-    node: Arc<Node>,
+    node: Hosted,
     ready: Ready,
+    dir: PathBuf,
+    tls: Arc<Tls>,
     tasks: JoinSet<()>,
     _temporary: Option<tempfile::TempDir>,
 }
@@ -231,13 +198,13 @@ impl Running {
     /// The certificate now in use.
     #[must_use]
     pub fn tls_cert_pem(&self) -> String {
-        self.node.tls.pem()
+        self.tls.pem()
     }
 
     /// Where everything is.
     #[must_use]
     pub fn dir(&self) -> &Path {
-        &self.node.dir
+        &self.dir
     }
 
     /// A control, without gRPC.
@@ -245,34 +212,29 @@ impl Running {
     /// # Errors
     /// The request was not carried out.
     pub fn command(&self, command: Command) -> Result<Reply, Rejected> {
-        self.node.apply(Input::Command(Box::new(command)))
+        self.node.command(command)
     }
 
     /// `GetState`, without gRPC.
     #[must_use]
     pub fn state(&self) -> ctl::GetStateResponse {
-        self.node.read(Core::state)
+        self.node.state()
     }
 
     /// `GetLedger`, without gRPC.
     #[must_use]
     pub fn ledger(&self) -> ctl::GetLedgerResponse {
-        self.node.read(Core::ledger)
+        self.node.ledger()
     }
 
     /// Returns when a control or the core made the condition true.
-    pub async fn wait_for(&self, mut condition: impl FnMut(&Core) -> bool) {
-        let mut changed = self.node.changed.subscribe();
-        while !self.node.read(&mut condition) {
-            if changed.changed().await.is_err() {
-                return;
-            }
-        }
+    pub async fn wait_for(&self, condition: impl FnMut(&Core) -> bool) {
+        self.node.wait_for(condition).await;
     }
 
     /// Returns when the server ended by itself (its journal cannot be written).
     pub async fn failed(&self) {
-        self.node.stop.cancelled().await;
+        self.node.node.stop.cancelled().await;
     }
 
     /// The end of the process, as SIGKILL would bring it; its ports are free when this returns.
@@ -286,7 +248,7 @@ impl Running {
         let down = ctl::restart_request::Phase { power: Power::Down.into(), duration_ms: u64::MAX };
         let stop = ctl::RestartRequest { phases: vec![down], graceful: true, peers_stay_offline: false };
         drop(self.command(Command::Restart(stop)));
-        self.node.stop.cancel();
+        self.node.node.stop.cancel();
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         // Connections that do not end are cut by the drop.
         drop(tokio::time::timeout(STOP_TIMEOUT, ended).await);

@@ -1,6 +1,10 @@
 //! The certificate LND makes for itself (cert/selfsigned.go): ECDSA P-256, a CA used as a leaf.
 
-use std::{net::IpAddr, path::Path, sync::Arc};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use parking_lot::RwLock;
 use rcgen::{
@@ -20,6 +24,8 @@ const KEY_FILE: &str = "tls.key";
 
 /// The node's certificate, replaceable while it runs.
 pub(super) struct Tls {
+    dir: PathBuf,
+    alias: String,
     acceptor: RwLock<TlsAcceptor>,
     pem: RwLock<String>,
 }
@@ -31,13 +37,14 @@ impl Tls {
             write_new(dir, alias)?;
         }
         let (acceptor, pem) = read(dir)?;
-        Ok(Self { acceptor: RwLock::new(acceptor), pem: RwLock::new(pem) })
+        let (dir, alias) = (dir.to_owned(), alias.to_owned());
+        Ok(Self { dir, alias, acceptor: RwLock::new(acceptor), pem: RwLock::new(pem) })
     }
 
     /// Makes and uses a new certificate.
-    pub(super) fn rotate(&self, dir: &Path, alias: &str) -> Result<(), StartError> {
-        write_new(dir, alias)?;
-        let (acceptor, pem) = read(dir)?;
+    pub(super) fn rotate(&self) -> Result<(), StartError> {
+        write_new(&self.dir, &self.alias)?;
+        let (acceptor, pem) = read(&self.dir)?;
         *self.acceptor.write() = acceptor;
         *self.pem.write() = pem;
         Ok(())
