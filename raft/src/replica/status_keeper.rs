@@ -1,12 +1,13 @@
 use super::core::Core;
-use super::raft::{LogId, TypeConfig};
+use super::raft::{LogId, StoredMembership, TypeConfig};
 use crate::consensus::{Member, RaftStatus};
 use crate::types::{LogIndex, ReplicaId};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{BasicNode, Instant as _, RaftMetrics, ServerState};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Contact with a quorum is lost by time passing, without any event.
@@ -14,17 +15,26 @@ const REFRESH: Duration = Duration::from_millis(100);
 /// Every commit is a change; a reader needs no more than a hundred a second.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// Everything is put together again this often, whether it seems to have changed or not.
+const REPUBLISH: Duration = Duration::from_secs(1);
+
 /// Keeps the status and the gauges up to date until told to stop.
 pub(crate) async fn keep_status(core: Arc<Core>, stop: CancellationToken) {
     let mut changes = core.raft.metrics();
+    let mut published: Option<(Instant, Basis)> = None;
     loop {
-        let metrics = changes.borrow_watched().clone();
-        if let Err(error) = &metrics.running_state
-            && !stop.is_cancelled()
-        {
-            core.latch.trip(format!("consensus stopped: {error}"));
+        let basis = Basis::of(&core);
+        let same = |(at, before): &(Instant, Basis)| at.elapsed() < REPUBLISH && *before == basis;
+        if !published.as_ref().is_some_and(same) {
+            let metrics = changes.borrow_watched().clone();
+            if let Err(error) = &metrics.running_state
+                && !stop.is_cancelled()
+            {
+                core.latch.trip(format!("consensus stopped: {error}"));
+            }
+            publish(&core, &metrics);
+            published = Some((Instant::now(), basis));
         }
-        publish(&core, &metrics);
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
@@ -37,6 +47,59 @@ pub(crate) async fn keep_status(core: Arc<Core>, stop: CancellationToken) {
             () = tokio::time::sleep(REFRESH) => {}
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// What decides whether there is a new status to put together: openraft tells of every heartbeat, of which most change
+/// nothing here.
+#[derive(PartialEq)]
+struct Basis {
+    term: u64,
+    state: ServerState,
+    leader: Option<ReplicaId>,
+    last_log_index: Option<LogIndex>,
+    /// Committed, in a snapshot, purged.
+    ends: [Option<LogId>; 3],
+    membership: Arc<StoredMembership>,
+    matched: Option<BTreeMap<ReplicaId, Option<LogId>>>,
+    quorum: bool,
+    stopped: bool,
+    applied: LogIndex,
+    leaving: BTreeSet<ReplicaId>,
+    removed: bool,
+}
+
+impl Basis {
+    fn of(core: &Core) -> Self {
+        let of_metrics = |metrics: &RaftMetrics<TypeConfig>| Self {
+            term: metrics.current_term,
+            state: metrics.state,
+            leader: metrics.current_leader,
+            last_log_index: metrics.last_log_index,
+            ends: [metrics.local_committed, metrics.snapshot, metrics.purged],
+            membership: Arc::clone(&metrics.membership_config),
+            matched: metrics.replication.clone(),
+            quorum: has_quorum(core, metrics),
+            stopped: metrics.running_state.is_err() || core.latch.reason().is_some(),
+            applied: 0,
+            leaving: BTreeSet::new(),
+            removed: core.removed.get().is_some(),
+        };
+        // The state may be locked for a while: not while openraft waits.
+        let basis = core.look(of_metrics);
+        let applied = core.cell.read(|state| state.applied().index);
+        Self { applied, leaving: core.leaving.known(core.id), ..basis }
+    }
+}
+
+/// Whether a quorum is in contact, as far as can be told here.
+fn has_quorum(core: &Core, metrics: &RaftMetrics<TypeConfig>) -> bool {
+    if metrics.state == ServerState::Leader {
+        let acked =
+            metrics.last_quorum_acked.is_some_and(|acked| acked.elapsed() <= core.timing.election_max);
+        acked || metrics.membership_config.voter_ids().eq([core.id])
+    } else {
+        metrics.current_leader.is_some_and(|leader| core.heard.within(leader, core.timing.election_max * 2))
     }
 }
 
@@ -75,13 +138,7 @@ fn status_of(core: &Core, metrics: &RaftMetrics<TypeConfig>) -> RaftStatus {
         .collect();
     let leader = metrics.current_leader;
     let is_leader = metrics.state == ServerState::Leader;
-    let quorum = if is_leader {
-        let acked =
-            metrics.last_quorum_acked.is_some_and(|acked| acked.elapsed() <= core.timing.election_max);
-        acked || voters == [core.id]
-    } else {
-        leader.is_some_and(|leader| core.heard.within(leader, core.timing.election_max * 2))
-    };
+    let quorum = has_quorum(core, metrics);
     let matched = metrics
         .replication
         .iter()
