@@ -19,6 +19,7 @@ fn a_power_cut_takes_what_came_after_the_last_sync_and_nothing_else() {
     assert!(archive.record(3).is_err());
     archive.power_cut();
     assert_eq!(archive.end().unwrap(), (20, synced.hash));
+    assert!(archive.record(20).is_err() && archive.record(19).is_ok());
     archive.check(&synced).unwrap();
     assert_eq!(archive.chunk(0, 20, usize::MAX).unwrap().len(), 20, "forgotten in vain");
     assert_eq!(archive.invoice(&synced, &hash(3)).unwrap(), Some(invoice(3)));
@@ -42,6 +43,7 @@ fn a_power_cut_brings_back_the_hole_that_was_filled_since() {
     archive.check(&maker.tip).unwrap();
     archive.power_cut();
     archive.check(&maker.tip).unwrap_err();
+    assert!(archive.record(7).is_err());
     archive.append(hole).unwrap();
     archive.check(&maker.tip).unwrap();
 }
