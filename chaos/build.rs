@@ -1,0 +1,12 @@
+//! Exports the symbols that make a simulation's randomness follow from its seed (src/sim/entropy/symbols.rs): some
+//! crates look `getrandom` up by name at run time.
+
+const SYMBOLS: [&str; 3] = ["getrandom", "getentropy", "syscall"];
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    for symbol in SYMBOLS {
+        println!("cargo::rustc-link-arg-bin=simulate=-Wl,--export-dynamic-symbol={symbol}");
+        println!("cargo::rustc-link-arg-tests=-Wl,--export-dynamic-symbol={symbol}");
+    }
+}

@@ -1,0 +1,13 @@
+//! The deterministic simulation: `simulate --help`.
+
+// All randomness of this program follows from seeds. That is why nothing else may be built with this file.
+#[path = "../sim/entropy/symbols.rs"]
+mod symbols;
+
+use clap::Parser as _;
+use mux_chaos::sim::command::{SimulateArgs, simulate};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    simulate(&SimulateArgs::parse())
+}

@@ -1,0 +1,75 @@
+//! The program `simulate`: many seeds, each in a process of its own.
+//!
+//! * `one`: runs a seed, and reports in one line of JSON. `many`: starts those, watches over them, and sums up.
+
+mod many;
+mod one;
+
+use clap::Parser;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Of a run, unless something else is asked for.
+const SECONDS: u64 = 60;
+
+/// Simulated clusters under faults, deterministically. Exits with 0 if nothing went wrong, and everything happened that
+/// must have happened for the runs to count (from 200 seeds on; fewer cannot meet everything).
+#[derive(Clone, Debug, Parser)]
+#[command(name = "simulate")]
+pub struct SimulateArgs {
+    /// How many seeds
+    #[arg(long, default_value_t = 20)]
+    seeds: u64,
+    /// The first seed; the others follow it
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Simulated hours in all, divided among the seeds
+    #[arg(long, conflicts_with = "seconds")]
+    hours: Option<f64>,
+    /// Simulated seconds with faults of each seed [default: 60]
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Seeds that run at the same time [default: as many as there are cores]
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Runs each seed twice and compares what happened
+    #[arg(long)]
+    twice: bool,
+    /// Prints what happened, one column a replica
+    #[arg(long)]
+    trace: bool,
+    /// One seed in this process: what the others are started with
+    #[arg(long, hide = true)]
+    here: bool,
+}
+
+impl SimulateArgs {
+    fn each(&self) -> Duration {
+        match (self.seconds, self.hours) {
+            (Some(seconds), _) => Duration::from_secs(seconds),
+            (None, Some(hours)) => {
+                let seconds = hours * 3600.0 / to_f64(self.seeds.max(1));
+                Duration::from_secs(Duration::from_secs_f64(seconds.max(1.0)).as_secs())
+            }
+            (None, None) => Duration::from_secs(SECONDS),
+        }
+    }
+}
+
+/// For ratios that people read.
+fn to_f64(number: u64) -> f64 {
+    // Exact up to 2^32, which is enough here.
+    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
+}
+
+/// Runs the program.
+#[must_use]
+pub fn simulate(args: &SimulateArgs) -> ExitCode {
+    if !super::entropy::is_in_force() {
+        eprintln!(
+            "simulate: this program was built without its own source of randomness: runs would not repeat"
+        );
+        return ExitCode::FAILURE;
+    }
+    if args.here { one::run(args.seed, args.each(), args.trace) } else { many::run(args) }
+}

@@ -1,0 +1,64 @@
+use crate::sim::swarm::Swarm;
+use crate::sim::world::{Outcome, World};
+use crate::sim::{entropy, panics, random};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Lines of the trace that are kept.
+const LINES: usize = 5_000;
+/// Unoptimised futures are large.
+const STACK_BYTES: usize = 64 << 20;
+/// Where files cost nothing, if the system has it.
+const MEMORY: &str = "/dev/shm";
+
+/// What a process reports of its seed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Report {
+    pub(super) outcome: Outcome,
+    /// Milliseconds of real time.
+    pub(super) real_ms: u64,
+}
+
+/// Runs a seed in this process, which must be fresh, and prints the report as the last line.
+pub(super) fn run(seed: u64, time: Duration, with_trace: bool) -> ExitCode {
+    if std::env::var_os("RUST_LOG").is_some() {
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(std::io::stderr).init();
+    }
+    panics::keep();
+    // Threads of their own have not drawn anything yet.
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
+        entropy::seed_thread(random::seed_of(seed, "operating system"));
+        simulate(seed, time, with_trace)
+    });
+    match thread.map(std::thread::JoinHandle::join) {
+        Ok(Ok(Ok(report))) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Ok(Ok(Err(error))) => {
+            eprintln!("simulate: {error}");
+            ExitCode::FAILURE
+        }
+        Ok(Err(_)) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("simulate: starting a thread: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn simulate(seed: u64, time: Duration, with_trace: bool) -> Result<String, String> {
+    let dir = if Path::new(MEMORY).is_dir() { TempDir::new_in(MEMORY) } else { TempDir::new() };
+    let dir = dir.map_err(|error| format!("a directory for snapshots: {error}"))?;
+    let started = Instant::now();
+    let (outcome, trace) = World::new(Swarm::draw(seed), dir.path(), LINES).run(time);
+    let real_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    if with_trace {
+        println!("{}", trace.table());
+    }
+    serde_json::to_string(&Report { outcome, real_ms }).map_err(|error| error.to_string())
+}

@@ -1,0 +1,133 @@
+//! What must have happened for runs to count: a simulation that never met the hard moments proves nothing.
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+macro_rules! conditions {
+    ($($condition:ident $need:ident $text:literal,)*) => {
+        /// A moment worth meeting.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Condition {
+            $(#[doc = $text] $condition,)*
+        }
+
+        impl Condition {
+            /// All there are.
+            pub const ALL: &[Self] = &[$(Self::$condition,)*];
+
+            /// In words.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$condition => $text,)* }
+            }
+
+            /// Whether runs in which it never happened do not count.
+            #[must_use]
+            pub const fn is_required(self) -> bool {
+                match self { $(Self::$condition => Need::$need.is_required(),)* }
+            }
+        }
+    };
+}
+
+#[derive(Clone, Copy)]
+enum Need {
+    Required,
+    Counted,
+}
+
+impl Need {
+    const fn is_required(self) -> bool {
+        matches!(self, Self::Required)
+    }
+}
+
+// To be continued by whoever adds hosts and faults: a name, whether runs without it count, and what it says.
+conditions! {
+    Killed Required "a replica was killed and came back",
+    LeaderKilled Required "the leader was killed",
+    PowerCut Required "a replica lost its power and came back",
+    UnsyncedLost Required "a power cut took something that was written and not synced",
+    BatchTorn Counted "a power cut left a part of a batch",
+    Partitioned Required "the cluster was cut in two",
+    OneWay Required "messages passed in one direction only",
+    LeaderCutOff Required "the leader was on the smaller side",
+    Paused Required "a replica stood still for longer than an election",
+    LeaderPaused Required "the leader stood still for longer than an election",
+    ConnectionsBroken Required "connections broke between replicas that ran on",
+    Duplicated Required "a request arrived twice",
+    ClockJumped Required "a replica's wall clock jumped",
+    DiskFailed Required "a replica's disk failed and its replica stopped",
+    DiskFull Required "a replica's disk was full and its replica stopped",
+    DiskSlow Required "a disk took longer than an election",
+    SnapshotInstalled Required "a replica caught up by snapshot",
+    TermsPassed Required "several elections were won in one run",
+    UnknownOutcome Required "a proposal ended with its outcome unknown",
+    DiedWithProposals Required "the leader died with proposals under way",
+    CommittedByFollower Required "a proposal made at a follower was committed",
+    CrashedAtPoint Counted "a replica died at a named point",
+    AllDown Counted "no replica was running",
+}
+
+/// How often each condition was met. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    counts: Arc<Mutex<Counts>>,
+}
+
+/// By condition; those that never were are missing.
+pub type Counts = BTreeMap<Condition, u64>;
+
+impl Coverage {
+    /// It happened.
+    pub fn met(&self, condition: Condition) {
+        self.met_times(condition, 1);
+    }
+
+    /// It happened this often.
+    pub fn met_times(&self, condition: Condition, times: u64) {
+        if times > 0 {
+            *self.counts.lock().entry(condition).or_default() += times;
+        }
+    }
+
+    /// So far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts.lock().clone()
+    }
+
+    /// Adds those of another run.
+    pub fn add(&self, counts: &Counts) {
+        for (condition, times) in counts {
+            self.met_times(*condition, *times);
+        }
+    }
+
+    /// What is required and never happened.
+    #[must_use]
+    pub fn missing(&self) -> Vec<Condition> {
+        let counts = self.counts.lock();
+        let never = |condition: &&Condition| condition.is_required() && !counts.contains_key(condition);
+        Condition::ALL.iter().filter(never).copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_count_when_everything_required_has_happened() {
+        let (all, part) = (Coverage::default(), Coverage::default());
+        for condition in Condition::ALL.iter().filter(|condition| condition.is_required()) {
+            if *condition == Condition::Paused { part.met(*condition) } else { all.met(*condition) }
+        }
+        assert_eq!(all.missing(), [Condition::Paused]);
+        all.add(&part.counts());
+        assert_eq!(all.missing(), []);
+        assert!(!all.counts().contains_key(&Condition::BatchTorn), "not required, and never met");
+    }
+}

@@ -1,0 +1,31 @@
+//! The network between hosts: the real tonic services and clients, without TCP, TLS and HTTP/2.
+//!
+//! A client's channel ([`SimChannel`]) gives the head of its request and every frame of its body to the [`Network`], which
+//! lives outside of all hosts and decides when each arrives, or whether; there the [`Port`] of the other host gives them
+//! to the services that listen there, and the response comes back in the same way.
+//!
+//! Connections are kept as TCP and HTTP/2 keep them: made on first use (a round trip, refused or timed out), broken
+//! (both ends learn of it, each as soon as something can reach it), and given up when nothing has passed for as long as
+//! keep-alive allows. A frame of a stream never overtakes another of its stream; streams overtake each other,
+//! unless [`Conditions::in_order`].
+//!
+//! * `packet`: what travels. `conditions`: how it fares. `network`: in between. `connection`: what both ends know.
+//! * `port`: a host's end. `stream`: one call there. `body`: what arrives of it. `channel`: the clients' side. `peers`: the
+//!   replicas' [`mux_raft::network::Net`].
+
+mod body;
+mod channel;
+mod conditions;
+mod connection;
+mod network;
+mod packet;
+mod peers;
+mod port;
+mod stream;
+
+pub use channel::{ChannelSettings, SimChannel};
+pub use conditions::{Conditions, KeepAlive};
+pub use network::{Network, Traffic};
+pub use packet::{ConnectionId, Content, End, Packet, StreamId};
+pub use peers::RaftNet;
+pub use port::{Admit, Port};

@@ -1,0 +1,218 @@
+//! What a seed draws: each run is another kind of bad day, with some faults in it and others not.
+//!
+//! A run with every fault at once explores less than many runs with a few each: where everything fails, nothing gets far
+//! enough to fail in an interesting way.
+
+use super::disk::Latency;
+use super::net::Conditions;
+use super::random;
+use rand::Rng as _;
+use rand::rngs::StdRng;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// A run's kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Swarm {
+    /// What all of it follows from.
+    pub seed: u64,
+    /// Replicas: 3 to 5.
+    pub replicas: usize,
+    /// How messages fare in general.
+    pub network: Conditions,
+    /// How disks fare in general.
+    pub disk: Latency,
+    /// Whether a power cut may leave a part of a batch.
+    pub torn_writes: bool,
+    /// Entries between snapshots.
+    pub snapshot_every: u64,
+    /// Entries kept although a snapshot has them.
+    pub keep_logs: u64,
+    /// Faults that happen in this run, with the mean time between two of the kind, in milliseconds.
+    pub faults: Vec<(FaultKind, u64)>,
+    /// What applications do.
+    pub load: Load,
+    /// How payers pay.
+    pub payments: PaymentMix,
+}
+
+/// What applications do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    /// Proposers at each replica.
+    pub clients: usize,
+    /// Between two proposals of one, on average, in milliseconds.
+    pub pause_ms: u64,
+}
+
+/// Weights of the ways in which invoices are paid. For the payers: none are simulated yet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PaymentMix {
+    /// In one part.
+    pub single: u32,
+    /// In parts over several nodes.
+    pub multi_part: u32,
+    /// Accepted, then settled or cancelled by the application.
+    pub two_phase: u32,
+    /// Nothing stored before the first HTLC.
+    pub stateless: u32,
+    /// More than asked for.
+    pub overpaid: u32,
+    /// Twice.
+    pub duplicate: u32,
+    /// A guess at a hash.
+    pub probe: u32,
+    /// After its expiry.
+    pub expired: u32,
+    /// Cancelled while parts are under way.
+    pub cancelled: u32,
+}
+
+/// What can happen to a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum FaultKind {
+    /// A replica is killed, and comes back.
+    Kill,
+    /// The leader is killed, and comes back.
+    KillLeader,
+    /// A replica loses its power, and comes back.
+    PowerCut,
+    /// All replicas lose their power at once, and come back one after the other.
+    PowerCutAll,
+    /// The cluster is cut in two.
+    Partition,
+    /// Messages between two replicas pass in one direction only.
+    OneWay,
+    /// The leader cannot be reached, or reach anybody.
+    CutOffLeader,
+    /// A replica stands still.
+    Pause,
+    /// The leader stands still.
+    PauseLeader,
+    /// Connections break.
+    Break,
+    /// Messages between two replicas are slow.
+    SlowLink,
+    /// A replica's wall clock jumps.
+    ClockJump,
+    /// A replica's disk is slow.
+    SlowDisk,
+    /// A replica's disk is full, and is given room.
+    FullDisk,
+    /// A replica's disk fails, and is well after a restart.
+    FailingDisk,
+}
+
+impl FaultKind {
+    /// All there are.
+    pub const ALL: [Self; 15] = [
+        Self::Kill,
+        Self::KillLeader,
+        Self::PowerCut,
+        Self::PowerCutAll,
+        Self::Partition,
+        Self::OneWay,
+        Self::CutOffLeader,
+        Self::Pause,
+        Self::PauseLeader,
+        Self::Break,
+        Self::SlowLink,
+        Self::ClockJump,
+        Self::SlowDisk,
+        Self::FullDisk,
+        Self::FailingDisk,
+    ];
+}
+
+impl Swarm {
+    /// What this seed draws.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let rng = &mut random::stream(seed, "swarm");
+        let mut faults = Vec::new();
+        for kind in FaultKind::ALL {
+            // Each in one of four runs, from rare to often: every three to sixty seconds.
+            if rng.random_bool(0.25) {
+                let mean = rng.random_range(3_000.0_f64.ln()..60_000.0_f64.ln()).exp();
+                let mean = Duration::from_secs_f64(mean / 1000.0);
+                faults.push((kind, u64::try_from(mean.as_millis()).unwrap_or(u64::MAX)));
+            }
+        }
+        Self {
+            seed,
+            replicas: *pick(rng, &[3, 3, 3, 4, 5]),
+            network: network(rng),
+            disk: disk(rng),
+            torn_writes: rng.random_bool(0.5),
+            snapshot_every: *pick(rng, &[50, 200, 1_000, 5_000]),
+            keep_logs: *pick(rng, &[10, 100, 1_000]),
+            faults,
+            load: Load { clients: rng.random_range(1..=3), pause_ms: *pick(rng, &[5, 20, 100, 400]) },
+            payments: payments(rng),
+        }
+    }
+}
+
+fn pick<'a, T>(rng: &mut StdRng, choices: &'a [T]) -> &'a T {
+    &choices[rng.random_range(0..choices.len())]
+}
+
+fn network(rng: &mut StdRng) -> Conditions {
+    let least = rng.random_range(5..=20);
+    Conditions {
+        delay_ms: least..=least + *pick(rng, &[0, 3, 10, 30]),
+        slow: *pick(rng, &[0.0, 0.0, 0.001, 0.01, 0.05]),
+        slow_ms: 50..=*pick(rng, &[100, 400, 1_500]),
+        duplicate: *pick(rng, &[0.0, 0.0, 0.01, 0.1]),
+        in_order: rng.random_bool(0.3),
+    }
+}
+
+fn disk(rng: &mut StdRng) -> Latency {
+    let sync = *pick(rng, &[1, 2, 5, 20]);
+    Latency { sync_ms: sync..=sync + *pick(rng, &[0, 2, 30]), other_ms: 0..=*pick(rng, &[0, 2, 20]) }
+}
+
+fn payments(rng: &mut StdRng) -> PaymentMix {
+    let mut weight = || *pick(rng, &[0, 0, 1, 3, 10]);
+    PaymentMix {
+        // Something must be paid whatever else is drawn.
+        single: 1 + weight(),
+        multi_part: weight(),
+        two_phase: weight(),
+        stateless: weight(),
+        overpaid: weight(),
+        duplicate: weight(),
+        probe: weight(),
+        expired: weight(),
+        cancelled: weight(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_seed_always_draws_the_same() {
+        for seed in 0..100 {
+            assert_eq!(Swarm::draw(seed), Swarm::draw(seed));
+        }
+        assert_ne!(Swarm::draw(1).faults, Swarm::draw(2).faults);
+    }
+
+    #[test]
+    fn seeds_differ_in_everything_that_is_drawn() {
+        let drawn: Vec<Swarm> = (0..300).map(Swarm::draw).collect();
+        let sizes: BTreeSet<usize> = drawn.iter().map(|swarm| swarm.replicas).collect();
+        assert_eq!(sizes, BTreeSet::from([3, 4, 5]));
+        for kind in FaultKind::ALL {
+            let with =
+                drawn.iter().filter(|swarm| swarm.faults.iter().any(|(fault, _)| *fault == kind)).count();
+            assert!((45..120).contains(&with), "{kind:?} in {with} of 300");
+        }
+        assert!(drawn.iter().any(|swarm| swarm.faults.is_empty() || swarm.faults.len() <= 2));
+        assert!(drawn.iter().all(|swarm| swarm.payments.single > 0));
+    }
+}

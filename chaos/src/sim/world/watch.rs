@@ -1,0 +1,190 @@
+use super::replica_host::{ReplicaHost, Seen};
+use crate::sim::coverage::{Condition, Coverage};
+use crate::sim::panics;
+use crate::sim::time::SimTime;
+use crate::sim::trace::Trace;
+use mux_raft::consensus::Consensus as _;
+use mux_raft::types::{LogIndex, ReplicaId};
+use std::collections::BTreeMap;
+
+/// What must hold at every moment, and whether it did.
+#[derive(Debug)]
+pub(super) struct Watch {
+    replicas: Vec<Known>,
+    leaders: BTreeMap<u64, ReplicaId>,
+    /// The state after an entry, as the first replica had it that was seen there.
+    states: BTreeMap<LogIndex, ([u8; 32], ReplicaId)>,
+    healing_since: Option<SimTime>,
+    healed_in_ms: Option<u64>,
+    violations: Vec<String>,
+}
+
+/// What was seen of a replica last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    term: u64,
+    led: bool,
+    applied: LogIndex,
+    last_log_index: LogIndex,
+    snapshot: LogIndex,
+    /// In an earlier process: what was applied then was committed.
+    once_applied: LogIndex,
+}
+
+impl Watch {
+    pub(super) fn new(replicas: usize) -> Self {
+        Self {
+            replicas: vec![Known::default(); replicas],
+            leaders: BTreeMap::new(),
+            states: BTreeMap::new(),
+            healing_since: None,
+            healed_in_ms: None,
+            violations: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_fine(&self) -> bool {
+        self.violations.is_empty()
+    }
+
+    pub(super) fn violated(&mut self, at: SimTime, text: String) {
+        self.violations.push(format!("at {at}: {text}"));
+    }
+
+    pub(super) fn into_violations(self) -> Vec<String> {
+        self.violations
+    }
+
+    /// Terms that had a leader.
+    pub(super) fn terms(&self) -> u64 {
+        u64::try_from(self.leaders.len()).unwrap_or(u64::MAX)
+    }
+
+    /// The last entry that anybody applied.
+    pub(super) fn entries(&self) -> u64 {
+        self.states.last_key_value().map_or(0, |(index, _)| *index)
+    }
+
+    pub(super) fn healed_in_ms(&self) -> Option<u64> {
+        self.healed_in_ms
+    }
+
+    /// Nothing is wrong any more from now on.
+    pub(super) fn heals(&mut self, now: SimTime) {
+        self.healing_since = Some(now);
+    }
+
+    /// All have converged.
+    pub(super) fn healed(&mut self, now: SimTime) {
+        let since = self.healing_since.map(|since| now.since(since).as_millis());
+        self.healed_in_ms = since.and_then(|ms| u64::try_from(ms).ok());
+    }
+
+    /// What a replica knew is gone with its process, but for what was committed.
+    pub(super) fn process_ended(&mut self, at: usize) {
+        if let Some(known) = self.replicas.get_mut(at) {
+            *known = Known { once_applied: known.once_applied.max(known.applied), ..Known::default() };
+        }
+    }
+
+    /// Looks at everything that has changed.
+    pub(super) fn look(
+        &mut self,
+        now: SimTime,
+        hosts: &mut [ReplicaHost],
+        trace: &Trace,
+        coverage: &Coverage,
+    ) {
+        if let Some(panic) = panics::take() {
+            self.violated(now, format!("something panicked: {panic}"));
+        }
+        for (at, host) in hosts.iter_mut().enumerate() {
+            let (id, column) = (host.id(), host.column());
+            let Some(seen) = host.seen() else { continue };
+            let Some(mut known) = self.replicas.get(at).copied() else { continue };
+            let before = known;
+            if seen.status.has_changed().unwrap_or(false) {
+                self.look_at_status(now, id, seen, &mut known);
+            }
+            if seen.applied.has_changed().unwrap_or(false) {
+                let hash = self.look_at_state(now, id, seen, &mut known);
+                trace.digest(now, column, &[b"applied", &known.applied.to_be_bytes(), &hash]);
+            }
+            if known.snapshot > before.last_log_index && before.last_log_index > 0 {
+                coverage.met(Condition::SnapshotInstalled);
+                trace.event(now, column, format_args!("has installed a snapshot of {}", known.snapshot));
+            }
+            if known.led != before.led {
+                let what = if known.led { "leads" } else { "leads no more" };
+                trace.event(now, column, format_args!("{what}, term {}", known.term));
+            }
+            self.replicas[at] = known;
+        }
+    }
+
+    fn look_at_status(&mut self, now: SimTime, id: ReplicaId, seen: &mut Seen, known: &mut Known) {
+        let status = seen.status.borrow_and_update();
+        let (term, leads, applied) = (status.term, status.leads, status.applied);
+        let (committed, last, snapshot) = (status.committed, status.last_log_index, status.snapshot);
+        drop(status);
+        if term < known.term {
+            self.violated(now, format!("replica {id} went back from term {} to {term}", known.term));
+        }
+        if applied > committed {
+            self.violated(now, format!("replica {id} applied {applied}, and {committed} is committed"));
+        }
+        if leads {
+            let leader = *self.leaders.entry(term).or_insert(id);
+            if leader != id {
+                self.violated(now, format!("replicas {leader} and {id} both lead in term {term}"));
+            }
+        }
+        (known.term, known.led) = (term, leads);
+        (known.last_log_index, known.snapshot) = (last, snapshot);
+    }
+
+    fn look_at_state(&mut self, now: SimTime, id: ReplicaId, seen: &mut Seen, known: &mut Known) -> [u8; 32] {
+        seen.applied.borrow_and_update();
+        let (index, hash) = seen.replica.state().read(|state| (state.applied().index, state.chain_hash()));
+        if index < known.applied {
+            self.violated(now, format!("replica {id} went back from entry {} to {index}", known.applied));
+        }
+        known.applied = index;
+        let (first, who) = *self.states.entry(index).or_insert((hash, id));
+        if first != hash {
+            self.violated(now, format!("replicas {who} and {id} differ after entry {index}"));
+        }
+        hash
+    }
+
+    /// Whether all run, have one leader, and have applied the same; otherwise what is missing.
+    pub(super) fn converged(&self, hosts: &[ReplicaHost]) -> Result<(), String> {
+        let mut positions = Vec::new();
+        let mut leader = None;
+        for host in hosts {
+            let id = host.id();
+            let seen = host.replica().ok_or_else(|| format!("replica {id} does not run"))?;
+            let status = seen.status.borrow();
+            if !status.quorum || status.leader.is_none() {
+                return Err(format!("replica {id} has no leader"));
+            }
+            let first = *leader.get_or_insert(status.leader);
+            if first != status.leader {
+                return Err(format!("replica {id} follows {:?}, another {first:?}", status.leader));
+            }
+            let state = seen.replica.state();
+            positions.push(state.read(|state| (state.applied().index, state.chain_hash())));
+        }
+        let committed = self.replicas.iter().map(|known| known.once_applied.max(known.applied)).max();
+        match positions.first() {
+            Some((index, _)) if Some(*index) < committed => {
+                Err(format!("entry {committed:?} was applied once, and now {index} is the last"))
+            }
+            Some(first) if positions.iter().any(|other| other != first) => {
+                let indices: Vec<u64> = positions.iter().map(|(index, _)| *index).collect();
+                Err(format!("the replicas have applied up to {indices:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
