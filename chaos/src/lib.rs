@@ -11,4 +11,5 @@ pub mod ledger;
 pub mod lndsim;
 pub mod payer;
 pub mod sim;
+pub mod storage;
 pub mod story;

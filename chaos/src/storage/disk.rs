@@ -1,0 +1,111 @@
+use anyhow::{Context as _, ensure};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Small, so that it fills soon.
+const IMAGE_BYTES: u64 = 192 << 20;
+
+/// `EXT4_IOC_SHUTDOWN` with `EXT4_GOING_FLAGS_NOLOGFLUSH` (Linux, fs/ext4/ext4.h).
+const SHUT_DOWN: &str = "
+import fcntl, os, struct, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+fcntl.ioctl(fd, 0x8004587d, struct.pack('I', 2))
+";
+
+/// A busy file system is let go of within this time.
+const UNMOUNT: Duration = Duration::from_secs(10);
+
+/// An ext4 of its own, on a loop device.
+#[derive(Debug)]
+pub(super) struct Disk {
+    dir: TempDir,
+    mounted: bool,
+}
+
+/// Why this machine cannot have one; `None`: it can.
+pub(super) fn obstacle() -> Option<String> {
+    for program in ["mkfs.ext4", "mount", "umount", "python3"] {
+        let found = Command::new(program).arg("--version").output().is_ok();
+        if !found {
+            return Some(format!("{program} is missing"));
+        }
+    }
+    Disk::new().err().map(|error| format!("no file system of its own can be made: {error:#}"))
+}
+
+impl Disk {
+    pub(super) fn new() -> anyhow::Result<Self> {
+        let dir = TempDir::new()?;
+        std::fs::create_dir(dir.path().join("mnt"))?;
+        let image = dir.path().join("image");
+        File::create(&image)?.set_len(IMAGE_BYTES)?;
+        run("mkfs.ext4", &[Path::new("-q"), &image])?;
+        let mut disk = Self { dir, mounted: false };
+        disk.mount()?;
+        Ok(disk)
+    }
+
+    /// Where it is mounted.
+    pub(super) fn path(&self) -> PathBuf {
+        self.dir.path().join("mnt")
+    }
+
+    pub(super) fn mount(&mut self) -> anyhow::Result<()> {
+        run("mount", &[Path::new("-o"), Path::new("loop"), &self.dir.path().join("image"), &self.path()])?;
+        self.mounted = true;
+        Ok(())
+    }
+
+    pub(super) fn unmount(&mut self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        // The kernel may hold it for a moment after its last user has ended.
+        while let Err(error) = run("umount", &[&self.path()]) {
+            ensure!(started.elapsed() < UNMOUNT, "{error:#}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.mounted = false;
+        Ok(())
+    }
+
+    /// As when the power goes: what was not synced is gone, and from now on every write fails.
+    pub(super) fn cut_power(&self) -> anyhow::Result<()> {
+        run("python3", &[Path::new("-c"), Path::new(SHUT_DOWN), &self.path()])
+    }
+
+    /// As when the machine starts again. What was written before in peace is on the disk then.
+    pub(super) fn power_on(&mut self) -> anyhow::Result<()> {
+        self.unmount()?;
+        self.mount()
+    }
+
+    /// Leaves no room.
+    pub(super) fn fill(&self) -> anyhow::Result<()> {
+        let mut filler = File::create(self.path().join("filler"))?;
+        let block = vec![0x5a; 1 << 16];
+        while std::io::Write::write_all(&mut filler, &block).is_ok() {}
+        Ok(())
+    }
+
+    pub(super) fn make_room(&self) -> anyhow::Result<()> {
+        Ok(std::fs::remove_file(self.path().join("filler"))?)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if self.mounted && self.unmount().is_err() {
+            eprintln!("storage: {} is still mounted", self.path().display());
+        }
+    }
+}
+
+fn run(program: &str, arguments: &[&Path]) -> anyhow::Result<()> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+    let output = output.with_context(|| program.to_owned())?;
+    let why = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program}: {}", why.trim());
+    Ok(())
+}
