@@ -20,9 +20,18 @@ const QUEUE: usize = 4;
 pub(super) type BackupStream = ReceiverStream<Result<proto::SaveBackupResponse, Status>>;
 
 /// `mux.v1.ClusterService/SaveBackup`
-pub(super) async fn save_backup(context: &Arc<Context>) -> Result<Response<BackupStream>, Status> {
+pub(super) async fn save_backup(
+    context: &Arc<Context>,
+    without_quorum: bool,
+) -> Result<Response<BackupStream>, Status> {
     // As fresh as any read: what was acknowledged before the call is in it.
-    context.consensus.read_barrier().await.map_err(ApiError::from)?;
+    match context.consensus.read_barrier().await {
+        Ok(_) => {}
+        Err(error) if without_quorum => {
+            tracing::warn!(%error, "a backup is saved without a quorum: others may have acknowledged more");
+        }
+        Err(error) => return Err(ApiError::from(error).into()),
+    }
     let (sender, receiver) = mpsc::channel(QUEUE);
     let context = Arc::clone(context);
     tokio::spawn(async move {

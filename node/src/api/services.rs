@@ -35,9 +35,9 @@ impl ClusterService for Cluster {
 
     async fn save_backup(
         &self,
-        _request: Request<SaveBackupRequest>,
+        request: Request<SaveBackupRequest>,
     ) -> Result<Response<BackupStream>, Status> {
-        backup::save_backup(&self.0).await
+        backup::save_backup(&self.0, request.into_inner().without_quorum).await
     }
 
     async fn accept_restoration(

@@ -90,6 +90,10 @@ pub enum BackupCommand {
     Save {
         /// The file; must not exist.
         file: PathBuf,
+        /// From the last replica that is left when the majority is gone for good: what it has applied, although
+        /// others may have acknowledged more.
+        #[arg(long)]
+        without_quorum: bool,
     },
     /// Checks a backup in full and shows what it is of.
     Inspect {

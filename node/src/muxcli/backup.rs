@@ -26,12 +26,15 @@ pub(super) async fn run(
     command: BackupCommand,
     as_json: bool,
 ) -> Result<String, Failure> {
-    let (BackupCommand::Save { file } | BackupCommand::Inspect { file }) = command;
+    let (file, without_quorum) = match command {
+        BackupCommand::Save { file, without_quorum } => (file, without_quorum),
+        BackupCommand::Inspect { file } => (file, false),
+    };
     if file.exists() {
         return Err(Failure::Refused(format!("{} exists: name a new file", file.display())));
     }
     let unfinished = unfinished_path(&file);
-    let saved = save(client, &unfinished).await;
+    let saved = save(client, &unfinished, without_quorum).await;
     let summary = match saved.and_then(|()| checked(&unfinished)) {
         Ok(summary) => summary,
         Err(failure) => {
@@ -48,7 +51,7 @@ pub(super) async fn run(
 }
 
 /// Receives the file and makes it durable. It may be long: only each piece has a deadline.
-async fn save(client: &mut Client, path: &Path) -> Result<(), Failure> {
+async fn save(client: &mut Client, path: &Path, without_quorum: bool) -> Result<(), Failure> {
     let mut file = File::options()
         .write(true)
         .create(true)
@@ -56,7 +59,7 @@ async fn save(client: &mut Client, path: &Path) -> Result<(), Failure> {
         .mode(0o600)
         .open(path)
         .map_err(|error| local(path, &error))?;
-    let request = client.stream(SaveBackupRequest {});
+    let request = client.stream(SaveBackupRequest { without_quorum });
     let mut pieces = client.cluster().save_backup(request).await.map_err(Failure::of_read)?.into_inner();
     while let Some(piece) = pieces.message().await.map_err(Failure::of_read)? {
         file.write_all(&piece.data).map_err(|error| local(path, &error))?;

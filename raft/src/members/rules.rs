@@ -150,7 +150,8 @@ fn judge_outlook(
     let mut warnings = Vec::new();
     if spare == 0 {
         let risk = format!("{}: the next failure stops the cluster", after.text());
-        if before.spare().is_some_and(|before| before > 0) && !force {
+        // Taking out one that is gone makes nothing worse; neither does a further voter (`force`).
+        if !before.silent.contains(&id) && !force {
             let remedy = "add another replica first, or repeat with --force";
             return Err(needs_force(format!("{risk}; {remedy}")));
         }

@@ -36,7 +36,9 @@ impl Clearance {
 
     pub(super) fn check_append(&self) -> Result<(), Status> {
         match self.get() {
-            May::Nothing => Err(Status::unavailable("this store is empty; it asks the others who it is")),
+            May::Nothing => Err(Status::unavailable(
+                "this replica has just started; it asks the others whether it is whom they know",
+            )),
             May::Append | May::Vote => Ok(()),
         }
     }

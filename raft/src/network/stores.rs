@@ -7,6 +7,7 @@ use rand::TryRngCore as _;
 use rand::rngs::OsRng;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -29,6 +30,8 @@ struct Inner {
     run: RunId,
     cell: Arc<StateCell>,
     latch: Latch,
+    /// See [`Stores::introduce`].
+    introduced: AtomicBool,
     runs: Mutex<BTreeMap<ReplicaId, Runs>>,
 }
 
@@ -76,12 +79,19 @@ impl Stores {
     ) -> Result<Self, rand::rand_core::OsError> {
         let mut run = [0; 16];
         OsRng.try_fill_bytes(&mut run)?;
-        Ok(Self { inner: Arc::new(Inner { id, own, run, cell, latch, runs: Mutex::default() }) })
+        let introduced = AtomicBool::new(false);
+        Ok(Self { inner: Arc::new(Inner { id, own, run, cell, latch, introduced, runs: Mutex::default() }) })
     }
 
     /// This replica's.
     pub(crate) fn own(&self) -> StoreId {
         self.inner.own
+    }
+
+    /// From now on this process says which one it is. Before it knows that it may take part it only asks: a stale
+    /// copy that is about to stop must not be taken for the replica itself.
+    pub(crate) fn introduce(&self) {
+        self.inner.introduced.store(true, Ordering::Release);
     }
 
     /// The one that the log has bound a replica to.
@@ -92,13 +102,15 @@ impl Stores {
     /// Says who sends to whom.
     pub(super) fn header(&self, cluster_id: &[u8; 32], target: ReplicaId) -> pb::Header {
         let bytes = |store: StoreId| store.0.to_vec();
+        let introduced = self.inner.introduced.load(Ordering::Acquire);
+        let run = if introduced { self.inner.run.to_vec() } else { Vec::new() };
         pb::Header {
             cluster_id: cluster_id.to_vec().into(),
             source: self.inner.id,
             target,
             source_store: bytes(self.own()).into(),
             target_store: self.of(target).map(bytes).unwrap_or_default().into(),
-            source_run: self.inner.run.to_vec().into(),
+            source_run: run.into(),
         }
     }
 
@@ -119,17 +131,16 @@ impl Stores {
         }
         match (self.of(source), parse(&header.source_store)?) {
             (Some(enrolled), Some(shown)) if enrolled != shown => {
-                return Err(Status::already_exists(taken(source, &enrolled, &shown)));
+                Err(Status::already_exists(taken(source, &enrolled, &shown)))
             }
-            (Some(_), None) => {
-                return Err(Status::failed_precondition(format!(
-                    "replica {source} does not say which data directory it has: its version is too old for this \
-                     cluster"
-                )));
-            }
-            _ => {}
+            (Some(_), None) => Err(Status::failed_precondition(format!(
+                "replica {source} does not say which data directory it has: its version is too old for this \
+                 cluster"
+            ))),
+            (Some(_), Some(_)) => self.check_run(header),
+            // Nobody can tell yet which of two new ones is meant.
+            (None, _) => Ok(()),
         }
-        self.check_run(header)
     }
 
     fn check_run(&self, header: &pb::Header) -> Result<(), Status> {

@@ -120,6 +120,7 @@ async fn serve_probation(
     upto: LogIndex,
 ) -> io::Result<()> {
     tracing::info!(upto, "joining: this replica votes when it has caught up");
+    core.peers.stores().introduce();
     clearance.grant(May::Append);
     let mut applied = core.cell.watch();
     if applied.wait_for(|applied| *applied >= upto).await.is_err() {
@@ -132,6 +133,7 @@ async fn serve_probation(
 }
 
 fn clear(core: &Core, clearance: &Clearance) {
+    core.peers.stores().introduce();
     clearance.grant(May::Vote);
     core.raft.runtime_config().elect(true);
 }

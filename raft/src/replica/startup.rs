@@ -77,6 +77,9 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
         Peers::new(config.id, config.cluster_id, net, blocking.clone(), (links.clone(), stores.clone()));
     let machine = Machine::new(Arc::clone(&cell), snapshots.clone(), blocking.clone(), latch.clone());
     let clearance = Clearance::new(may(&config, &log));
+    if clearance.get() == May::Vote {
+        stores.introduce();
+    }
     let mut settings = raft_config(&config.timing, &config.snapshot)
         .validate()
         .map_err(|error| StartError::Config(error.to_string()))?;

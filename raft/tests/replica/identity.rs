@@ -224,6 +224,35 @@ async fn two_processes_with_copies_of_one_data_directory_are_both_refused() {
     cluster.leader().await;
 }
 
+/// The copy asks the others who it is, is refused and stops. They once took its word for the replica's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_copy_that_is_refused_does_no_harm_to_the_replica_itself() {
+    let mut cluster = Cluster::start(3).await;
+    known_to_all(&cluster).await;
+    let victim = cluster.follower().await;
+    cluster.commit(victim).await;
+    cluster.stop(victim).await;
+    let mut stale = cluster.configs[&victim].clone();
+    stale.data_dir = cluster.dir.path().join("stale");
+    stale.listen = "127.0.0.1:0".parse().unwrap();
+    copy(&cluster.configs[&victim].data_dir, &stale.data_dir);
+    cluster.start_one(victim).await;
+    for _ in 0..20 {
+        cluster.commit(victim).await;
+    }
+    let copy = Replica::start(stale).await.unwrap();
+    let reason = stops(&copy).await;
+    assert!(!reason.contains("two processes"), "{reason}");
+    copy.shutdown().await;
+    // Longer than what a former process's last message may take.
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(8);
+    while std::time::Instant::now() < until {
+        cluster.commit(victim).await;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!((1..=3).all(|id| cluster.status(id).fatal.is_none()));
+}
+
 /// What a replica with an older copy of its disk is told, in a cluster that the test first brings into some state.
 async fn restored(cluster: &mut Cluster, victim: u64, meanwhile: impl AsyncFnOnce(&mut Cluster)) -> String {
     let (data, image) = (cluster.configs[&victim].data_dir.clone(), cluster.dir.path().join("image"));

@@ -81,6 +81,8 @@ fn every_refusal_says_what_to_do() {
             "2 of 2 voters answer, 2 are needed: the next failure stops the cluster; add another replica first, or repeat with --force",
         ),
         (&list(5, &[5]), remove(1), RefusalKind::NeedsForce, "3 of 4 voters answer, 3 are needed"),
+        (&list(4, &[4]), remove(1), RefusalKind::NeedsForce, "2 of 3 voters answer, 2 are needed"),
+        (&list(2, &[]), remove(1), RefusalKind::NeedsForce, "1 of 1 voters answer"),
         (
             &list(3, &[3]),
             remove(2),
