@@ -101,12 +101,12 @@ pub(super) fn run(rounds: usize, seed: u64) -> anyhow::Result<Report> {
         points: 0,
     };
     for round in 0..rounds {
-        if round > 0 && round % ROUNDS_PER_DISK == 0 {
+        if round > 0 && round.is_multiple_of(ROUNDS_PER_DISK) {
             run.disk = Disk::new()?;
             (run.known, run.next) = (Acknowledged::default(), 0);
         }
         // Named points are what matters most: every other round.
-        let kind = if round % 2 == 0 { Kind::PowerAtPoint } else { Kind::ALL[1 + (round / 2) % 5] };
+        let kind = if round.is_multiple_of(2) { Kind::PowerAtPoint } else { Kind::ALL[1 + (round / 2) % 5] };
         let before = run.report.violations.len();
         let what = run.round(kind).with_context(|| format!("round {round}, {}", kind.text()))?;
         *run.report.rounds.entry(kind).or_default() += 1;

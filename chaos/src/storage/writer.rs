@@ -148,7 +148,7 @@ async fn propose(replica: &Replica, next: &AtomicU64) {
             Ok(other) => return say(format_args!("stopped {other:?} for invoice {number}")),
             Err(_) => return std::future::pending().await,
         }
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             let cancel = Command::CancelInvoice { hash: hash_of(number), scope: CancelScope::Invoice };
             match replica.propose(cancel, None).await.map(|committed| committed.reply) {
                 Ok(Reply::Done) => say(format_args!("{}", Line::Canceled(number))),
