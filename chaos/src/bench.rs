@@ -36,6 +36,7 @@ pub use usage::CpuShare;
 
 use crate::{child, cluster::ClusterError, story::Story};
 use clap::Parser as _;
+use muxd::cli::Disguise;
 use std::{ffi::OsString, process::ExitCode};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -63,7 +64,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     // The cluster's processes have command lines of their own, which must not be taken for the benchmark's.
     match arguments.get(1).and_then(|first| first.to_str()) {
-        Some("__muxd") => return child::muxd(arguments.split_off(2), None),
+        Some("__muxd") => return child::muxd(arguments.split_off(2), Disguise::default()),
         Some("__lndsim") => return child::lndsim(arguments.split_off(2)),
         _ => {}
     }

@@ -2,14 +2,12 @@
 //! benchmark's own executable, so that they are there whatever was built.
 
 use crate::{cluster::die_with_parent, lndsim};
+use muxd::cli::Disguise;
 use std::{ffi::OsString, process::ExitCode};
 
-/// `<executable> __muxd ...` is `muxd ...`; up to a lower feature level it is as an older version.
-pub(crate) fn muxd(arguments: Vec<OsString>, feature_level_max: Option<u16>) -> ExitCode {
-    child("muxd", arguments, |arguments| match feature_level_max {
-        None => muxd::cli::main(arguments),
-        Some(level) => muxd::cli::main_up_to_level(arguments, level),
-    })
+/// `<executable> __muxd ...` is `muxd ...`, perhaps in a disguise.
+pub(crate) fn muxd(arguments: Vec<OsString>, disguise: Disguise) -> ExitCode {
+    child("muxd", arguments, |arguments| muxd::cli::main_as(arguments, disguise))
 }
 
 /// `<executable> __muxcli ...` is `muxcli ...`.

@@ -18,6 +18,7 @@ mod proxy;
 mod quiesce;
 mod reads;
 mod replica;
+mod site;
 mod wait;
 
 pub use client::{CallError, ReplicaClient};
@@ -29,7 +30,8 @@ pub use options::ClusterOptions;
 pub use process::{Executable, Process, ProcessError, die_with_parent};
 pub use proxy::{Proxy, Way};
 pub use reads::Merchant;
-pub use replica::Replica;
+pub use replica::{Replica, StartAs};
+pub use site::{Host, Loopback, Site, Spot};
 pub use wait::{WaitError, until};
 
 use crate::payer::PeerError;
@@ -37,8 +39,11 @@ use muxd::{
     config::{Endpoint, FrontNode},
     init::{ClusterPlan, InitError, ReplicaPlan, write_cluster},
 };
+use replica::Placed;
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -103,7 +108,7 @@ impl Cluster {
         for number in 1..=options.lnds {
             lnds.push(Lnd::start(&options, dir.path(), number).await?);
         }
-        let plan = plan(&options, dir.path(), &lnds)?;
+        let (plan, placed) = plan(&options, dir.path(), &lnds).await?;
         let files = write_cluster(&plan)?;
         let mut ways = Vec::new();
         if options.proxied {
@@ -112,15 +117,10 @@ impl Cluster {
             }
         }
         let mut replicas = Vec::new();
-        for (replica, files) in plan.replicas.iter().zip(&files.replicas) {
-            let client = ReplicaClient::new(replica.api_listen, &files.dir)?;
-            replicas.push(Replica::start(
-                (&options.executable, options.feature_level_max),
-                replica,
-                files,
-                client,
-                dir.path(),
-            )?);
+        for ((plan, files), (spot, reached)) in plan.replicas.into_iter().zip(files.replicas).zip(placed) {
+            let start_as = options.start_as.clone();
+            let placed = Placed { plan, files, reached, spot, site: Arc::clone(&options.site) };
+            replicas.push(Replica::start(&options.executable, start_as, placed, dir.path())?);
         }
         let mut cluster = Self {
             replicas,
@@ -166,7 +166,7 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError::Process`], if it cannot be started.
     pub fn upgrade_replica(&mut self, at: usize, feature_level_max: Option<u16>) -> Result<(), ClusterError> {
-        self.replicas[at].set_version(feature_level_max);
+        self.replicas[at].start_as.feature_level_max = feature_level_max;
         self.restart_replica(at)
     }
 
@@ -180,27 +180,47 @@ impl Cluster {
     }
 }
 
-/// A replica per plan, on free ports, each with every LND as front node.
-fn plan(options: &ClusterOptions, dir: &Path, lnds: &[Lnd]) -> Result<ClusterPlan, ClusterError> {
+/// A replica per plan, on free ports, each with every LND as front node; and where each is and is reached.
+async fn plan(
+    options: &ClusterOptions,
+    dir: &Path,
+    lnds: &[Lnd],
+) -> Result<(ClusterPlan, Vec<(Spot, SocketAddr)>), ClusterError> {
     let count = usize::from(options.replicas);
     let ports = ports::free(count * 3)?;
     let mut plan = ClusterPlan::loopback(dir.join("cluster"), options.replicas);
-    plan.replicas = ports
-        .chunks_exact(3)
-        .zip(1..)
-        .map(|(ports, id)| ReplicaPlan {
-            id,
-            raft_address: ports[0].to_string(),
-            raft_listen: ports[0],
-            api_listen: ports[1],
-            metrics_listen: ports[2],
-            zone: String::new(),
-        })
-        .collect();
+    plan.replicas.clear();
+    let mut placed = Vec::new();
+    for (ports, id) in ports.chunks_exact(3).zip(1..) {
+        let (replica, place) = place(options.site.as_ref(), id, ports).await?;
+        plan.replicas.push(replica);
+        placed.push(place);
+    }
     let configured = lnds.len().saturating_sub(options.spare_lnds as usize);
     plan.front_nodes = lnds.iter().take(configured).map(|lnd| front_node(options, lnd)).collect();
     plan.settings.clone_from(&options.settings);
-    Ok(plan)
+    Ok((plan, placed))
+}
+
+/// A replica with its ports for the others, clients and metrics; where it is, and where the others reach it.
+async fn place(
+    site: &dyn Site,
+    id: u64,
+    ports: &[SocketAddr],
+) -> Result<(ReplicaPlan, (Spot, SocketAddr)), ClusterError> {
+    let host = Host::Replica(id);
+    let spot = site.spot(host).await?;
+    let at = |port: usize| SocketAddr::new(spot.ip, ports[port].port());
+    let reached = site.reached(host, at(0)).await?;
+    let replica = ReplicaPlan {
+        id,
+        raft_address: reached.to_string(),
+        raft_listen: at(0),
+        api_listen: at(1),
+        metrics_listen: at(2),
+        zone: spot.zone.clone(),
+    };
+    Ok((replica, (spot, reached)))
 }
 
 /// Rewrites a replica's configuration so that it reaches every LND through a proxy of its own.
@@ -208,8 +228,8 @@ async fn put_proxies(config: &Path, lnds: &[Lnd]) -> Result<Vec<Proxy>, ClusterE
     let mut text = std::fs::read_to_string(config)?;
     let mut proxies = Vec::new();
     for lnd in lnds {
-        let proxy = Proxy::start(lnd.grpc).await?;
-        text = text.replace(&format!("\"{}\"", lnd.grpc), &format!("\"{}\"", proxy.address()));
+        let proxy = Proxy::start(lnd.reached).await?;
+        text = text.replace(&format!("\"{}\"", lnd.reached), &format!("\"{}\"", proxy.address()));
         proxies.push(proxy);
     }
     std::fs::write(config, text)?;
@@ -220,7 +240,7 @@ fn front_node(options: &ClusterOptions, lnd: &Lnd) -> FrontNode {
     FrontNode {
         pubkey: lnd.node,
         alias: lnd.alias.clone(),
-        endpoints: vec![Endpoint { address: lnd.grpc.to_string(), tls_cert: lnd.tls_cert.clone() }],
+        endpoints: vec![Endpoint { address: lnd.reached.to_string(), tls_cert: lnd.tls_cert.clone() }],
         zone: String::new(),
         macaroon: lnd.macaroon.clone(),
         fee_base_msat: options.fee_base_msat,

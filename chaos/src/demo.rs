@@ -21,6 +21,7 @@ use crate::{
     ledger::{Totals, check::Violation},
     story::Story,
 };
+use muxd::cli::Disguise;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -62,7 +63,11 @@ pub struct Outcome {
 #[must_use]
 pub fn main(arguments: Arguments) -> ExitCode {
     match arguments.command {
-        Some(Command::Muxd { feature_level_max, arguments }) => child::muxd(arguments, feature_level_max),
+        Some(Command::Muxd { feature_level_max, wall_offset_ms, arguments }) => {
+            let default = Disguise::default();
+            let feature_level_max = feature_level_max.unwrap_or(default.feature_level_max);
+            child::muxd(arguments, Disguise { feature_level_max, wall_offset_ms })
+        }
         Some(Command::Muxcli { arguments }) => child::muxcli(arguments),
         Some(Command::Lndsim { arguments }) => child::lndsim(arguments),
         Some(Command::Pay(options)) => with_runtime(try_out::pay(options)),

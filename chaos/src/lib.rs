@@ -1,6 +1,6 @@
 //! What breaks things and keeps the books while they break: the simulated LND, the simulated payer, the money
-//! ledger, the cluster of real processes, and the demo that tells about it, the benchmark, and the deterministic
-//! simulation.
+//! ledger, the cluster of real processes, and the demo that tells about it, the nemesis, the benchmark, and the
+//! deterministic simulation.
 
 pub mod bench;
 pub mod check;
@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod demo;
 pub mod ledger;
 pub mod lndsim;
+pub mod nemesis;
 pub mod payer;
 pub mod sim;
 pub mod storage;

@@ -258,6 +258,27 @@ fn a_history_is_checked_by_invoice_and_a_call_that_was_dropped_has_an_unknown_ou
 }
 
 #[test]
+fn a_call_that_did_nothing_leaves_no_trace_and_one_that_named_its_invoice_late_began_when_it_was_made() {
+    let history = History::default();
+    let hash = PaymentHash([3; 32]);
+    let since = history.moment();
+    let early = history.invoke(hash, Action::Lookup);
+    history.answered(hash, Action::Add, since, Outcome::Done);
+    early.returned(Outcome::NotFound);
+    history.invoke(hash, Action::Cancel).withdrawn();
+    history.invoke(hash, Action::Lookup).returned(Outcome::Found(InvoiceState::Open));
+    assert_eq!((history.counts(), history.violations(&STORED).len()), ((3, 0), 0));
+    // The cancel did nothing, so nobody can see it.
+    history.invoke(hash, Action::Lookup).returned(Outcome::Found(InvoiceState::Canceled));
+    assert_eq!(history.violations(&STORED).len(), 1);
+    // Made only after it had been found.
+    let late = PaymentHash([4; 32]);
+    history.invoke(late, Action::Lookup).returned(Outcome::Found(InvoiceState::Open));
+    history.answered(late, Action::Add, history.moment(), Outcome::Done);
+    assert_eq!(history.violations(&STORED).len(), 2);
+}
+
+#[test]
 fn a_thousand_calls_of_five_clients_are_checked_whether_good_or_bad() {
     let mut rng = StdRng::seed_from_u64(7);
     let mut calls = vec![];

@@ -50,7 +50,7 @@ async fn a_rolling_restart_loses_no_payment() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_upgrade_raises_the_level_with_the_last_replica_and_loses_no_payment() {
-    let mut world = World::start(|options| options.feature_level_max = Some(FIRST)).await;
+    let mut world = World::start(|options| options.start_as.feature_level_max = Some(FIRST)).await;
     let load = Payments::start(&world);
     load.go_on(SOME).await;
 

@@ -153,13 +153,27 @@ pub fn definition() -> clap::Command {
 /// Runs `muxd` with these arguments, the program's name first.
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    main_up_to_level(arguments, COMMAND_FORMAT)
+    main_as(arguments, Disguise::default())
 }
 
-/// As [`main`], but a replica says that it knows no feature level above this one. It stands in for an older version
-/// where upgrades are tested; an operator has no such option.
+/// What a replica is not, for tests that need it; an operator has no such options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disguise {
+    /// It says that it knows no feature level above this one: it stands in for an older version.
+    pub feature_level_max: u16,
+    /// Added to its wall clock, in milliseconds: it stands in for one with a wrong clock.
+    pub wall_offset_ms: i64,
+}
+
+impl Default for Disguise {
+    fn default() -> Self {
+        Self { feature_level_max: COMMAND_FORMAT, wall_offset_ms: 0 }
+    }
+}
+
+/// As [`main`], in a disguise.
 #[must_use]
-pub fn main_up_to_level(arguments: impl IntoIterator<Item = OsString>, feature_level_max: u16) -> ExitCode {
+pub fn main_as(arguments: impl IntoIterator<Item = OsString>, disguise: Disguise) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -174,7 +188,7 @@ pub fn main_up_to_level(arguments: impl IntoIterator<Item = OsString>, feature_l
         Command::AddReplica(args) => add_one(&args),
         Command::CheckConfig(args) => check(&args),
         Command::Restore(args) => restore(args),
-        Command::Run(args) => return run(&args, feature_level_max),
+        Command::Run(args) => return run(&args, disguise),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -182,7 +196,7 @@ pub fn main_up_to_level(arguments: impl IntoIterator<Item = OsString>, feature_l
     }
 }
 
-fn run(args: &ConfigArgs, feature_level_max: u16) -> ExitCode {
+fn run(args: &ConfigArgs, disguise: Disguise) -> ExitCode {
     if args.print_config {
         return match check(args) {
             Ok(()) => ExitCode::SUCCESS,
@@ -215,7 +229,7 @@ fn run(args: &ConfigArgs, feature_level_max: u16) -> ExitCode {
     for Problem { place, key, wrong, remedy } in &warnings {
         tracing::warn!(place, config_key = key, remedy, "{wrong}");
     }
-    let outcome = runtime.block_on(crate::server::run(config, feature_level_max));
+    let outcome = runtime.block_on(crate::server::run(config, disguise));
     telemetry.end();
     // Whatever still runs must not hold up the end.
     runtime.shutdown_background();

@@ -21,8 +21,13 @@ pub struct History {
 struct Inner {
     /// Orders invocations and answers: what really was one after the other gets ascending numbers.
     moments: AtomicU64,
-    calls: Mutex<BTreeMap<PaymentHash, Vec<InvoiceCall>>>,
+    /// `None`: a call that certainly did nothing.
+    calls: Mutex<BTreeMap<PaymentHash, Vec<Option<InvoiceCall>>>>,
 }
+
+/// A moment of a history: what really came later has a later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment(u64);
 
 /// A call whose answer is awaited. If it is dropped the outcome stays unknown.
 #[derive(Debug)]
@@ -38,22 +43,36 @@ impl History {
     pub fn invoke(&self, hash: PaymentHash, action: Action) -> Pending {
         let mut calls = self.inner.calls.lock();
         let calls = calls.entry(hash).or_default();
-        calls.push(Call { action, invoked: self.now(), returned: None });
+        calls.push(Some(Call { action, invoked: self.now(), returned: None }));
         Pending { history: self.clone(), hash, at: calls.len() - 1 }
+    }
+
+    /// Now: for a call whose invoice is known only by its answer.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        Moment(self.now())
+    }
+
+    /// A call that was made at some moment has just been answered, and only now its invoice is known.
+    pub fn answered(&self, hash: PaymentHash, action: Action, since: Moment, outcome: Outcome) {
+        let mut calls = self.inner.calls.lock();
+        let returned = Some((self.now(), outcome));
+        calls.entry(hash).or_default().push(Some(Call { action, invoked: since.0, returned }));
     }
 
     /// Calls so far, and how many of them have an unknown outcome.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
         let calls = self.inner.calls.lock();
-        let all = || calls.values().flatten();
+        let all = || calls.values().flatten().flatten();
         (all().count(), all().filter(|call| call.returned.is_none()).count())
     }
 
     /// The calls on each invoice.
     #[must_use]
     pub fn calls(&self) -> BTreeMap<PaymentHash, Vec<InvoiceCall>> {
-        self.inner.calls.lock().clone()
+        let calls = self.inner.calls.lock();
+        calls.iter().map(|(hash, calls)| (*hash, calls.iter().flatten().cloned().collect())).collect()
     }
 
     /// Every invoice whose calls no order explains, with these calls and where the search got stuck.
@@ -76,8 +95,17 @@ impl Pending {
     pub fn returned(self, outcome: Outcome) {
         let now = self.history.now();
         let mut calls = self.history.inner.calls.lock();
-        if let Some(call) = calls.get_mut(&self.hash).and_then(|calls| calls.get_mut(self.at)) {
+        if let Some(Some(call)) = calls.get_mut(&self.hash).and_then(|calls| calls.get_mut(self.at)) {
             call.returned = Some((now, outcome));
+        }
+    }
+
+    /// It certainly did nothing, and nothing was learned: it was never sent, or a replica says so, or it is a lookup
+    /// without an answer.
+    pub fn withdrawn(self) {
+        let mut calls = self.history.inner.calls.lock();
+        if let Some(call) = calls.get_mut(&self.hash).and_then(|calls| calls.get_mut(self.at)) {
+            *call = None;
         }
     }
 }

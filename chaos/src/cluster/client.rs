@@ -4,14 +4,15 @@
 use mux_proto::lnmux::{self, service_client::ServiceClient as LnmuxClient};
 use mux_proto::mux::v1::{
     AddInvoiceRequest, AddInvoiceResponse, AddMemberRequest, CancelInvoiceRequest, Consistency,
-    GetInvoiceRequest, GetStatusRequest, GetStatusResponse, Invoice, ListInvoicesRequest, Settings,
+    GetInvoiceRequest, GetStatusRequest, GetStatusResponse, Invoice, ListInvoicesRequest,
+    RemoveMemberRequest, Settings, SettleInvoiceRequest, SubscribeEventsRequest, SubscribeEventsResponse,
     TransferLeaderRequest, UpdateSettingsRequest, cluster_service_client::ClusterServiceClient,
     invoice_service_client::InvoiceServiceClient,
 };
 use mux_raft::types::PaymentHash;
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{error::Error as _, net::SocketAddr, path::Path, time::Duration};
 use tonic::{
-    Code, Request, Status,
+    Code, Request, Status, Streaming,
     metadata::AsciiMetadataValue,
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
@@ -48,6 +49,30 @@ impl CallError {
             Self::Status(status) => Some(status.code()),
             Self::Setup(_) | Self::NoAnswer(_) => None,
         }
+    }
+
+    /// The code, if these are a replica's own words and not those of the connection to it.
+    #[must_use]
+    pub fn said(&self) -> Option<Code> {
+        match self {
+            Self::Status(status) if status.source().is_none() => Some(status.code()),
+            _ => None,
+        }
+    }
+
+    /// There was no connection, so the call was not even sent.
+    #[must_use]
+    pub fn never_sent(&self) -> bool {
+        let Self::Status(status) = self else { return matches!(self, Self::Setup(_)) };
+        let mut cause = status.source();
+        while let Some(error) = cause {
+            // The connector's own error has no type that could be asked for.
+            if error.to_string().contains("tcp connect error") {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
     }
 }
 
@@ -168,6 +193,25 @@ impl ReplicaClient {
         call(CALL_TIMEOUT, self.invoices.clone().cancel_invoice(request)).await.map(drop)
     }
 
+    /// Settles what is accepted.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn settle(&self, hash: PaymentHash) -> Result<u64, CallError> {
+        let request =
+            SettleInvoiceRequest { hash: hash.0.to_vec().into(), ..SettleInvoiceRequest::default() };
+        Ok(call(CALL_TIMEOUT, self.invoices.clone().settle_invoice(request)).await?.decision_index)
+    }
+
+    /// Every event after this one.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn events(&self, after_sequence: u64) -> Result<Streaming<SubscribeEventsResponse>, CallError> {
+        let request = SubscribeEventsRequest { after_sequence, ..SubscribeEventsRequest::default() };
+        call(CALL_TIMEOUT, self.invoices.clone().subscribe_events(request)).await
+    }
+
     /// How a decided invoice ended, as applications of lnmux see it; waits for the end.
     ///
     /// # Errors
@@ -198,12 +242,28 @@ impl ReplicaClient {
         call(within, self.cluster.clone().add_member(request)).await.map(drop)
     }
 
+    /// Removes a replica for good.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn remove_member(&self, id: u64, force: bool) -> Result<(), CallError> {
+        let request = RemoveMemberRequest { id, force };
+        call(CALL_TIMEOUT, self.cluster.clone().remove_member(request)).await.map(drop)
+    }
+
     /// Changes how long an incomplete set may wait, and leaves the other settings as they are.
     ///
     /// # Errors
     /// [`CallError`].
     pub async fn set_mpp_timeout(&self, mpp_timeout_ms: u64) -> Result<(), CallError> {
-        let settings = Settings { mpp_timeout_ms: Some(mpp_timeout_ms), ..Settings::default() };
+        self.update_settings(Settings { mpp_timeout_ms: Some(mpp_timeout_ms), ..Settings::default() }).await
+    }
+
+    /// Changes the settings that are given, and leaves the others as they are.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn update_settings(&self, settings: Settings) -> Result<(), CallError> {
         let request = UpdateSettingsRequest { settings: Some(settings) };
         call(CALL_TIMEOUT, self.cluster.clone().update_settings(request)).await.map(drop)
     }

@@ -1,6 +1,6 @@
 //! One simulated LND node: its process, its addresses, its control port.
 
-use super::{ClusterError, ClusterOptions, Process, until};
+use super::{ClusterError, ClusterOptions, Host, Process, until};
 use crate::{
     ledger::LndView,
     lndsim::server::Ready,
@@ -29,6 +29,8 @@ pub struct Lnd {
     pub node: NodePubkey,
     /// LND's services, TLS.
     pub grpc: SocketAddr,
+    /// Where replicas reach them.
+    pub reached: SocketAddr,
     /// The controls, plaintext.
     pub control_address: SocketAddr,
     /// To pin.
@@ -57,6 +59,7 @@ impl Lnd {
             alias: alias(number),
             node: peer.node(),
             grpc: ready.grpc,
+            reached: options.site.reached(Host::Lnd(number), ready.grpc).await?,
             control_address: ready.control,
             tls_cert: ready.tls_cert,
             macaroon: ready.macaroon,
@@ -137,8 +140,15 @@ async fn launch(options: &ClusterOptions, dir: &Path, number: u32) -> Result<(Pr
     if options.for_load {
         arguments.push(text("--ephemeral"));
     }
-    let mut process = Process::start(&name, &options.executable, &arguments, &dir.join("logs"))?;
+    let host = Host::Lnd(number);
+    let spot = options.site.spot(host).await?;
+    // Port 0: those that it had before.
+    let listen = SocketAddr::new(spot.ip, 0).to_string();
+    arguments.extend([text("--listen"), text(&listen), text("--control"), text(&listen)]);
+    let logs = dir.join("logs");
+    let mut process = Process::start_in(&spot.enter, &name, &options.executable, &arguments, &logs)?;
     let pid = process.pid();
+    options.site.started(host, pid);
     let ready = until(&format!("{alias} serves"), START_DEADLINE, || {
         let ready = std::fs::read(&ready_file)
             .ok()

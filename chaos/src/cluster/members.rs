@@ -1,8 +1,8 @@
 //! Replicas that come and go for good.
 
-use super::{Cluster, ClusterError, Replica, ReplicaClient, ports, until};
-use muxd::init::{ReplicaFiles, ReplicaPlan};
-use std::{ffi::OsStr, time::Duration};
+use super::{Cluster, ClusterError, Replica, StartAs, place, ports, replica::Placed, until};
+use muxd::init::ReplicaFiles;
+use std::{ffi::OsStr, path::Path, sync::Arc, time::Duration};
 use tokio::net::TcpStream;
 
 /// How long a process may take until it listens.
@@ -20,21 +20,21 @@ impl Cluster {
         further: &[&OsStr],
     ) -> Result<(usize, String), ClusterError> {
         let ports = ports::free(3)?;
-        let plan = ReplicaPlan {
-            id,
-            raft_address: ports[0].to_string(),
-            raft_listen: ports[0],
-            api_listen: ports[1],
-            metrics_listen: ports[2],
-            zone: String::new(),
-        };
+        let (plan, (spot, reached)) = place(self.options.site.as_ref(), id, &ports).await?;
         let dir = self.dir().join("cluster");
-        let [raft, api, metrics] = [0, 1, 2].map(|at| ports[at].to_string());
+        let [raft, raft_listen, api, metrics] =
+            [reached, plan.raft_listen, plan.api_listen, plan.metrics_listen].map(|at| at.to_string());
         let id = id.to_string();
-        let own = ["--id", &id, "--raft-address", &raft, "--api-listen", &api, "--metrics-listen", &metrics];
+        let own = [
+            ["--id", &id],
+            ["--raft-address", &raft],
+            ["--raft-listen", &raft_listen],
+            ["--api-listen", &api],
+            ["--metrics-listen", &metrics],
+        ];
         let place = [OsStr::new("add-replica"), OsStr::new("--dir"), dir.as_os_str()];
-        let arguments: Vec<_> =
-            place.into_iter().chain(own.map(OsStr::new)).chain(further.iter().copied()).collect();
+        let own = own.as_flattened().iter().map(OsStr::new);
+        let arguments: Vec<_> = place.into_iter().chain(own).chain(further.iter().copied()).collect();
         let said = self.muxd(&arguments).await?;
         if !said.done() {
             return Err(ClusterError::Refused(format!("muxd add-replica: {said:?}")));
@@ -42,15 +42,41 @@ impl Cluster {
         let dir = dir.join(format!("replica-{id}"));
         let files =
             ReplicaFiles { id: plan.id, config: dir.join("muxd.toml"), data_dir: dir.join("data"), dir };
-        let client = ReplicaClient::new(plan.api_listen, &files.dir)?;
-        let logs = self.dir().to_owned();
-        self.replicas.push(Replica::start((&self.options.executable, None), &plan, &files, client, &logs)?);
+        let founders = 1..=u64::from(self.options.replicas);
+        if founders.into_iter().any(|id| self.replicas.iter().all(|replica| replica.id != id)) {
+            self.name_members(&files.config)?;
+        }
+        let (listener, address) = (plan.raft_listen, plan.raft_address.clone());
+        let placed = Placed { plan, files, reached, spot, site: Arc::clone(&self.options.site) };
+        let start_as = StartAs { feature_level_max: None, ..self.options.start_as.clone() };
+        let started = Replica::start(&self.options.executable, start_as, placed, self.dir())?;
+        self.replicas.push(started);
         // Who is added must answer.
-        until("the new replica listens", LISTEN_MAX, || async {
-            TcpStream::connect(plan.raft_listen).await.ok()
-        })
-        .await?;
-        Ok((self.replicas.len() - 1, plan.raft_address))
+        until("the new replica listens", LISTEN_MAX, || async { TcpStream::connect(listener).await.ok() })
+            .await?;
+        Ok((self.replicas.len() - 1, address))
+    }
+
+    /// As README says: when first members were removed, a new one is told of those that there are.
+    fn name_members(&self, config: &Path) -> Result<(), std::io::Error> {
+        let mut text = String::new();
+        let mut within = false;
+        for line in std::fs::read_to_string(config)?.lines() {
+            if line.starts_with('[') {
+                within = line == "[cluster.initial_members]";
+            }
+            let entry = within && line.contains(" = ") && !line.starts_with('#');
+            if !entry {
+                text.push_str(line);
+                text.push('\n');
+            }
+            if line == "[cluster.initial_members]" {
+                for replica in &self.replicas {
+                    text.push_str(&format!("{} = \"{}\"\n", replica.id, replica.raft));
+                }
+            }
+        }
+        std::fs::write(config, text)
     }
 
     /// Counts a replica no more: it was removed, and its process has ended.

@@ -1,7 +1,7 @@
 //! What kind of cluster to start.
 
-use super::Executable;
-use std::path::PathBuf;
+use super::{Executable, Loopback, Site, StartAs};
+use std::{path::PathBuf, sync::Arc};
 
 /// The size of the cluster, where it lives, and what is not as by default.
 #[derive(Clone, Debug)]
@@ -28,9 +28,10 @@ pub struct ClusterOptions {
     pub spare_lnds: u32,
     /// Of everything random in the simulated LND nodes.
     pub seed: u64,
-    /// Replicas are started as an older version, which knows feature levels up to this one, until they are
-    /// [upgraded](super::Cluster::upgrade_replica).
-    pub feature_level_max: Option<u16>,
+    /// What replicas are started as, until they are [upgraded](super::Cluster::upgrade_replica).
+    pub start_as: StartAs,
+    /// Where the processes run, and what lies between them.
+    pub site: Arc<dyn Site>,
     /// For load: the LND nodes keep no journal, and nobody follows their outcomes one by one.
     pub for_load: bool,
 }
@@ -51,7 +52,8 @@ impl ClusterOptions {
             proxied: false,
             spare_lnds: 0,
             seed: 1,
-            feature_level_max: None,
+            start_as: StartAs::default(),
+            site: Arc::new(Loopback),
             for_load: false,
         }
     }

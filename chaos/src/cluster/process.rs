@@ -90,11 +90,31 @@ impl Process {
         arguments: &[OsString],
         logs: &Path,
     ) -> Result<Self, ProcessError> {
+        Self::start_in(&[], name, executable, arguments, logs)
+    }
+
+    /// The same at another place: the command line begins with how one [gets there](super::Spot::enter).
+    ///
+    /// # Errors
+    /// [`ProcessError::System`].
+    pub fn start_in(
+        enter: &[OsString],
+        name: &str,
+        executable: &Executable,
+        arguments: &[OsString],
+        logs: &Path,
+    ) -> Result<Self, ProcessError> {
         let system = |source| ProcessError::System { name: name.to_owned(), source };
         std::fs::create_dir_all(logs).map_err(system)?;
         let log = logs.join(format!("{name}.log"));
         let out = OpenOptions::new().create(true).append(true).open(&log).map_err(system)?;
-        let mut child = Command::new(executable.path())
+        let own = executable.path().as_os_str().to_owned();
+        let (program, before) = match enter.split_first() {
+            None => (own, Vec::new()),
+            Some((program, rest)) => (program.clone(), rest.iter().cloned().chain([own]).collect()),
+        };
+        let mut child = Command::new(program)
+            .args(before)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(out.try_clone().map_err(system)?)
@@ -157,6 +177,14 @@ impl Process {
         self.signal(Signal::CONT)?;
         self.paused = false;
         Ok(())
+    }
+
+    /// SIGTERM. Its end is not waited for.
+    ///
+    /// # Errors
+    /// [`ProcessError`], if it is not running.
+    pub fn ask_to_end(&mut self) -> Result<(), ProcessError> {
+        self.signal(Signal::TERM)
     }
 
     /// SIGTERM, and waits for its end.

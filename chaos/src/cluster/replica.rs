@@ -1,12 +1,24 @@
 //! One replica: its process, its addresses, a client to it.
 
-use super::{Executable, Process, ProcessError, ReplicaClient};
+use super::{ClusterError, Executable, Host, Process, ProcessError, ReplicaClient, Site, Spot};
 use muxd::init::{ReplicaFiles, ReplicaPlan};
 use std::{
     ffi::OsString,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
+
+/// What a replica is started as.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StartAs {
+    /// An older version, which knows feature levels up to this one; `None`: this one.
+    pub feature_level_max: Option<u16>,
+    /// Another `muxd`, which knows nothing of the other fields; `None`: this one.
+    pub binary: Option<PathBuf>,
+    /// Added to its wall clock, in milliseconds.
+    pub wall_offset_ms: i64,
+}
 
 /// A replica: running, or dead for the moment.
 pub struct Replica {
@@ -16,6 +28,8 @@ pub struct Replica {
     pub name: String,
     /// gRPC, TLS.
     pub grpc: SocketAddr,
+    /// Where the other replicas reach it.
+    pub raft: SocketAddr,
     /// HTTP: metrics and health.
     pub metrics: SocketAddr,
     /// Its files.
@@ -24,44 +38,58 @@ pub struct Replica {
     pub client: ReplicaClient,
     /// The running process.
     pub process: Process,
+    /// What it is started as, from the next start on.
+    pub start_as: StartAs,
     config: PathBuf,
     logs: PathBuf,
-    /// It is as an older version, up to this feature level.
-    feature_level_max: Option<u16>,
+    spot: Spot,
+    site: Arc<dyn Site>,
+}
+
+/// Where a replica's process goes.
+pub(super) struct Placed {
+    pub(super) plan: ReplicaPlan,
+    pub(super) files: ReplicaFiles,
+    pub(super) reached: SocketAddr,
+    pub(super) spot: Spot,
+    pub(super) site: Arc<dyn Site>,
 }
 
 impl Replica {
     pub(super) fn start(
-        (executable, feature_level_max): (&Executable, Option<u16>),
-        plan: &ReplicaPlan,
-        files: &ReplicaFiles,
-        client: ReplicaClient,
+        executable: &Executable,
+        start_as: StartAs,
+        placed: Placed,
         dir: &Path,
-    ) -> Result<Self, ProcessError> {
+    ) -> Result<Self, ClusterError> {
+        let Placed { plan, files, reached, spot, site } = placed;
         let name = format!("replica-{}", plan.id);
         let logs = dir.join("logs");
+        site.prepare(Host::Replica(plan.id), &files.data_dir)?;
+        let process = launch(&name, executable, &start_as, &files.config, (&spot, &logs))?;
+        site.started(Host::Replica(plan.id), process.pid());
         Ok(Self {
             id: plan.id,
-            process: launch(&name, (executable, feature_level_max), &files.config, &logs)?,
+            process,
             name,
+            client: ReplicaClient::new(plan.api_listen, &files.dir)?,
             grpc: plan.api_listen,
+            raft: reached,
             metrics: plan.metrics_listen,
-            dir: files.dir.clone(),
-            client,
-            config: files.config.clone(),
+            dir: files.dir,
+            start_as,
+            config: files.config,
             logs,
-            feature_level_max,
+            spot,
+            site,
         })
     }
 
     pub(super) fn restart(&mut self, executable: &Executable) -> Result<(), ProcessError> {
-        self.process = launch(&self.name, (executable, self.feature_level_max), &self.config, &self.logs)?;
+        let place = (&self.spot, self.logs.as_path());
+        self.process = launch(&self.name, executable, &self.start_as, &self.config, place)?;
+        self.site.started(Host::Replica(self.id), self.process.pid());
         Ok(())
-    }
-
-    /// From the next start on it is as a version that knows feature levels up to this one; `None`: as this one.
-    pub(super) fn set_version(&mut self, feature_level_max: Option<u16>) {
-        self.feature_level_max = feature_level_max;
     }
 
     /// Runs and is not paused.
@@ -72,14 +100,22 @@ impl Replica {
 
 fn launch(
     name: &str,
-    (executable, feature_level_max): (&Executable, Option<u16>),
+    executable: &Executable,
+    start_as: &StartAs,
     config: &Path,
-    logs: &Path,
+    (spot, logs): (&Spot, &Path),
 ) -> Result<Process, ProcessError> {
+    let run: [OsString; 3] = ["run".into(), "--config".into(), config.into()];
+    if let Some(binary) = &start_as.binary {
+        return Process::start_in(&spot.enter, name, &Executable::at(binary), &run, logs);
+    }
     let mut arguments: Vec<OsString> = vec!["__muxd".into()];
-    if let Some(level) = feature_level_max {
+    if let Some(level) = start_as.feature_level_max {
         arguments.extend(["--feature-level-max".into(), level.to_string().into()]);
     }
-    arguments.extend(["run".into(), "--config".into(), config.into()]);
-    Process::start(name, executable, &arguments, logs)
+    if start_as.wall_offset_ms != 0 {
+        arguments.push(format!("--wall-offset-ms={}", start_as.wall_offset_ms).into());
+    }
+    arguments.extend(run);
+    Process::start_in(&spot.enter, name, executable, &arguments, logs)
 }

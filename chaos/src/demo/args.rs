@@ -47,6 +47,9 @@ pub enum Command {
         /// It stands in for an older version, which knows the log's feature levels up to this one.
         #[arg(long, value_name = "LEVEL")]
         feature_level_max: Option<u16>,
+        /// It stands in for one with a wrong clock: added to its wall clock, in milliseconds.
+        #[arg(long, value_name = "MS", default_value_t = 0, allow_hyphen_values = true)]
+        wall_offset_ms: i64,
         /// Those of `muxd`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,

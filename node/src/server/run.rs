@@ -9,10 +9,12 @@ use super::reloading::Reloading;
 use super::settings;
 use crate::NodeWiring;
 use crate::api::DrainReport;
+use crate::cli::Disguise;
 use crate::config::Config;
 use crate::keys::{ClusterKeys, ClusterSeed};
 use crate::shutdown::{self, step};
 use crate::telemetry::{self, EXIT_FATAL};
+use mux_raft::clock::{Clock, OffsetClock, SystemClock};
 use mux_raft::consensus::Consensus;
 use mux_raft::replica::{Replica, StartError, Wiring};
 use std::net::SocketAddr;
@@ -52,11 +54,11 @@ pub enum RunError {
     Fatal(String),
 }
 
-/// Runs a replica, which knows the feature levels up to this one, until it is told to stop (Ok) or cannot go on.
+/// Runs a replica until it is told to stop (Ok) or cannot go on.
 ///
 /// # Errors
 /// [`RunError`]
-pub async fn run(config: Config, feature_level_max: u16) -> Result<(), RunError> {
+pub async fn run(config: Config, disguise: Disguise) -> Result<(), RunError> {
     // First of all: from here on a signal ends the replica in order.
     let signal = shutdown::on_signal().map_err(|error| RunError::Fatal(error.to_string()))?;
     let mut signal = Box::pin(signal);
@@ -67,12 +69,12 @@ pub async fn run(config: Config, feature_level_max: u16) -> Result<(), RunError>
             tracing::info!(signal = name, "stopped while starting");
             return Ok(());
         }
-        running = Box::pin(start(config, feature_level_max)) => running?,
+        running = Box::pin(start(config, disguise)) => running?,
     };
     running.until(signal, hangup).await
 }
 
-async fn start(config: Config, feature_level_max: u16) -> Result<Running, RunError> {
+async fn start(config: Config, disguise: Disguise) -> Result<Running, RunError> {
     let metrics = telemetry::install_metrics().map_err(RunError::Fatal)?;
     let seed =
         ClusterSeed::load(&config.cluster.seed_file).map_err(|error| RunError::Config(error.to_string()))?;
@@ -85,11 +87,14 @@ async fn start(config: Config, feature_level_max: u16) -> Result<Running, RunErr
     let readiness = Arc::new(Readiness::default());
     let http = HttpServer::start(http_listener, router(Arc::clone(&readiness), metrics.clone()))
         .map_err(|error| RunError::Fatal(error.to_string()))?;
-    let wiring = Wiring { feature_level_max, ..Wiring::default() };
+    let clock: Arc<dyn Clock> =
+        Arc::new(OffsetClock::new(Arc::new(SystemClock::new()), disguise.wall_offset_ms));
+    let feature_level_max = disguise.feature_level_max;
+    let wiring = Wiring { feature_level_max, clock: Arc::clone(&clock), ..Wiring::default() };
     let replica =
         Replica::start_with(settings::replica(&config, &keys), wiring).await.map_err(start_error)?;
     let consensus = Arc::clone(&replica) as Arc<dyn Consensus>;
-    let (of_node, wiring) = (NodeConfig::of(&config, &keys), NodeWiring::default());
+    let (of_node, wiring) = (NodeConfig::of(&config, &keys), NodeWiring { clock, ..NodeWiring::default() });
     let node = Node::start(of_node, Arc::clone(&keys), consensus, readiness, wiring);
     let node = Box::pin(node).await.map_err(RunError::Config)?;
     let api = ApiServer::start(node.api(), api_listener, &tls).map_err(RunError::Config)?;

@@ -1,0 +1,270 @@
+//! How each fault begins.
+
+use super::{
+    Kind,
+    deck::Planned,
+    engine::{Active, CycleAt, Engine, Happened, LOOK_EVERY, Stage},
+    lnd,
+    replacing::Replacing,
+};
+use crate::{
+    cluster::{ClusterError, Host},
+    ledger::unix_ms,
+    nemesis::net::{Way, Wire, both},
+};
+use mux_raft::machine::level::FIRST;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Delays, one way, milliseconds: up to near an election timeout there and back.
+const DELAY_MS: std::ops::Range<u64> = 10..140;
+
+/// How wrong clocks are, milliseconds: within and far beyond what the log's clock follows by itself.
+const SKEWS_MS: [i64; 6] = [-600_000, -40_000, -5_000, 5_000, 40_000, 600_000];
+
+/// What has begun: whom it hit, and what is to be undone.
+pub(super) type Begun = Option<(String, Stage)>;
+
+impl Engine {
+    /// Begins a fault; one that is not possible at the moment is only counted, and the answer is `false`.
+    pub(super) async fn begin(&mut self, planned: Planned) -> Result<bool, ClusterError> {
+        let began_ms = unix_ms();
+        let lasts = planned.lasts;
+        let Some((what, stage)) = self.try_begin(planned).await? else {
+            *self.skipped.entry(planned.kind).or_default() += 1;
+            return Ok(false);
+        };
+        self.story.say(format!("{}: {what}", planned.kind.name()));
+        let lies_behind = matches!(stage, Stage::Dead(ref ids) if ids.is_empty());
+        let ended_ms = if lies_behind { unix_ms() } else { 0 };
+        self.happened.push(Happened { number: planned.number, kind: planned.kind, what, began_ms, ended_ms });
+        if !lies_behind {
+            let wait = if lasts.is_zero() { LOOK_EVERY } else { lasts };
+            self.active.push(Active { planned, due: Instant::now() + wait, stage });
+        }
+        Ok(true)
+    }
+
+    async fn try_begin(&mut self, planned: Planned) -> Result<Begun, ClusterError> {
+        match planned.kind {
+            Kind::Kill | Kind::Pause => self.stop_one(planned).await,
+            Kind::Rolling => Ok(self.roll(planned.kind)),
+            Kind::OtherVersion => Ok(self.change_version(planned).await),
+            Kind::Partition | Kind::OneWay | Kind::MinorityLeader => self.part(planned).await,
+            Kind::LndCut | Kind::Delay | Kind::HalfOpen | Kind::Reset => self.disturb(planned).await,
+            Kind::FullDisk => self.fill(),
+            Kind::SlowDisk => self.slow(planned).await,
+            Kind::SkewedClock => self.skew(planned).await,
+            Kind::Outage => self.kill_all().await,
+            Kind::Replace => self.begin_replacing(planned).await,
+            Kind::LndRestart
+            | Kind::LndKill
+            | Kind::StreamCut
+            | Kind::ReplayStorm
+            | Kind::LostSettle
+            | Kind::ForceClose
+            | Kind::Block => self.hit_lnd(planned).await,
+        }
+    }
+
+    async fn stop_one(&mut self, planned: Planned) -> Result<Begun, ClusterError> {
+        let Some((id, name)) = self.chosen(planned.chance, true).await else { return Ok(None) };
+        let Some(at) = self.place(id) else { return Ok(None) };
+        let process = &mut self.cluster.replicas[at].process;
+        if planned.kind == Kind::Kill {
+            process.kill().await?;
+            return Ok(Some((format!("{name}, for {:?}", planned.lasts), Stage::Dead(vec![id]))));
+        }
+        process.pause()?;
+        Ok(Some((format!("{name}, for {:?}", planned.lasts), Stage::Paused(id))))
+    }
+
+    /// Whom, and for people with what it does at the moment.
+    async fn chosen(&mut self, chance: u64, costs: bool) -> Option<(u64, String)> {
+        let id = self.choose(chance, costs).await?;
+        let at = self.place(id)?;
+        let leads = self.cluster.leader().await == Some(at);
+        let name = &self.cluster.replicas[at].name;
+        Some((id, if leads { format!("{name} (leads)") } else { name.clone() }))
+    }
+
+    fn is_going_on(&self, kinds: &[Kind]) -> bool {
+        self.active.iter().any(|active| kinds.contains(&active.planned.kind))
+    }
+
+    fn roll(&mut self, kind: Kind) -> Begun {
+        if self.is_going_on(&[kind, Kind::Replace, Kind::OtherVersion]) {
+            return None;
+        }
+        let all = self.cluster.replicas.iter().map(|replica| replica.id).collect();
+        Some(("all replicas, one after the other".into(), Stage::Cycle { left: all, at: CycleAt::Between }))
+    }
+
+    /// One replica changes its version; one that is old always stays until the end, so that the level does not rise.
+    async fn change_version(&mut self, planned: Planned) -> Begun {
+        let risen =
+            self.cluster.statuses().await.iter().any(|status| status.feature_level > self.first_level);
+        if risen || self.is_going_on(&[Kind::Rolling, Kind::Replace, Kind::OtherVersion]) {
+            return None;
+        }
+        let id = self.choose(planned.chance, true).await?;
+        let at = self.place(id)?;
+        let is_old = |start_as: &crate::cluster::StartAs| {
+            start_as.binary.is_some() || start_as.feature_level_max.is_some()
+        };
+        let old = self.cluster.replicas.iter().filter(|replica| is_old(&replica.start_as)).count();
+        let replica = &mut self.cluster.replicas[at];
+        let version = if is_old(&replica.start_as) {
+            if old == 1 {
+                return None;
+            }
+            replica.start_as.binary = None;
+            replica.start_as.feature_level_max = None;
+            "this version"
+        } else if self.toolbox.previous.is_some() {
+            replica.start_as.binary.clone_from(&self.toolbox.previous);
+            "the previous binary"
+        } else {
+            replica.start_as.feature_level_max = Some(FIRST);
+            "this version as it was at the first level"
+        };
+        let what = format!("{} becomes {version}", replica.name);
+        Some((what, Stage::Cycle { left: [id].into(), at: CycleAt::Between }))
+    }
+
+    async fn part(&mut self, planned: Planned) -> Result<Begun, ClusterError> {
+        let chance = if planned.kind == Kind::MinorityLeader { 0 } else { planned.chance };
+        let Some((id, name)) = self.chosen(chance, true).await else { return Ok(None) };
+        let leads = name.ends_with("(leads)");
+        if planned.kind == Kind::MinorityLeader && !leads {
+            return Ok(None);
+        }
+        let own = Host::Replica(id);
+        let mut others = self.others(id);
+        if planned.kind == Kind::Partition {
+            others.extend(self.lnds());
+        }
+        let (ways, how): (Vec<Way>, _) = match (planned.kind, planned.chance % 2) {
+            (Kind::OneWay, 0) => (others.iter().map(|other| (own, *other)).collect(), "is not heard"),
+            (Kind::OneWay, _) => (others.iter().map(|other| (*other, own)).collect(), "does not hear"),
+            _ => (others.iter().flat_map(|other| both(own, *other)).collect(), "is cut off"),
+        };
+        self.net.impose(planned.number, ways, Wire::Severed)?;
+        Ok(Some((format!("{name} {how}, for {:?}", planned.lasts), Stage::Ways(Some(id)))))
+    }
+
+    fn others(&self, id: u64) -> Vec<Host> {
+        let others = self.cluster.replicas.iter().map(|replica| replica.id).filter(|other| *other != id);
+        others.map(Host::Replica).collect()
+    }
+
+    fn lnds(&self) -> Vec<Host> {
+        (1..).take(self.cluster.lnds.len()).map(Host::Lnd).collect()
+    }
+
+    /// Ways that are bad, of somebody who still counts or is out of touch.
+    async fn disturb(&mut self, planned: Planned) -> Result<Begun, ClusterError> {
+        let chance = planned.chance;
+        let costs = !matches!(planned.kind, Kind::LndCut | Kind::Delay);
+        let Some((id, name)) = self.chosen(chance, costs).await else { return Ok(None) };
+        let own = Host::Replica(id);
+        let lnds = self.lnds();
+        let lnd = lnds[usize::try_from(chance / 8).unwrap_or(0) % lnds.len()];
+        let everybody: Vec<_> = self.others(id).into_iter().chain(lnds).collect();
+        let all = || everybody.iter().flat_map(|other| both(own, *other)).collect::<Vec<_>>();
+        let (ways, wire, out, how) = match planned.kind {
+            Kind::LndCut => (both(own, lnd).to_vec(), Wire::Severed, None, format!("and {lnd} are parted")),
+            Kind::Delay => {
+                let delay_ms = DELAY_MS.start + chance % (DELAY_MS.end - DELAY_MS.start);
+                let delay = Duration::from_millis(delay_ms);
+                (all(), Wire::Delayed(delay), None, format!("is {delay:?} away"))
+            }
+            Kind::HalfOpen => {
+                let other = everybody[usize::try_from(chance / 8).unwrap_or(0) % everybody.len()];
+                let way = if chance.is_multiple_of(2) { (own, other) } else { (other, own) };
+                let out = matches!(other, Host::Replica(_)).then_some(id);
+                (vec![way], Wire::Stalled, out, format!("and {other}: nothing from {} to {}", way.0, way.1))
+            }
+            _ => (all(), Wire::Cut, Some(id), "gets no connection".to_owned()),
+        };
+        self.net.impose(planned.number, ways, wire)?;
+        Ok(Some((format!("{name} {how}, for {:?}", planned.lasts), Stage::Ways(out))))
+    }
+
+    fn fill(&mut self) -> Result<Begun, ClusterError> {
+        let free = self.free();
+        let id = self.net.small_disks().into_iter().find(|id| free.contains(id) && self.may_lose(*id));
+        let Some(id) = id else { return Ok(None) };
+        self.net.fill(id, true)?;
+        Ok(Some((format!("replica-{id}"), Stage::Full { id, mended: false })))
+    }
+
+    async fn slow(&mut self, planned: Planned) -> Result<Begun, ClusterError> {
+        let Some((id, name)) = self.chosen(planned.chance, false).await else { return Ok(None) };
+        let (Some(slow), Some(at)) = (&self.toolbox.slow, self.place(id)) else { return Ok(None) };
+        if self.net.small_disks().contains(&id) {
+            // It is in memory.
+            return Ok(None);
+        }
+        slow.impose(planned.number, self.cluster.replicas[at].process.pid())?;
+        Ok(Some((format!("{name}, for {:?}", planned.lasts), Stage::Slow)))
+    }
+
+    async fn skew(&mut self, planned: Planned) -> Result<Begun, ClusterError> {
+        let Some((id, name)) = self.chosen(planned.chance, true).await else { return Ok(None) };
+        let plain = self.place(id).is_some_and(|at| self.cluster.replicas[at].start_as.binary.is_none());
+        if !plain {
+            // Another binary knows nothing of it.
+            return Ok(None);
+        }
+        let at = usize::try_from(planned.chance / 3).unwrap_or(0) % SKEWS_MS.len();
+        self.restart_with_offset(id, SKEWS_MS[at]).await?;
+        Ok(Some((format!("{name}, by {} ms", SKEWS_MS[at]), Stage::Skewed(id))))
+    }
+
+    async fn kill_all(&mut self) -> Result<Begun, ClusterError> {
+        if self.is_going_on(&[Kind::Replace]) {
+            return Ok(None);
+        }
+        let free = self.free();
+        for id in &free {
+            if let Some(at) = self.place(*id) {
+                self.cluster.replicas[at].process.kill().await?;
+            }
+        }
+        Ok(Some((format!("replicas {free:?}"), Stage::Dead(free))))
+    }
+
+    async fn begin_replacing(&mut self, planned: Planned) -> Result<Begun, ClusterError> {
+        if self.is_going_on(&[Kind::Rolling, Kind::Replace, Kind::OtherVersion]) {
+            return Ok(None);
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        let (_, address) = Box::pin(self.cluster.start_another(id, &[])).await?;
+        self.roster.set(&self.cluster);
+        let replacing = Replacing::begin(id, address, planned.chance, &self.roster);
+        Ok(Some((format!("replica-{id} comes"), Stage::Replacing(replacing))))
+    }
+
+    async fn hit_lnd(&mut self, planned: Planned) -> Result<Begun, ClusterError> {
+        let at = usize::try_from(planned.chance).unwrap_or(usize::MAX) % self.cluster.lnds.len();
+        let alias = self.cluster.lnds[at].alias.clone();
+        let over = Stage::Dead(Vec::new());
+        if planned.kind == Kind::LndKill {
+            self.cluster.restart_lnd(at).await?;
+            return Ok(Some((alias, over)));
+        }
+        let lnd = &self.cluster.lnds[at];
+        let done = match planned.kind {
+            Kind::LndRestart => lnd::restart(lnd, planned.chance).await,
+            Kind::StreamCut => lnd::cut_streams(lnd, planned.chance).await,
+            Kind::ReplayStorm => lnd::storm(lnd).await,
+            Kind::LostSettle => lnd::hold_answers(lnd, planned.chance).await,
+            Kind::ForceClose => lnd::force_close(lnd, planned.chance).await,
+            _ => lnd::mine(&self.cluster.lnds, 1).await,
+        };
+        let stage = if planned.kind == Kind::LostSettle { Stage::Limited(at) } else { over };
+        Ok(done.map(|what| (format!("{alias}{what}"), stage)))
+    }
+}

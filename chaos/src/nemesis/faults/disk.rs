@@ -1,0 +1,74 @@
+//! Slow disks: by the kernel's throttle of block IO (cgroup v1), if there is one that may be used.
+
+use parking_lot::Mutex;
+use rustix::fs::{major, minor};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+/// Where the throttle is.
+const ROOT: &str = "/sys/fs/cgroup/blkio";
+
+/// Writes a second that a slow disk does, and bytes.
+const WRITES: u64 = 25;
+const BYTES: u64 = 2 << 20;
+
+/// A group of processes whose writes are slow. Gone when dropped, if they are out of it.
+#[derive(Debug)]
+pub(crate) struct SlowDisk {
+    group: PathBuf,
+    /// By fault: whose.
+    slow: Mutex<BTreeMap<u64, u32>>,
+}
+
+impl SlowDisk {
+    /// The name of a run's group.
+    pub(crate) fn group(run: u32) -> PathBuf {
+        Path::new(ROOT).join(format!("mux-nemesis-{run}"))
+    }
+
+    /// For the disk that this directory is on.
+    ///
+    /// # Errors
+    /// There is no such throttle here, or not for this disk.
+    pub(crate) fn open(run: u32, directory: &Path) -> std::io::Result<Self> {
+        let device = rustix::fs::stat(directory)?.st_dev;
+        let device = format!("{}:{}", major(device), minor(device));
+        let group = Self::group(run);
+        std::fs::create_dir(&group)?;
+        let slow = Self { group, slow: Mutex::default() };
+        for (file, limit) in [("write_iops_device", WRITES), ("write_bps_device", BYTES)] {
+            let path = slow.group.join(format!("blkio.throttle.{file}"));
+            std::fs::write(path, format!("{device} {limit}"))?;
+        }
+        Ok(slow)
+    }
+
+    /// This process's writes are slow from now on.
+    pub(crate) fn impose(&self, fault: u64, pid: u32) -> std::io::Result<()> {
+        std::fs::write(self.group.join("cgroup.procs"), pid.to_string())?;
+        self.slow.lock().insert(fault, pid);
+        Ok(())
+    }
+
+    /// They are as before.
+    pub(crate) fn lift(&self, fault: u64) -> std::io::Result<()> {
+        let Some(pid) = self.slow.lock().remove(&fault) else { return Ok(()) };
+        match std::fs::write(Path::new(ROOT).join("cgroup.procs"), pid.to_string()) {
+            // It has ended meanwhile.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+impl Drop for SlowDisk {
+    fn drop(&mut self) {
+        for fault in self.slow.lock().keys().copied().collect::<Vec<_>>() {
+            // Then the group cannot be removed either, which whoever started the run tries again.
+            let _ = self.lift(fault);
+        }
+        let _ = std::fs::remove_dir(&self.group);
+    }
+}

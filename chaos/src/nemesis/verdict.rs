@@ -1,0 +1,231 @@
+//! What came out: what clients saw against what was promised, and everybody's books.
+
+use super::{
+    Doctor, NemesisError,
+    clients::{Clients, cases::Doubles, probe::longest_gap, watcher::Watcher},
+    faults::{Engine, Happened, Kind},
+    round::{RoundPlan, World},
+};
+use crate::{
+    check::{
+        events,
+        history::InvoiceCall,
+        invoice::{Action, InvoiceModel, Outcome},
+        linear::Stuck,
+    },
+    cluster::until,
+    ledger::{
+        PartEnd, PaymentEnd, Totals,
+        check::{Violation, check},
+    },
+};
+use mux_raft::types::PaymentHash;
+use serde::Serialize;
+use std::{collections::BTreeMap, time::Duration};
+
+/// How long subscribers may take to see the last event.
+const EVENTS_MAX: Duration = Duration::from_secs(30);
+
+/// How long everything may take to come to rest at the end.
+const REST_MAX: Duration = Duration::from_secs(90);
+
+/// After a fault has ended its successor may still be felt.
+const FELT_MS: u64 = 3_000;
+
+/// What one round leaves.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// What was not as promised.
+    pub(super) violations: Vec<Violation>,
+    /// From the end of the last fault until everything worked, milliseconds.
+    pub(super) healed_ms: Option<u64>,
+    /// When each probe's payments were settled.
+    pub(super) beats: Vec<Vec<u64>>,
+    /// Invoices, calls, and calls of unknown outcome of the history.
+    pub(super) history: (usize, usize, usize),
+    /// Events that each subscriber saw.
+    pub(super) events: usize,
+    /// In a form that can be read.
+    pub(super) histories: Vec<String>,
+}
+
+impl Told {
+    /// How the recovery went.
+    pub(super) fn heal(&mut self, healed: Result<u64, Violation>) {
+        match healed {
+            Ok(ms) => self.healed_ms = Some(ms),
+            Err(violation) => self.violations.push(violation),
+        }
+    }
+
+    /// For people.
+    pub(super) fn summary(&self) -> String {
+        let (invoices, calls, unknown) = self.history;
+        let healed = self.healed_ms.map_or_else(|| "NOT healed".into(), |ms| format!("healed in {ms} ms"));
+        format!(
+            "{healed}; {calls} calls ({unknown} of unknown outcome) on {invoices} invoices and {} events checked: {} \
+             violations.",
+            self.events,
+            self.violations.len()
+        )
+    }
+}
+
+/// What the whole run came to.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Verdict {
+    /// What was not as promised.
+    pub(super) violations: Vec<Violation>,
+    /// Histories that no order of the calls explains.
+    #[serde(skip)]
+    pub(super) histories: Vec<String>,
+    /// By round.
+    pub(super) healed_ms: Vec<u64>,
+    /// Invoices of the history.
+    pub(super) invoices: usize,
+    /// Calls of the history.
+    pub(super) calls: usize,
+    /// Of these, those of unknown outcome.
+    pub(super) calls_unknown: usize,
+    /// Events that each subscriber saw.
+    pub(super) events: usize,
+    /// The load's payments.
+    pub(super) payments: Totals,
+    /// What happened.
+    pub(super) faults: Vec<Happened>,
+    /// Turns that came to nothing.
+    pub(super) not_possible: BTreeMap<Kind, u64>,
+    /// For how long nobody could pay, by the fault that began then, milliseconds.
+    pub(super) failover_ms: BTreeMap<Kind, Vec<u64>>,
+    #[serde(skip)]
+    beats: Vec<Vec<Vec<u64>>>,
+}
+
+impl Verdict {
+    /// One more round.
+    pub(super) fn add(&mut self, told: Told) {
+        let (invoices, calls, unknown) = told.history;
+        self.violations.extend(told.violations);
+        self.histories.extend(told.histories);
+        self.healed_ms.extend(told.healed_ms);
+        self.invoices += invoices;
+        self.calls += calls;
+        self.calls_unknown += unknown;
+        self.events += told.events;
+        self.beats.push(told.beats);
+    }
+
+    fn measure(&mut self) {
+        for happened in self.faults.iter().filter(|happened| happened.kind.disturbs()) {
+            let to_ms = happened.ended_ms.max(happened.began_ms) + FELT_MS;
+            for beats in self.beats.iter().flatten() {
+                if let Some(gap) = longest_gap(beats, happened.began_ms, to_ms) {
+                    self.failover_ms.entry(happened.kind).or_default().push(gap);
+                }
+            }
+        }
+        self.failover_ms.values_mut().for_each(|gaps| gaps.sort_unstable());
+    }
+}
+
+/// Everybody must have seen everything, in order, and the same.
+pub(super) async fn check_events(
+    engine: &mut Engine,
+    watchers: &[Watcher],
+    doctor: &[Doctor],
+    told: &mut Told,
+) {
+    let newest = engine.cluster.statuses().await.iter().map(|status| status.event_sequence).max();
+    let newest = newest.unwrap_or(0);
+    for watcher in watchers {
+        let seen = until("a subscriber has seen every event", EVENTS_MAX, || {
+            std::future::ready((watcher.last() >= newest).then_some(()))
+        });
+        if seen.await.is_err() {
+            let evidence =
+                format!("{} saw {} of {newest} within {EVENTS_MAX:?}", watcher.name(), watcher.last());
+            told.violations.push(Violation { rule: "events_missing", evidence });
+        }
+    }
+    let mut seen: Vec<_> = watchers.iter().map(|watcher| (watcher.name(), watcher.seen())).collect();
+    if doctor.contains(&Doctor::Events)
+        && let Some((_, events)) = seen.first_mut()
+    {
+        events.remove(events.len() / 2);
+    }
+    told.events = seen.first().map_or(0, |(_, events)| events.len());
+    if let Err(fault) = events::check(seen.iter().map(|(name, events)| (*name, events.as_slice()))) {
+        told.violations.push(Violation { rule: "events", evidence: fault.to_string() });
+    }
+}
+
+/// Some order of the calls on each invoice must explain all answers.
+pub(super) async fn check_history(clients: &Clients, doubles: &Doubles, plan: &RoundPlan, told: &mut Told) {
+    for evidence in doubles.lock().drain(..) {
+        told.violations.push(Violation { rule: "idempotency_key_forgotten", evidence });
+    }
+    let history = clients.history.clone();
+    if plan.doctor.contains(&Doctor::History)
+        && let Some(hash) = history.calls().into_keys().next()
+    {
+        history.invoke(hash, Action::Lookup).returned(Outcome::NotFound);
+    }
+    let (calls, unknown) = history.counts();
+    told.history = (history.calls().len(), calls, unknown);
+    let model = InvoiceModel { auto_settle: plan.auto_settle, known: false };
+    // Long histories take their time.
+    let found = tokio::task::spawn_blocking(move || history.violations(&model)).await;
+    for (hash, stuck, calls) in found.unwrap_or_default() {
+        let text = readable(hash, stuck, &calls);
+        told.violations.push(Violation { rule: "not_linearizable", evidence: format!("invoice {hash}") });
+        told.histories.push(text);
+    }
+}
+
+/// A history that no order explains, by the time of the calls.
+fn readable(hash: PaymentHash, stuck: Stuck, calls: &[InvoiceCall]) -> String {
+    let mut numbered: Vec<_> = calls.iter().enumerate().collect();
+    numbered.sort_by_key(|(_, call)| call.invoked);
+    let mut text = format!(
+        "Invoice {hash}: no order of these calls explains all answers; {} of {} at best.\n\
+         Moments only order: what came later has a greater one.\n",
+        stuck.explained,
+        calls.len()
+    );
+    for (number, call) in numbered {
+        let (until, outcome) = match &call.returned {
+            Some((returned, outcome)) => (format!("{returned}"), format!("{outcome:?}")),
+            None => ("…".into(), "unknown".into()),
+        };
+        let mark = if number == stuck.call { "  <- does not fit" } else { "" };
+        text.push_str(&format!("{:>8} – {until:<8} {:?}: {outcome}{mark}\n", call.invoked, call.action));
+    }
+    text
+}
+
+/// Everybody's books at the end of the run.
+pub(super) async fn reckon(
+    engine: &mut Engine,
+    world: &World,
+    verdict: &mut Verdict,
+    falsify: bool,
+) -> Result<(), NemesisError> {
+    world.story.say("Comparing the books of payers, LND nodes and replicas.");
+    let mut payments = world.ledger.snapshot();
+    let file = engine.cluster.dir().join("payments.json");
+    std::fs::write(file, serde_json::to_vec(&payments).map_err(std::io::Error::from)?)?;
+    let view = engine.cluster.take_books(&payments, REST_MAX).await?;
+    let is_settled = |payment: &&mut crate::ledger::PaymentRecord| {
+        payment.ends == [PaymentEnd::Settled] && !payment.order.foreign
+    };
+    if falsify && let Some(payment) = payments.iter_mut().find(is_settled) {
+        payment.parts.retain(|part| !matches!(part.end, Some(PartEnd::Settled { .. })));
+    }
+    verdict.violations.extend(check(&payments, &view));
+    verdict.violations.extend(engine.cluster.look_for_leaks().await?.violations);
+    verdict.payments = world.ledger.totals();
+    verdict.faults.clone_from(&engine.happened);
+    verdict.not_possible.clone_from(&engine.skipped);
+    verdict.measure();
+    Ok(())
+}
