@@ -27,7 +27,7 @@ fn a_short_run_breaks_things_while_payments_are_made_and_comes_to_a_verdict() {
     const KINDS: [&str; 6] = ["kill", "pause", "minority-leader", "half-open", "lnd-restart", "block"];
     let kinds = KINDS.join(",");
     // Two rounds: the cluster settles by itself, then an application does.
-    let arguments = ["--minutes", "0.5", "--round", "15", "--seed", "11", "--kinds", &kinds];
+    let arguments = ["--minutes", "0.6", "--round", "18", "--seed", "11", "--kinds", &kinds];
     let (code, text, report) = nemesis(&arguments);
     assert_eq!(code, Some(0), "{:#}", report["violations"]);
     assert_eq!(report["violations"], Value::Array(Vec::new()));
@@ -42,7 +42,8 @@ fn a_short_run_breaks_things_while_payments_are_made_and_comes_to_a_verdict() {
         );
     }
     assert_eq!(report["counts"], true);
-    assert!(count(&report, "/failover/kill/max_ms") > 0, "{}", report["failover"]);
+    let waits = report["failover"].as_object().unwrap();
+    assert!(waits.values().any(|times| count(times, "/max_ms") > 0), "{waits:?}");
     assert_eq!(count(&report, "/heal/count"), 2, "one a round");
     for what in ["/payments/settled", "/invoices", "/calls", "/events"] {
         assert!(count(&report, what) > 0, "{what}");

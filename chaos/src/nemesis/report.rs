@@ -125,16 +125,16 @@ impl Report {
     pub(super) fn tell(&self, story: &Story) {
         let mut table = Table::new();
         table.load_preset(UTF8_FULL_CONDENSED);
-        table.set_header(["fault", "times", "not possible", "longest wait p50", "p95", "max"]);
+        table.set_header(["fault", "times", "left out", "longest wait p50", "p95", "max"]);
         for (kind, times) in &self.faults_by_kind {
             let ms = |of: fn(&Times) -> u64| {
                 self.failover.get(kind).map_or_else(|| "–".into(), |times| format!("{} ms", of(times)))
             };
-            let not_possible = self.verdict.not_possible.get(kind).copied().unwrap_or(0);
+            let left_out = self.verdict.left_out_turns.get(kind).copied().unwrap_or(0);
             table.add_row([
                 kind.name().to_owned(),
                 times.to_string(),
-                not_possible.to_string(),
+                left_out.to_string(),
                 ms(|times| times.p50_ms),
                 ms(|times| times.p95_ms),
                 ms(|times| times.max_ms),

@@ -93,8 +93,8 @@ pub(super) struct Verdict {
     pub(super) payments: Totals,
     /// What happened.
     pub(super) faults: Vec<Happened>,
-    /// Turns that came to nothing.
-    pub(super) not_possible: BTreeMap<Kind, u64>,
+    /// Turns that came to nothing, because one of the kind still waited to be possible.
+    pub(super) left_out_turns: BTreeMap<Kind, u64>,
     /// For how long nobody could pay, by the fault that began then, milliseconds.
     pub(super) failover_ms: BTreeMap<Kind, Vec<u64>>,
     #[serde(skip)]
@@ -162,7 +162,7 @@ pub(super) async fn check_events(
 /// Some order of the calls on each invoice must explain all answers.
 pub(super) async fn check_history(clients: &Clients, doubles: &Doubles, plan: &RoundPlan, told: &mut Told) {
     for evidence in doubles.lock().drain(..) {
-        told.violations.push(Violation { rule: "idempotency_key_forgotten", evidence });
+        told.violations.push(Violation { rule: "repeated_call_differs", evidence });
     }
     let history = clients.history.clone();
     if plan.doctor.contains(&Doctor::History)
@@ -225,7 +225,7 @@ pub(super) async fn reckon(
     verdict.violations.extend(engine.cluster.look_for_leaks().await?.violations);
     verdict.payments = world.ledger.totals();
     verdict.faults.clone_from(&engine.happened);
-    verdict.not_possible.clone_from(&engine.skipped);
+    verdict.left_out_turns.clone_from(&engine.skipped);
     verdict.measure();
     Ok(())
 }

@@ -51,7 +51,7 @@ impl Script {
     }
 }
 
-/// An idempotency key that stood for two invoices.
+/// Calls that were repeated with their idempotency key, and were not answered as before.
 pub(crate) type Doubles = Arc<Mutex<Vec<String>>>;
 
 /// One case after the other until the round is over.

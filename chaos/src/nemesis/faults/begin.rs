@@ -26,12 +26,11 @@ const SKEWS_MS: [i64; 6] = [-600_000, -40_000, -5_000, 5_000, 40_000, 600_000];
 pub(super) type Begun = Option<(String, Stage)>;
 
 impl Engine {
-    /// Begins a fault; one that is not possible at the moment is only counted, and the answer is `false`.
+    /// Begins a fault; `false`: it is not possible at the moment.
     pub(super) async fn begin(&mut self, planned: Planned) -> Result<bool, ClusterError> {
         let began_ms = unix_ms();
         let lasts = planned.lasts;
         let Some((what, stage)) = self.try_begin(planned).await? else {
-            *self.skipped.entry(planned.kind).or_default() += 1;
             return Ok(false);
         };
         self.story.say(format!("{}: {what}", planned.kind.name()));
@@ -242,7 +241,6 @@ impl Engine {
         let id = self.next_id;
         self.next_id += 1;
         let (_, address) = Box::pin(self.cluster.start_another(id, &[])).await?;
-        self.roster.set(&self.cluster);
         let replacing = Replacing::begin(id, address, planned.chance, &self.roster);
         Ok(Some((format!("replica-{id} comes"), Stage::Replacing(replacing))))
     }

@@ -26,8 +26,6 @@ pub(crate) struct Planned {
 pub(crate) struct Deck {
     kinds: Vec<Kind>,
     left: Vec<Kind>,
-    /// Of the cards in hand, so many were given back.
-    given_back: usize,
     rng: StdRng,
     dealt: u64,
 }
@@ -35,21 +33,12 @@ pub(crate) struct Deck {
 impl Deck {
     /// Of these kinds, of which there must be one.
     pub(crate) fn new(kinds: Vec<Kind>, seed: u64) -> Self {
-        Self { kinds, left: Vec::new(), given_back: 0, rng: StdRng::seed_from_u64(seed), dealt: 0 }
-    }
-
-    /// It was not possible at the moment: it comes again later, unless that happens too often.
-    pub(crate) fn give_back(&mut self, kind: Kind) {
-        if self.given_back < self.kinds.len() {
-            self.given_back += 1;
-            self.left.insert(0, kind);
-        }
+        Self { kinds, left: Vec::new(), rng: StdRng::seed_from_u64(seed), dealt: 0 }
     }
 
     /// The next one.
     pub(crate) fn deal(&mut self) -> Option<Planned> {
         if self.left.is_empty() {
-            self.given_back = 0;
             self.left.clone_from(&self.kinds);
             self.left.shuffle(&mut self.rng);
         }
@@ -84,21 +73,6 @@ mod tests {
             assert_eq!(round.iter().map(|fault| fault.kind).collect::<BTreeSet<_>>().len(), Kind::ALL.len());
         }
         assert_eq!(Deck::new(Vec::new(), 1).deal(), None);
-    }
-
-    #[test]
-    fn what_is_given_back_comes_again_and_not_for_ever() {
-        let mut deck = Deck::new(vec![Kind::Kill, Kind::Pause], 3);
-        let first = deck.deal().unwrap().kind;
-        deck.give_back(first);
-        let other = deck.deal().unwrap().kind;
-        assert_ne!(first, other);
-        assert_eq!(deck.deal().unwrap().kind, first);
-        deck.give_back(first);
-        assert_eq!(deck.deal().unwrap().kind, first);
-        deck.give_back(first);
-        let next = [deck.deal().unwrap().kind, deck.deal().unwrap().kind];
-        assert!(next.contains(&first) && next.contains(&other), "other cards are dealt");
     }
 
     #[test]

@@ -109,9 +109,11 @@ pub(crate) struct Engine {
     pub(super) next_id: u64,
     /// Feature level at the beginning: once it has risen no older version can be started.
     pub(super) first_level: u32,
+    /// Faults whose turn has come, and that were not possible yet.
+    waiting: VecDeque<Planned>,
     /// All faults so far.
     pub(crate) happened: Vec<Happened>,
-    /// Faults that were not possible when their turn came.
+    /// Faults that were left out, because one of their kind still waited to be possible.
     pub(crate) skipped: BTreeMap<Kind, u64>,
     /// What no fault explains.
     pub(crate) violations: Vec<Violation>,
@@ -138,6 +140,7 @@ impl Engine {
             active: Vec::new(),
             next_id,
             first_level: first_level.unwrap_or(0),
+            waiting: VecDeque::new(),
             happened: Vec::new(),
             skipped: BTreeMap::new(),
             violations: Vec::new(),
@@ -167,14 +170,33 @@ impl Engine {
         let mut at = Instant::now() + next.map_or(duration, |planned| planned.after);
         while Instant::now() < end {
             if let Some(planned) = next.filter(|_| Instant::now() >= at) {
-                if !self.begin(planned).await? {
-                    deck.give_back(planned.kind);
-                }
+                self.take_turn(planned).await?;
                 next = deck.deal();
                 at = Instant::now() + next.map_or(duration, |planned| planned.after);
             }
             self.look_after().await?;
+            self.try_waiting().await?;
             tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// Begins it, or lets it wait until it is possible: a majority must work, it needs a leader, …
+    async fn take_turn(&mut self, planned: Planned) -> Result<(), ClusterError> {
+        if self.waiting.iter().any(|waiting| waiting.kind == planned.kind) {
+            *self.skipped.entry(planned.kind).or_default() += 1;
+        } else if !self.begin(planned).await? {
+            self.waiting.push_back(planned);
+        }
+        Ok(())
+    }
+
+    /// The one that waits longest; if it has to wait on, the others first.
+    async fn try_waiting(&mut self) -> Result<(), ClusterError> {
+        if let Some(planned) = self.waiting.pop_front()
+            && !self.begin(planned).await?
+        {
+            self.waiting.push_back(planned);
         }
         Ok(())
     }
