@@ -142,7 +142,10 @@ impl Net {
 
     /// This replica is gone for good: the next new one gets the file system that can be filled.
     pub(crate) fn forget(&self, id: u64) {
-        self.small.lock().remove(&id);
+        if let Some(path) = self.small.lock().remove(&id) {
+            // Its directory cannot be removed otherwise; the namespace's end unmounts it at the latest.
+            let _ = zones::unmount_small(&path);
+        }
     }
 
     /// Copies what is in file systems of the run's own beside them: they end with it.
