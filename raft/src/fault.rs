@@ -1,7 +1,7 @@
 //! Named moments at which a simulation or a crash test may step in.
 //!
-//! Without the feature `faults`, which no program for production has, [`point`] is nothing at all. With it a hook is
-//! called: it may end the process (`abort`), or panic to end what is being done. A panic ends only the task or thread
+//! Without the feature `faults` [`point`] is nothing at all. Only `chaos` turns it on: `cargo build -p muxd`, as README
+//! says, makes a `muxd` without it. With it a hook is called: it may end the process (`abort`), or panic to end what is being done. A panic ends only the task or thread
 //! that met the point, and may be reported as an ordinary failure: whoever means the whole replica to be gone must cut it
 //! off from its disk and its network in the same moment.
 //!
