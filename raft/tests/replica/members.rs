@@ -179,7 +179,9 @@ async fn what_would_cost_the_quorum_is_refused_even_with_force() {
     cluster.commit(healthy).await;
     let warnings = cluster.replica(healthy).change_members(remove(down)).await.unwrap().warnings;
     assert!(warnings[0].contains("2 of 2 voters answer, 2 are needed"), "{warnings:?}");
-    let warnings = cluster.replica(healthy).change_members(remove(leader)).await.unwrap().warnings;
+    let (kind, text) = refused(&cluster, healthy, remove(leader)).await;
+    assert!(kind == RefusalKind::NeedsForce && text.contains("1 of 1 voters answer"), "{text}");
+    let warnings = cluster.replica(healthy).change_members(force(leader)).await.unwrap().warnings;
     assert!(warnings[0].contains("1 of 1 voters answer"), "{warnings:?}");
     let (kind, text) = refused(&cluster, healthy, force(healthy)).await;
     assert!(kind == RefusalKind::Impossible && text.contains("last voter"), "{text}");
