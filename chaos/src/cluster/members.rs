@@ -57,7 +57,7 @@ impl Cluster {
         Ok((self.replicas.len() - 1, address))
     }
 
-    /// As README says: when first members were removed, a new one is told of those that there are.
+    /// When first members were removed: README wants one of those that there are to be named, and this names all.
     fn name_members(&self, config: &Path) -> Result<(), std::io::Error> {
         let mut text = String::new();
         let mut within = false;
