@@ -5,7 +5,7 @@
 //!
 //! Exit codes: 0 done, 64 the configuration or the command line is wrong, 70 the replica cannot go on.
 
-use crate::config::{Config, Problem};
+use crate::config::{Cluster, Config, FEW_OR_EVEN_REMEDY, Problem, few_or_even};
 use crate::init::{
     API_PORT, AddReplica, ClusterPlan, METRICS_PORT, ReplicaPlan, add_replica, next_steps,
     next_steps_of_added, write_cluster,
@@ -258,20 +258,15 @@ fn check(args: &ConfigArgs) -> Result<(), String> {
     for warning in &examined.warnings {
         eprintln!("warning: {warning}");
     }
-    let printed = args.print_config.then(|| examined.print());
+    if args.print_config {
+        // Also when there are mistakes: it shows where each value came from.
+        print!("{}", examined.print());
+    }
     let config = examined.into_config().map_err(|error| error.to_string())?;
-    print!(
-        "{}",
-        printed.unwrap_or_else(|| {
-            let cluster = &config.cluster;
-            format!(
-                "{}: replica {} of {:?} is configured\n",
-                args.config.display(),
-                cluster.replica_id,
-                cluster.name
-            )
-        })
-    );
+    if !args.print_config {
+        let Cluster { replica_id, name, .. } = &config.cluster;
+        println!("{}: replica {replica_id} of {name:?} is configured", args.config.display());
+    }
     Ok(())
 }
 
@@ -284,6 +279,9 @@ fn restore(args: RestoreArgs) -> Result<(), String> {
 
 fn init(args: &InitArgs) -> Result<(), String> {
     let plan = plan(args)?;
+    if let Some(wrong) = few_or_even(plan.replicas.len()) {
+        eprintln!("warning: --replicas: {wrong}\n    -> {FEW_OR_EVEN_REMEDY}");
+    }
     let written = write_cluster(&plan).map_err(|error| error.to_string())?;
     print!("{}", next_steps(&plan, &written));
     Ok(())

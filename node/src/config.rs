@@ -17,8 +17,9 @@ mod print;
 mod read;
 mod sections;
 
-pub(crate) use check::ALIAS_LEN_MAX;
+pub(crate) use check::{ALIAS_LEN_MAX, FEW_OR_EVEN_REMEDY, few_or_even};
 pub use load::{ConfigError, Examined, Problem};
+pub(crate) use machine::Owner;
 pub use sections::{
     Api, ApiAuth, Cluster, Config, Endpoint, FrontNode, Invoices, Links, Lnmux, Log, LogFormat, Metrics,
     Otlp, Raft, Shutdown, Telemetry,

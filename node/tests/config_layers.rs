@@ -130,6 +130,59 @@ fn the_configuration_in_effect_is_printed_with_its_sources() {
 }
 
 #[test]
+fn with_a_mistake_the_rest_is_printed_and_the_mistake_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = cluster(dir.path()).join("replica-1/muxd.toml");
+    for command in ["check-config", "run"] {
+        let arguments =
+            ["--config", config.to_str().unwrap(), "--print-config", "--set", "invoices.hints=many"];
+        let output = muxd(&[&[command], &arguments[..]].concat(), &[]);
+        assert_eq!(output.status.code(), Some(64));
+        let printed = String::from_utf8(output.stdout.clone()).unwrap();
+        assert!(printed.contains("name = \"mux\" # file"), "{printed}");
+        assert!(
+            stderr(&output).contains("flag --set invoices.hints: invoices.hints: "),
+            "{}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
+fn rust_log_is_told_where_it_wins_and_where_it_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = cluster(dir.path()).join("replica-1/muxd.toml");
+    let output = check(&config, &[("RUST_LOG", "muxd=trace")], &["--print-config"]);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains("# file; RUST_LOG=\"muxd=trace\" wins over it"), "{printed}");
+    let output = check(&config, &[("RUST_LOG", "muxd=loud")], &[]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("RUST_LOG wins over it"), "{}", stderr(&output));
+    // The port is ours, so that the replica ends at once.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("metrics.listen={}", taken.local_addr().unwrap());
+    let output =
+        muxd(&["run", "--config", config.to_str().unwrap(), "--set", &port, "--set", "log.filter=a=b"], &[]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("log.filter: \"a=b\" is no filter"), "{}", stderr(&output));
+}
+
+#[test]
+fn init_warns_of_a_number_of_replicas_that_helps_nobody() {
+    for (count, warned) in [("1", Some("survives no failure")), ("3", None), ("4", Some("an even number"))] {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("cluster");
+        let output = muxd(&["init", "--dir", target.to_str().unwrap(), "--replicas", count], &[]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let said = stderr(&output);
+        match warned {
+            Some(part) => assert!(said.contains("warning: --replicas") && said.contains(part), "{said}"),
+            None => assert_eq!(said, ""),
+        }
+    }
+}
+
+#[test]
 fn init_does_not_touch_what_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let target = cluster(dir.path());

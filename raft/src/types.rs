@@ -27,3 +27,12 @@ pub type SessionId = u64;
 
 /// Index of an entry in the Raft log.
 pub type LogIndex = u64;
+
+/// Bytes of a cluster's id that tell its seed; the rest follows from name and network.
+const SEED_FINGERPRINT_BYTES: usize = 8;
+
+/// Whether two clusters' ids differ, but their seeds do not: then one was renamed, or is on another network.
+#[must_use]
+pub(crate) fn differ_in_name_only(one: &[u8], other: &[u8]) -> bool {
+    one != other && one.get(..SEED_FINGERPRINT_BYTES) == other.get(..SEED_FINGERPRINT_BYTES)
+}

@@ -6,6 +6,7 @@ use super::mask;
 use super::sections::{Config, FrontNode};
 use crate::invoice::{DEFAULT_MIN_FINAL_CLTV, EXPIRY_S_MAX, MIN_FINAL_CLTV_RANGE};
 use crate::keys::ClusterSeed;
+use crate::telemetry;
 use mux_raft::machine::model::{ACCEPT_SLACK_BLOCKS, LND_INTERCEPT_DELTA, MIN_FINAL_SLACK_BLOCKS, Settings};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,6 +20,23 @@ pub(crate) const ALIAS_LEN_MAX: usize = 32;
 /// Below, there would be no time to close the stores.
 const GRACE_SECS: std::ops::RangeInclusive<u64> = 5..=3_600;
 
+/// More than any network needs; beyond, nobody would call it a fail-over.
+const ELECTION_MS_MAX: u64 = 60_000;
+
+/// Below, LND is told "gone" and "here again" faster than it takes streams; above, its HTLCs wait for nothing.
+const DEGRADED_AFTER_MS: std::ops::RangeInclusive<u64> = 1_000..=600_000;
+
+/// Beyond, an HTLC that was just accepted with the fewest blocks allowed would raise the alarm at once.
+const RESCUE_MARGIN_BLOCKS: std::ops::RangeInclusive<u32> = 1..=12;
+
+/// Payers' nodes take no route whose time locks add up to more (LND's `max-cltv-expiry`).
+const CLTV_BLOCKS_MAX: u32 = 2_016;
+
+/// What to do about [`few_or_even`].
+pub(crate) const FEW_OR_EVEN_REMEDY: &str = "use 3 or 5 replicas";
+
+const FILTER_REMEDY: &str = "write as in \"info,muxd=debug,openraft=warn\"";
+
 impl Config {
     /// Everything that is wrong, and what works but is probably not meant, each with its remedy. Looks at files, but
     /// not at what else there is on the machine.
@@ -30,6 +48,7 @@ impl Config {
         self.check_raft(&mut problems, &mut files);
         problems.append(&mut files.problems);
         self.check_timing(&mut problems);
+        self.check_links(&mut problems);
         self.check_invoices(&mut problems);
         self.check_telemetry(&mut problems);
         self.check_front_nodes(&mut problems, &mut files);
@@ -48,12 +67,8 @@ impl Config {
     fn warnings(&self) -> Vec<Problem> {
         let mut warnings = Vec::new();
         let members = self.cluster.initial_members.len();
-        if members > 0 && members.is_multiple_of(2) {
-            let wrong = format!(
-                "an even number of voters: {members} replicas survive no more failures than {}",
-                members.saturating_sub(1)
-            );
-            warnings.push(Problem::new("cluster.initial_members", wrong, "use 3 or 5 replicas"));
+        if let Some(wrong) = few_or_even(members) {
+            warnings.push(Problem::new("cluster.initial_members", wrong, FEW_OR_EVEN_REMEDY));
         }
         if self.api.auth == super::ApiAuth::None && !self.api.listen.ip().is_loopback() {
             let wrong = "\"none\": whoever reaches api.listen controls the cluster";
@@ -68,6 +83,17 @@ impl Config {
     }
 
     fn check_telemetry(&self, problems: &mut Vec<Problem>) {
+        if let Err(why) = telemetry::check_filter(&self.log.filter) {
+            let wrong = format!("{:?} is no filter: {why}", self.log.filter);
+            problems.push(Problem::new("log.filter", wrong, FILTER_REMEDY));
+        }
+        if let Some(filter) = telemetry::filter_of_environment()
+            && let Err(why) = telemetry::check_filter(&filter)
+        {
+            let wrong =
+                format!("environment variable RUST_LOG wins over it, and {filter:?} is no filter: {why}");
+            problems.push(Problem::new("log.filter", wrong, FILTER_REMEDY));
+        }
         let otlp = &self.telemetry.otlp;
         let address = otlp.endpoint.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
         match address {
@@ -102,6 +128,11 @@ impl Config {
             let remedy = "add it, or set cluster.join = true for a replica that joins a running cluster";
             let wrong = format!("replica {} is not among them", cluster.replica_id);
             problems.push(Problem::new("cluster.initial_members", wrong, remedy));
+        } else if cluster.join && cluster.initial_members.contains_key(&cluster.replica_id) {
+            let remedy = "set it to false on a first member; take a replica that is added to a running cluster out of \
+                          cluster.initial_members";
+            let wrong = format!("replica {} is one of the first members itself", cluster.replica_id);
+            problems.push(Problem::new("cluster.join", wrong, remedy));
         }
         for (id, address) in &cluster.initial_members {
             host_port(problems, &format!("cluster.initial_members.{id}"), address);
@@ -140,6 +171,40 @@ impl Config {
             let remedy = "make it greater than raft.election_min_ms, best twice as great";
             let wrong = format!("{} ms leaves no room for chance", raft.election_max_ms);
             problems.push(Problem::new("raft.election_max_ms", wrong, remedy));
+        }
+        if raft.election_max_ms > ELECTION_MS_MAX {
+            let wrong = format!("without a leader for {} ms", raft.election_max_ms);
+            let remedy = format!("use {ELECTION_MS_MAX} at most; ten times the round trip is enough");
+            problems.push(Problem::new("raft.election_max_ms", wrong, remedy));
+        }
+    }
+
+    fn check_links(&self, problems: &mut Vec<Problem>) {
+        let (links, raft) = (&self.links, &self.raft);
+        let least = raft.election_max_ms.saturating_mul(2);
+        if links.quorum_lost_after_ms < least {
+            let wrong = format!("{} ms: every election would cost the streams", links.quorum_lost_after_ms);
+            let remedy = format!("use {least} (twice raft.election_max_ms) or more; 3000 is the default");
+            problems.push(Problem::new("links.quorum_lost_after_ms", wrong, remedy));
+        } else if links.quorum_lost_after_ms > *DEGRADED_AFTER_MS.end() {
+            let wrong = format!(
+                "{} ms: so long a replica without a quorum would keep its streams from the others",
+                links.quorum_lost_after_ms
+            );
+            let remedy = format!("use {} at most; 3000 is the default", DEGRADED_AFTER_MS.end());
+            problems.push(Problem::new("links.quorum_lost_after_ms", wrong, remedy));
+        }
+        let (least, most) = (DEGRADED_AFTER_MS.start(), DEGRADED_AFTER_MS.end());
+        if !DEGRADED_AFTER_MS.contains(&links.degraded_after_ms) {
+            let wrong = format!("{} ms are out of range", links.degraded_after_ms);
+            let remedy = format!("use {least} to {most}; 10000 is the default");
+            problems.push(Problem::new("links.degraded_after_ms", wrong, remedy));
+        }
+        if !RESCUE_MARGIN_BLOCKS.contains(&links.rescue_margin_blocks) {
+            let (least, most) = (RESCUE_MARGIN_BLOCKS.start(), RESCUE_MARGIN_BLOCKS.end());
+            let wrong = format!("{} blocks are out of range", links.rescue_margin_blocks);
+            let remedy = format!("use {least} to {most}; 4 is the default");
+            problems.push(Problem::new("links.rescue_margin_blocks", wrong, remedy));
         }
     }
 
@@ -215,6 +280,13 @@ impl Config {
             let wrong = format!("{} blocks are too few with invoices.min_final_cltv", node.cltv_delta);
             problems.push(Problem::new(format!("{key}.cltv_delta"), wrong, remedy));
         }
+        if given > CLTV_BLOCKS_MAX {
+            let wrong = format!("{} blocks: no payer's node takes so long a time lock", node.cltv_delta);
+            let remedy = format!(
+                "use at most {CLTV_BLOCKS_MAX} together with invoices.min_final_cltv; 80 is the default"
+            );
+            problems.push(Problem::new(format!("{key}.cltv_delta"), wrong, remedy));
+        }
         if node.endpoints.is_empty() {
             let remedy = "add [[front_nodes.endpoints]] with address and tls_cert";
             problems.push(Problem::new(format!("{key}.endpoints"), "there is none", remedy));
@@ -222,6 +294,19 @@ impl Config {
         for (at, endpoint) in node.endpoints.iter().enumerate() {
             host_port(problems, &format!("{key}.endpoints[{at}].address"), &endpoint.address);
         }
+    }
+}
+
+/// What is wrong with so many voters.
+pub(crate) fn few_or_even(members: usize) -> Option<String> {
+    match members {
+        0 => None,
+        1 => Some("a single replica survives no failure: when it is down, nothing is decided".into()),
+        even if even.is_multiple_of(2) => Some(format!(
+            "an even number of voters: {even} replicas survive no more failures than {}",
+            even.saturating_sub(1)
+        )),
+        _ => None,
     }
 }
 

@@ -1,11 +1,14 @@
 //! Reading a configuration and saying everything that is wrong with it.
 
+use super::full_example;
 use super::layers::Layers;
+use super::print::{self, Sources};
 use super::read::{Read, read};
 use super::sections::Config;
-use super::{full_example, print};
+use crate::telemetry::filter_of_environment;
 use figment::providers::{Format as _, Toml};
 use figment::{Figment, Profile, Provider as _};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -66,13 +69,17 @@ pub struct Examined {
     pub warnings: Vec<Problem>,
     file: PathBuf,
     layers: Layers,
+    replaced: BTreeSet<String>,
 }
 
 impl Examined {
-    /// The configuration in effect as TOML, each value with where it comes from; secrets are masked.
+    /// The configuration in effect as TOML, each value with where it comes from; secrets are masked, and what was not
+    /// understood is told as such.
     #[must_use]
     pub fn print(&self) -> String {
-        print::print(&self.config, &self.layers)
+        let filter = filter_of_environment();
+        let sources = Sources { layers: &self.layers, replaced: &self.replaced, filter: filter.as_deref() };
+        print::print(&self.config, &sources)
     }
 
     /// Also looks at the machine: ports, data directory. `starting`: the replica is about to run, so that nobody else
@@ -116,7 +123,7 @@ impl Config {
         problems.extend(wrong.into_iter().filter(sound));
         let problems = placed(problems, &layers);
         let warnings = placed(warnings.into_iter().filter(sound).collect(), &layers);
-        Ok(Examined { config, problems, warnings, file: file.to_owned(), layers })
+        Ok(Examined { config, problems, warnings, file: file.to_owned(), layers, replaced })
     }
 
     /// Like [`Config::load`], without looking whether the named files are there and sound.

@@ -1,12 +1,16 @@
 //! What a configuration needs of the machine: free ports, a directory to write into.
 
 use super::load::Problem;
-use super::sections::Config;
+use super::sections::{Cluster, Config};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+
+/// The note in a data directory that says whose it is.
+const OWNER: &str = "CLUSTER";
 
 /// What mounts are.
 const MOUNTS: &str = "/proc/self/mounts";
@@ -25,6 +29,9 @@ impl Config {
             }
             // The replica runs: its ports are taken, by itself.
             return (problems, warnings);
+        }
+        if let Some(made) = Owner::read(dir) {
+            made.compare(&Owner::of(self), &mut problems);
         }
         if let Err(wrong) = writable(dir) {
             let remedy = "make it writable for this user, or choose another directory";
@@ -69,6 +76,59 @@ impl Config {
                     };
                     problems.push(Problem::new(key, format!("cannot listen on {address}: {error}"), remedy));
                 }
+            }
+        }
+    }
+}
+
+/// Who a data directory was made for. The log says so, too, and is believed; this can be read without opening it.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Owner {
+    cluster: String,
+    network: String,
+    replica_id: u64,
+}
+
+impl Owner {
+    /// Who is configured.
+    pub(crate) fn of(config: &Config) -> Self {
+        let Cluster { name, network, replica_id, .. } = &config.cluster;
+        Self { cluster: name.clone(), network: network.name().into(), replica_id: *replica_id }
+    }
+
+    /// `None`: it is new, or an earlier version made it.
+    fn read(dir: &Path) -> Option<Self> {
+        toml::from_str(&std::fs::read_to_string(dir.join(OWNER)).ok()?).ok()
+    }
+
+    /// Leaves a note in a directory that has none. Blocks.
+    ///
+    /// # Errors
+    /// The note cannot be written.
+    pub(crate) fn note(&self, dir: &Path) -> std::io::Result<()> {
+        let path = dir.join(OWNER);
+        if path.exists() {
+            return Ok(());
+        }
+        let text = toml::to_string(self).map_err(std::io::Error::other)?;
+        std::fs::write(
+            path,
+            format!("# For whom this directory was made. Changing it changes nothing.\n{text}"),
+        )
+    }
+
+    fn compare(&self, configured: &Self, problems: &mut Vec<Problem>) {
+        let differing = [
+            ("cluster.name", &self.cluster, &configured.cluster),
+            ("cluster.network", &self.network, &configured.network),
+            ("cluster.replica_id", &self.replica_id.to_string(), &configured.replica_id.to_string()),
+        ];
+        for (key, made, now) in differing {
+            if made != now {
+                let wrong =
+                    format!("{now:?}, but raft.data_dir was made for {made:?}, and neither ever changes");
+                let remedy = "put back what it was, or give raft.data_dir a new directory";
+                problems.push(Problem::new(key, wrong, remedy));
             }
         }
     }

@@ -275,6 +275,87 @@ fn what_works_but_is_probably_not_meant_is_warned_of() {
 }
 
 #[test]
+fn a_filter_that_run_would_refuse_is_refused() {
+    let wrong = problems(&EXAMPLE.replace("filter = \"info,", "filter = \"loud=very,"), &[]);
+    assert_eq!((wrong.len(), wrong[0].key.as_str()), (1, "log.filter"), "{wrong:?}");
+    assert!(wrong[0].wrong.contains("loud=very"), "{wrong:?}");
+}
+
+#[test]
+fn timings_of_links_have_bounds() {
+    for (key, wrong) in [
+        ("links.quorum_lost_after_ms", "0"),
+        ("links.quorum_lost_after_ms", "1199"),
+        ("links.quorum_lost_after_ms", "86400000"),
+        ("links.degraded_after_ms", "0"),
+        ("links.degraded_after_ms", "86400000"),
+        ("links.rescue_margin_blocks", "0"),
+        ("links.rescue_margin_blocks", "13"),
+        ("raft.election_max_ms", "86400000"),
+    ] {
+        let found = problems(EXAMPLE, &[&format!("{key}={wrong}")]);
+        assert!(found.iter().any(|problem| problem.key == key), "{key} = {wrong}: {found:?}");
+        assert!(found.iter().all(|problem| problem.remedy.contains("use ")), "{found:?}");
+    }
+    assert_eq!(problems(EXAMPLE, &["links.quorum_lost_after_ms=1200"]), []);
+    let long = problems(&full_example(), &["invoices.min_final_cltv=1008"]);
+    assert_eq!(long, [], "as long as it can be");
+    let long = full_example().replace("cltv_delta = 80", "cltv_delta = 2000");
+    assert_eq!(problems(&long, &[])[0].key, "front_nodes[0].cltv_delta");
+}
+
+#[test]
+fn a_first_member_does_not_join() {
+    let wrong = problems(EXAMPLE, &["cluster.join=true"]);
+    assert_eq!((wrong.len(), wrong[0].key.as_str()), (1, "cluster.join"), "{wrong:?}");
+    let joins = EXAMPLE.replace("1 = \"127.0.0.1:7401\"\n", "");
+    assert_eq!(problems(&joins, &["cluster.join=true"]), []);
+}
+
+#[test]
+fn a_data_directory_of_another_name_or_replica_is_told() {
+    let dir = dir_with_files();
+    let file = write(dir.path(), "muxd.toml", EXAMPLE);
+    let found = |overrides: &[&str]| {
+        let free = ["raft", "api", "metrics"].map(|section| format!("{section}.listen='127.0.0.1:0'"));
+        let overrides: Vec<_> = free.into_iter().chain(overrides.iter().map(ToString::to_string)).collect();
+        let mut examined = Config::examine(&file, &overrides).unwrap();
+        examined.examine_machine(true);
+        examined.problems
+    };
+    assert_eq!(found(&[]), [], "it is new");
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    Owner::of(&Config::load(&file, &[]).unwrap()).note(&data).unwrap();
+    assert_eq!(found(&[]), []);
+    let wrong = found(&["cluster.name=shop"]);
+    assert_eq!((wrong.len(), wrong[0].key.as_str()), (1, "cluster.name"), "{wrong:?}");
+    assert!(wrong[0].wrong.contains("\"shop\"") && wrong[0].wrong.contains("\"mux\""), "{wrong:?}");
+    assert_eq!(found(&["cluster.network=mainnet"])[0].key, "cluster.network");
+}
+
+#[test]
+fn with_mistakes_the_rest_is_printed_all_the_same() {
+    let dir = dir_with_files();
+    let text = full_example()
+        .replace("hints = 3", "hints = \"three\"")
+        .replace("address = \"alice.example:10009\"", "address = 5");
+    let file = write(dir.path(), "muxd.toml", &text);
+    let examined = Config::examine(&file, &["api.listen=127.0.0.1:5".to_owned()]).unwrap();
+    let printed = examined.print();
+    for line in [
+        "listen = \"127.0.0.1:5\" # flag --set api.listen",
+        "# hints: not understood, see below",
+        "# address: not understood, see below",
+        "alias = \"alice\" # file",
+    ] {
+        assert!(printed.lines().any(|printed| printed == line), "{line} is not in {printed}");
+    }
+    assert_eq!(examined.problems.len(), 2, "{:?}", examined.problems);
+    printed.parse::<toml::Table>().unwrap();
+}
+
+#[test]
 fn what_is_printed_can_be_read_back_and_shows_no_secret() {
     let dir = dir_with_files();
     let file = write(dir.path(), "muxd.toml", &full_example());

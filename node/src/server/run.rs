@@ -10,7 +10,7 @@ use super::settings;
 use crate::NodeWiring;
 use crate::api::DrainReport;
 use crate::cli::Disguise;
-use crate::config::Config;
+use crate::config::{Config, Owner};
 use crate::keys::{ClusterKeys, ClusterSeed};
 use crate::shutdown::{self, step};
 use crate::telemetry::{self, EXIT_FATAL};
@@ -93,6 +93,7 @@ async fn start(config: Config, disguise: Disguise) -> Result<Running, RunError> 
     let wiring = Wiring { feature_level_max, clock: Arc::clone(&clock), ..Wiring::default() };
     let replica =
         Replica::start_with(settings::replica(&config, &keys), wiring).await.map_err(start_error)?;
+    note_owner(&config).await;
     let consensus = Arc::clone(&replica) as Arc<dyn Consensus>;
     let (of_node, wiring) = (NodeConfig::of(&config, &keys), NodeWiring { clock, ..NodeWiring::default() });
     let node = Node::start(of_node, Arc::clone(&keys), consensus, readiness, wiring);
@@ -109,6 +110,15 @@ async fn start(config: Config, disguise: Disguise) -> Result<Running, RunError> 
         "replica runs"
     );
     Ok(Running { config, replica, node, api, http, metrics })
+}
+
+/// For `muxd check-config`.
+async fn note_owner(config: &Config) {
+    let (owner, dir) = (Owner::of(config), config.raft.data_dir.clone());
+    let noted = tokio::task::spawn_blocking(move || owner.note(&dir)).await;
+    if let Err(error) = noted.map_err(std::io::Error::other).and_then(|noted| noted) {
+        tracing::warn!(%error, "cannot note whose data directory this is");
+    }
 }
 
 /// Everything that runs.

@@ -32,6 +32,9 @@ pub fn init_logs(config: &Config) -> Result<Telemetry, String> {
     };
     let started = tracing_subscriber::registry().with(lines).with(spans).try_init();
     started.map_err(|error| error.to_string())?;
+    if let Some(filter) = filter_of_environment().filter(|filter| *filter != config.log.filter) {
+        tracing::warn!(filter, configured = config.log.filter, "RUST_LOG wins over log.filter");
+    }
     Ok(Telemetry(provider))
 }
 
@@ -50,15 +53,25 @@ fn lines(log: &Log) -> Result<Box<dyn Layer<Registry> + Send + Sync>, String> {
 }
 
 fn filter(log: &Log) -> Result<EnvFilter, String> {
-    let text = match std::env::var("RUST_LOG") {
-        Ok(text) if !text.is_empty() => text,
-        _ => log.filter.clone(),
-    };
+    let text = filter_of_environment().unwrap_or_else(|| log.filter.clone());
     let filter = EnvFilter::try_new(&text).map_err(|error| format!("log.filter {text:?}: {error}"))?;
     NEVER_BELOW_INFO.iter().try_fold(filter, |filter, text| {
         let directive = text.parse().map_err(|error| format!("log.filter {text:?}: {error}"))?;
         Ok(filter.add_directive(directive))
     })
+}
+
+/// What `RUST_LOG` says, which wins over `log.filter`.
+pub(crate) fn filter_of_environment() -> Option<String> {
+    std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty())
+}
+
+/// Whether log lines can be chosen by this.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check_filter(text: &str) -> Result<(), String> {
+    EnvFilter::try_new(text).map(drop).map_err(|error| error.to_string())
 }
 
 impl Telemetry {

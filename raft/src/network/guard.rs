@@ -2,7 +2,7 @@ use super::links::Links;
 use super::net::CallerId;
 use super::stores::Stores;
 use super::tls::TlsMaterial;
-use crate::types::ReplicaId;
+use crate::types::{ReplicaId, differ_in_name_only};
 use mux_proto::mux::raft::v1 as pb;
 use std::sync::Arc;
 use tonic::{Request, Status};
@@ -65,8 +65,16 @@ impl Guard {
     /// the replica it claims to come from, and that both have the data directories that the log knows.
     pub(crate) fn check(&self, header: Option<&pb::Header>, caller: &Caller) -> Result<ReplicaId, Status> {
         let header = header.ok_or_else(|| Status::invalid_argument("the message has no header"))?;
+        let short = |id: &[u8]| hex::encode(id.get(..8).unwrap_or(id));
         if header.cluster_id.as_ref() != self.cluster_id {
-            let short = |id: &[u8]| hex::encode(id.get(..8).unwrap_or(id));
+            if differ_in_name_only(&header.cluster_id, &self.cluster_id) {
+                return Err(Status::permission_denied(format!(
+                    "this is replica {} of cluster {}; the caller is of a cluster with the same seed but another name \
+                     (cluster.name) or network (cluster.network)",
+                    self.id,
+                    short(&self.cluster_id),
+                )));
+            }
             return Err(Status::permission_denied(format!(
                 "this is replica {} of cluster {}; the caller is of cluster {}",
                 self.id,

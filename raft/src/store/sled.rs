@@ -1,6 +1,6 @@
 use super::engine::{Change, Engine, EngineError, Identity, Loaded, Mark, OpenEngine, Record};
 use crate::codec;
-use crate::types::{LogIndex, ReplicaId};
+use crate::types::{LogIndex, ReplicaId, differ_in_name_only};
 use rand::TryRngCore as _;
 use rand::rngs::OsRng;
 use std::collections::BTreeMap;
@@ -227,6 +227,14 @@ fn decode_identity(bytes: &[u8]) -> Result<(Identity, [u8; 16]), EngineError> {
 }
 
 fn foreign(dir: &Path, found: &Identity, wanted: &Identity) -> EngineError {
+    if found.replica == wanted.replica && differ_in_name_only(&found.cluster_id, &wanted.cluster_id) {
+        return EngineError::Foreign(format!(
+            "the store in {} belongs to replica {} of a cluster with the same seed but another name or network: name \
+             (cluster.name) and network (cluster.network) of a cluster never change",
+            dir.display(),
+            found.replica
+        ));
+    }
     let name = |cluster: &[u8; 32], replica: ReplicaId| {
         format!("replica {replica} of cluster {}", hex::encode(cluster.get(..8).unwrap_or_default()))
     };
