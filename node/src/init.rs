@@ -26,6 +26,13 @@ pub enum InitError {
     /// There is something already.
     #[error("{} is not empty: muxd init never overwrites; choose another --dir", .0.display())]
     NotEmpty(PathBuf),
+    /// The added replica's directory is there already.
+    #[error(
+        "{} is not empty: a replica's files are never overwritten; give the new replica a number that was never used \
+         (--id), or remove that directory if the replica in it was never started",
+        .0.display()
+    )]
+    Taken(PathBuf),
     /// The plan cannot be carried out.
     #[error("{0}")]
     Plan(String),

@@ -44,6 +44,8 @@ pub(super) struct Made {
     pub(super) expires_at_ms: LogTimeMs,
     /// 0 for a stateless one.
     pub(super) add_index: u64,
+    /// For people.
+    pub(super) warnings: Vec<String>,
 }
 
 /// `mux.v1.InvoiceService/AddInvoice`
@@ -75,6 +77,7 @@ pub(super) async fn add_invoice(
         add_index: made.add_index,
         payment_secret: bytes(&made.secret.0),
         expires_at_ms: made.expires_at_ms,
+        warnings: made.warnings,
     }))
 }
 
@@ -82,7 +85,8 @@ impl Context {
     /// Makes an invoice, and stores it unless it is stateless.
     pub(super) async fn make(&self, wanted: &Wanted, deadline: Instant) -> Result<Made, ApiError> {
         check_key(wanted)?;
-        let spec = self.spec(wanted)?;
+        let (spec, warning) = self.spec(wanted)?;
+        let warnings: Vec<String> = warning.into_iter().collect();
         let now_secs = self.now_secs();
         let issued = invoice::create(&self.keys, self.config.network, &spec, now_secs, &mut rand::rng())
             .map_err(|error| ApiError::Invalid(error.to_string()))?;
@@ -93,12 +97,14 @@ impl Context {
                 payment_request: issued.payment_request,
                 expires_at_ms: issued.terms.expires_at_ms,
                 add_index: 0,
+                warnings,
             });
         }
-        self.store(wanted, issued, deadline).await
+        self.store(wanted, issued, warnings, deadline).await
     }
 
-    fn spec(&self, wanted: &Wanted) -> Result<InvoiceSpec, ApiError> {
+    /// With what there is to say about its hints.
+    fn spec(&self, wanted: &Wanted) -> Result<(InvoiceSpec, Option<String>), ApiError> {
         let defaults = &self.config.invoices;
         let min_final_cltv = match wanted.min_final_cltv {
             0 => defaults.min_final_cltv,
@@ -108,14 +114,17 @@ impl Context {
         let links = (self.links)();
         let turn = self.rotation.fetch_add(1, Ordering::Relaxed);
         let amount_msat = wanted.amount_msat;
-        Ok(InvoiceSpec {
+        let hints::Chosen { hints, warning } =
+            self.read(|state| hints::choose(state, &links, amount_msat, defaults.hints, turn))?;
+        let spec = InvoiceSpec {
             hash: if wanted.stateless { InvoiceHash::Stateless } else { InvoiceHash::Stored },
             amount_msat,
             description: wanted.description.clone(),
             expiry_s: if wanted.expiry_secs == 0 { defaults.expiry_secs } else { wanted.expiry_secs },
             min_final_cltv,
-            hints: self.read(|state| hints::choose(state, &links, amount_msat, defaults.hints, turn))?,
-        })
+            hints,
+        };
+        Ok((spec, warning))
     }
 
     /// Expiry goes by log time. In contact with a quorum a replica knows it to a second or so, however wrong
@@ -130,6 +139,7 @@ impl Context {
         &self,
         wanted: &Wanted,
         issued: IssuedInvoice,
+        warnings: Vec<String>,
         deadline: Instant,
     ) -> Result<Made, ApiError> {
         let (description, description_hash) = match &wanted.description {
@@ -162,12 +172,15 @@ impl Context {
         if stored.hash != hash {
             same(wanted, &stored)?;
         }
+        // An earlier call's invoice names what was chosen then.
+        let warnings = if stored.hash == hash { warnings } else { Vec::new() };
         Ok(Made {
             hash: stored.hash,
             secret: stored.secret,
             payment_request: stored.payment_request,
             expires_at_ms: stored.terms.expires_at_ms,
             add_index: stored.add_index,
+            warnings,
         })
     }
 

@@ -7,7 +7,7 @@ use crate::link::LinkStatus;
 use mux_proto::mux::v1 as proto;
 use mux_raft::consensus::RaftStatus;
 use mux_raft::machine::State;
-use mux_raft::machine::model::{FrontNode, InvoiceState};
+use mux_raft::machine::model::{FrontNode, FrontNodeMode, InvoiceState};
 use std::collections::HashMap;
 use tonic::{Response, Status};
 
@@ -101,6 +101,7 @@ fn front_node(state: &State, links: &[LinkStatus], front: &FrontNode) -> proto::
         unresolved_htlcs: u64::try_from(unresolved).unwrap_or(u64::MAX),
         link_state: link.map_or_else(String::new, LinkStatus::text),
         healthy: state.healthy_front_nodes().any(|healthy| healthy.node == front.node),
+        disabled: state.front_node_mode(&front.node) == FrontNodeMode::Disabled,
     }
 }
 

@@ -65,7 +65,10 @@ pub fn add_replica(plan: &AddReplica) -> Result<AddedReplica, InitError> {
     let macaroon = dir.join("admin.macaroon");
     let macaroon = std::fs::read(&macaroon).map_err(file_error(&macaroon))?;
 
-    new_dir(&own)?;
+    new_dir(&own).map_err(|error| match error {
+        InitError::NotEmpty(dir) => InitError::Taken(dir),
+        error => error,
+    })?;
     let config = write_new(&own, "muxd.toml", config(&template, replica).as_bytes(), Secrecy::Public)?;
     write_new(&own, "seed", seed.as_bytes(), Secrecy::Secret)?;
     write_new(&own, "ca.pem", ca_cert.as_bytes(), Secrecy::Public)?;

@@ -143,7 +143,9 @@ fn one_more_replica_gets_what_the_others_have_and_its_own_number() {
     for name in ["seed", "raft.key", "api.key", "admin.macaroon"] {
         assert_eq!(mode(&added.files.dir.join(name)), 0o600, "{name}");
     }
-    assert!(matches!(add(replica(4)), Err(InitError::NotEmpty(_))), "nothing is overwritten");
+    let again = add(replica(4)).unwrap_err();
+    assert!(matches!(again, InitError::Taken(_)), "nothing is overwritten: {again}");
+    assert!(again.to_string().contains("--id") && !again.to_string().contains("--dir"), "{again}");
     assert!(matches!(add(replica(2)), Err(InitError::Plan(_))), "a number is never used again");
     let elsewhere = ReplicaPlan { raft_address: "zone-d.example:7401".into(), ..replica(5) };
     let added = add(elsewhere).unwrap();

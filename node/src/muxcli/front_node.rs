@@ -4,13 +4,17 @@ use super::args::{AddFrontNodeArgs, FrontNodeCommand};
 use super::connect::Client;
 use super::failure::Failure;
 use super::htlc::pubkey;
-use super::output::{json, short, table, yes};
+use super::output::{health, json, short, table};
 use mux_proto::mux::v1::{
     AddFrontNodeRequest, FrontNodeEndpoint, FrontNodeInfo, FrontNodeMode, ListFrontNodesRequest,
     RemoveFrontNodeRequest, SetFrontNodeModeRequest,
 };
 use serde_json::{Value, json as value};
 use std::path::Path;
+
+/// A replica knows what it reaches itself, so each has to be asked.
+const WHO_COULD: &str = "\nLINK HERE is what the asked replica sees. Another one could take a link over if it says \"standby\" when it is \
+                         asked itself.\n";
 
 pub(super) async fn run(
     client: &mut Client,
@@ -101,8 +105,8 @@ fn read(path: &Path) -> Result<String, Failure> {
 
 fn to_table(nodes: &[FrontNodeInfo]) -> String {
     let header =
-        ["FRONT NODE", "PUBKEY", "MODE", "HEALTHY", "REPLICA", "UNRESOLVED", "ACCESS BY", "ENDPOINTS"];
-    table(&header, nodes.iter().map(row))
+        ["FRONT NODE", "PUBKEY", "HEALTHY", "REPLICA", "UNRESOLVED", "ACCESS BY", "ENDPOINTS", "LINK HERE"];
+    table(&header, nodes.iter().map(row)) + WHO_COULD
 }
 
 fn row(node: &FrontNodeInfo) -> Vec<String> {
@@ -115,12 +119,12 @@ fn row(node: &FrontNodeInfo) -> Vec<String> {
     vec![
         node.alias.clone(),
         short(&node.pub_key),
-        if node.disabled { "disabled" } else { "active" }.to_owned(),
-        yes(node.healthy),
+        health(node.healthy, node.disabled),
         if node.assigned_replica == 0 { "-".to_owned() } else { node.assigned_replica.to_string() },
         node.unresolved_htlcs.to_string(),
         source.to_owned(),
         if endpoints.is_empty() { "-".to_owned() } else { endpoints.join(",") },
+        if node.link_state.is_empty() { "-".to_owned() } else { node.link_state.clone() },
     ]
 }
 

@@ -58,12 +58,16 @@ async fn add(client: &Client, args: AddArgs, as_json: bool) -> Result<String, Fa
             other => other,
         })?;
     let made = made.into_inner();
+    for warning in &made.warnings {
+        output::note(&format!("warning: {warning}"));
+    }
     Ok(if as_json {
         json(&value!({
             "hash": hex::encode(&made.hash),
             "payment_request": made.payment_request,
             "add_index": made.add_index,
             "expires_at_ms": made.expires_at_ms,
+            "warnings": made.warnings,
         }))
     } else {
         pairs([

@@ -69,3 +69,13 @@ pub(super) fn short(bytes: &[u8]) -> String {
 pub(super) fn yes(on: bool) -> String {
     if on { "yes" } else { "no" }.to_owned()
 }
+
+/// Whether new invoices name a front node.
+pub(super) fn health(healthy: bool, disabled: bool) -> String {
+    match (healthy, disabled) {
+        (_, true) => "disabled",
+        (true, false) => "yes",
+        (false, false) => "no",
+    }
+    .to_owned()
+}

@@ -2,7 +2,7 @@
 
 use super::connect::Client;
 use super::failure::Failure;
-use super::output::{json, pairs, table, yes};
+use super::output::{health, json, pairs, table};
 use super::time::format_ms;
 use mux_proto::mux::v1::{
     FrontNodeStatus, GetStatusRequest, GetStatusResponse, Member, RestorationStatus, TransferLeaderRequest,
@@ -142,7 +142,7 @@ fn node_row(node: &FrontNodeStatus) -> Vec<String> {
     };
     vec![
         node.alias.clone(),
-        yes(node.healthy),
+        health(node.healthy, node.disabled),
         dash_0(node.assigned_replica),
         session,
         height,
@@ -226,5 +226,6 @@ fn node_json(node: &FrontNodeStatus) -> Value {
         "unresolved_htlcs": node.unresolved_htlcs,
         "link_state": node.link_state,
         "healthy": node.healthy,
+        "disabled": node.disabled,
     })
 }

@@ -79,8 +79,13 @@ impl Readiness {
         checks.push(check("consensus", fatal.is_none(), fatal.unwrap_or_else(|| "runs".into())));
         let removed = raft.removed.clone();
         checks.push(check("member", removed.is_none(), removed.unwrap_or_else(|| "not removed".into())));
-        let leader = raft.leader.map_or_else(|| "none known".into(), |id| format!("replica {id}"));
-        checks.push(check("leader", raft.leader.is_some(), leader));
+        let leader = match (raft.leader, raft.quorum) {
+            (None, _) => "none known".into(),
+            (Some(id), true) => format!("replica {id}"),
+            (Some(id), false) if id == raft.id => format!("this replica, {id}, but no majority answers it"),
+            (Some(id), false) => format!("it was replica {id}, which is not heard any more"),
+        };
+        checks.push(check("leader", raft.leader.is_some() && raft.quorum, leader));
         let quorum = if raft.quorum { "in contact" } else { "out of contact" };
         checks.push(check("quorum", raft.quorum, quorum.into()));
         let in_doubt = self.in_doubt.load(Ordering::Relaxed);
@@ -135,6 +140,10 @@ mod tests {
         });
         assert!(readiness.is_ready());
         assert!(readiness.text().ends_with("\nready\n"));
+        sender.send_modify(|raft| raft.quorum = false);
+        assert_eq!(failed(&readiness), ["leader", "quorum"], "it is dead, or this is the minority");
+        assert!(readiness.text().contains("[-]leader failed: it was replica 2"), "{}", readiness.text());
+        sender.send_modify(|raft| raft.quorum = true);
         sender.send_modify(|raft| raft.committed = APPLY_LAG_MAX + 1);
         assert_eq!(failed(&readiness), ["applied"]);
         sender.send_modify(|raft| {

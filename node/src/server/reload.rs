@@ -39,14 +39,20 @@ pub(super) struct Reloader {
     seen: BTreeMap<String, [u8; 32]>,
     expiries: Expiries,
     expiries_at: Option<Instant>,
+    /// What was told of last.
+    ending: Vec<CertificateFile>,
 }
 
 impl Look for Reloader {
     fn look(&mut self) {
         let news = self.reload();
-        if news || self.expiries_at.is_none_or(|at| at.elapsed() >= EXPIRY_INTERVAL) {
+        let ending = (self.use_of.ending)();
+        // Front nodes come and go, and the certificates of some are in the log.
+        let others = ending != self.ending;
+        if news || others || self.expiries_at.is_none_or(|at| at.elapsed() >= EXPIRY_INTERVAL) {
             self.expiries_at = Some(Instant::now());
-            self.expiries.record(&(self.use_of.ending)(), SystemClock::new().wall_ms());
+            self.expiries.record(&ending, SystemClock::new().wall_ms());
+            self.ending = ending;
         }
     }
 }
@@ -54,7 +60,13 @@ impl Look for Reloader {
 impl Reloader {
     /// Has not looked yet.
     pub(super) fn new(use_of: Exchangeable) -> Self {
-        Self { use_of, seen: BTreeMap::new(), expiries: Expiries::default(), expiries_at: None }
+        Self {
+            use_of,
+            seen: BTreeMap::new(),
+            expiries: Expiries::default(),
+            expiries_at: None,
+            ending: Vec::new(),
+        }
     }
 
     /// Whether anything was put to use.

@@ -4,7 +4,7 @@ use mux_proto::mux::v1::add_invoice_request::What;
 use mux_proto::mux::v1::{
     AddInvoiceRequest, CancelInvoiceRequest, GetInvoiceRequest, InvoiceState, ListInvoicesRequest,
 };
-use mux_raft::machine::command::FinalOutcome;
+use mux_raft::machine::command::{Command, FinalOutcome};
 use std::collections::BTreeSet;
 use tonic::Code;
 
@@ -195,4 +195,30 @@ async fn cancelling_is_final_for_an_invoice_and_not_for_a_set() {
     assert_eq!(server.get(&made.hash).await.state(), InvoiceState::Canceled);
     server.offer(1, 2, &made.payment_request, 1_000, 1_000);
     assert_eq!(server.get(&made.hash).await.state(), InvoiceState::Canceled);
+}
+
+/// Front nodes that an invoice names.
+fn named(payment_request: &str) -> BTreeSet<[u8; 33]> {
+    let invoice: Bolt11Invoice = payment_request.parse().unwrap();
+    invoice.route_hints().into_iter().map(|hint| hint.0[0].src_node_id.serialize()).collect()
+}
+
+#[tokio::test]
+async fn an_invoice_names_healthy_front_nodes_and_says_if_there_is_none() {
+    let server = Server::start(Setup { front_nodes: 2, ..Setup::default() }).await;
+    let both = server.add(1_000).await;
+    let all = [1, 2].map(|number| front_node(number).0);
+    assert_eq!((named(&both.payment_request), both.warnings.len()), (BTreeSet::from(all), 0));
+    server.run(Command::LinkDown { node: front_node(1), session: 1 });
+    for _ in 0..4 {
+        let one = server.add(1_000).await;
+        assert_eq!((named(&one.payment_request), one.warnings.len()), (BTreeSet::from([all[1]]), 0));
+    }
+    server.run(Command::LinkDown { node: front_node(2), session: 1 });
+    for stateless in [false, true] {
+        let request = AddInvoiceRequest { amount_msat: 1_000, stateless, ..Default::default() };
+        let none = server.invoices().await.add_invoice(request).await.unwrap().into_inner();
+        assert_eq!(named(&none.payment_request), BTreeSet::from(all), "they may be back");
+        assert!(none.warnings[0].contains("no front node is healthy now (n"), "{:?}", none.warnings);
+    }
 }

@@ -22,6 +22,8 @@ struct Rig {
     api: ServerTls,
     /// What reading the files for the other replicas comes to, in turn; at last nothing is new.
     raft: Arc<Mutex<VecDeque<Result<bool, String>>>>,
+    /// Whose end is watched.
+    ending: Arc<Mutex<Vec<CertificateFile>>>,
     recorder: PrometheusRecorder,
     metrics: PrometheusHandle,
 }
@@ -53,6 +55,8 @@ impl Rig {
             policy: FrontNodePolicy { scid: 1, fee_base_msat: 0, fee_ppm: 0, cltv_delta: 80 },
         };
         let ending = vec![CertificateFile { name: "api".into(), source: at("api.pem").into() }];
+        let ending = Arc::new(Mutex::new(ending));
+        let watched = Arc::clone(&ending);
         let outcomes = Arc::clone(&raft);
         let reloader = Reloader::new(Exchangeable {
             api: api.clone(),
@@ -60,11 +64,11 @@ impl Rig {
             api_key: at("api.key"),
             raft: Box::new(move || outcomes.lock().pop_front().unwrap_or(Ok(false))),
             front_nodes: Box::new(move || vec![front.clone()]),
-            ending: Box::new(move || ending.clone()),
+            ending: Box::new(move || watched.lock().clone()),
         });
         let recorder = PrometheusBuilder::new().build_recorder();
         let metrics = recorder.handle();
-        Self { dir, reloader, api, raft, recorder, metrics }
+        Self { dir, reloader, api, raft, ending, recorder, metrics }
     }
 
     fn write(&self, name: &str, content: &str) {
@@ -196,4 +200,17 @@ fn the_date_on_which_a_certificate_ends_follows_an_exchange() {
     rig.look();
     assert_eq!(end(&rig), 2_051_222_400);
     assert_ne!(before, 2_051_222_400);
+}
+
+#[test]
+fn the_certificate_of_a_front_node_that_is_added_is_watched_from_the_next_look_on() {
+    let mut rig = Rig::new(&pair());
+    rig.look();
+    let series = "certificate=\"lnd-carol\"";
+    assert!(!rig.metrics.render().contains(series));
+    // As `front-node add` brings it: no file changes.
+    let carol = CertificateFile { name: "lnd-carol".into(), source: CertificateSource::Log(pair().0) };
+    rig.ending.lock().push(carol);
+    assert_eq!(rig.look(), (0, 0), "nothing is reloaded");
+    assert!(rig.metrics.render().contains(series), "{}", rig.metrics.render());
 }
