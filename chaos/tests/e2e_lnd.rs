@@ -5,15 +5,20 @@
 mod e2e_support;
 
 use e2e_support::{ALICE, BOB, SOON, World};
-use mux_chaos::payer::PaymentPlan;
+use mux_chaos::{
+    cluster::{Way, until},
+    ledger::{Expectation, PaymentRecord},
+    payer::PaymentPlan,
+};
 use mux_proto::{
     lndsim::v1::{
         ForceCloseRequest, OpenChannelRequest, RestartRequest, Stage, force_close_request::Commitment,
     },
-    mux::v1::InvoiceState,
+    mux::v1::{InvoiceState, Settings},
 };
 use mux_raft::types::PaymentHash;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_lnd_forgets_or_takes_to_chain_the_payment_keeps_its_verdict() {
@@ -50,6 +55,65 @@ async fn whatever_lnd_forgets_or_takes_to_chain_the_payment_keeps_its_verdict() 
     undecided_on_chain(&mut world).await;
 
     world.reckon().await;
+}
+
+/// More than any HTLC of a payment has left.
+const BLOCKS_TO_EXPIRY: u32 = 200;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dust_that_goes_on_chain_is_not_settled_afterwards_and_told_if_it_was_before() {
+    let mut world = World::start(|options| options.proxied = true).await;
+    let hold = Settings { auto_settle: Some(false), ..Settings::default() };
+    world.cluster.replicas[0].client.update_settings(hold).await.unwrap();
+
+    world.step("dust that is lost while its SETTLE is on the way makes its payment PARTIAL");
+    dust_lost_under_way(&mut world).await;
+    reopen(&world).await;
+
+    world.step("dust that was lost is not settled any more");
+    let (hash, paying) = dust(&mut world).await;
+    close(&world, world.htlcs(ALICE, hash).await[0].chan_id).await;
+    world.wait_state(hash, InvoiceState::Open).await;
+    let refused = world.cluster.replicas[0].client.settle(hash).await.unwrap_err();
+    assert_eq!(refused.said(), Some(tonic::Code::FailedPrecondition), "{refused}");
+    assert_eq!(tokio::time::timeout(SOON, paying).await.unwrap().unwrap().settled_msat(), 0);
+    // LND holds the dead ones until they expire.
+    world.mine(BLOCKS_TO_EXPIRY).await;
+    world.reckon().await;
+}
+
+/// Of which no commitment has an output, held by the cluster.
+async fn dust(world: &mut World) -> (PaymentHash, JoinHandle<PaymentRecord>) {
+    let alice = world.cluster.lnds[ALICE].node;
+    let (text, hash) = world.invoice(300_000).await;
+    let plan = PaymentPlan::new("dust", text, 1).only_through(alice).expecting(Expectation::Any);
+    let paying = world.begin(plan);
+    world.wait_state(hash, InvoiceState::Accepted).await;
+    (hash, paying)
+}
+
+async fn dust_lost_under_way(world: &mut World) {
+    let (hash, paying) = dust(world).await;
+    let alice = world.cluster.lnds[ALICE].node;
+    let owner = world.cluster.owner_of(alice).await.unwrap();
+    // Neither the SETTLE gets to alice nor her news to its owner, who does not know it yet.
+    world.cluster.ways[owner][ALICE].set(Way::Stalled);
+    world.cluster.replicas[owner].client.settle(hash).await.unwrap();
+    close(world, world.htlcs(ALICE, hash).await[0].chan_id).await;
+    world.cluster.ways[owner][ALICE].set(Way::Cut);
+    until("alice noticed", SOON, || async {
+        let state = world.cluster.lnds[ALICE].state().await.unwrap();
+        (!state.interceptor_connected).then_some(())
+    })
+    .await
+    .unwrap();
+    world.cluster.ways[owner][ALICE].set(Way::Open);
+    let invoice = world.wait_state(hash, InvoiceState::Partial).await;
+    assert_eq!(invoice.amount_received_msat, 0);
+    assert_eq!(tokio::time::timeout(SOON, paying).await.unwrap().unwrap().settled_msat(), 0);
+    let end = world.htlcs(ALICE, hash).await.remove(0);
+    // LND holds it and offers it to the next stream even now, and takes the SETTLE; nothing comes of it.
+    assert!(end.lost_as_dust && !end.preimage_revealed, "{end:?}");
 }
 
 async fn lost_settle(world: &mut World) {

@@ -16,6 +16,17 @@ use mux_raft::types::PaymentHash;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
+/// How long after LND ended an HTLC the cluster may not know it yet, milliseconds: a link that hears nothing asks after
+/// 2 s and waits 5 s for an answer, and an owner's last word counts for 3 s (`muxd::link`, `SESSION_FRESH_MS`).
+const NEWS_LATE_MAX_MS: u64 = 10_000;
+
+/// How long a decided HTLC may wait for its SETTLE, milliseconds: until the link has moved and the faults are over that
+/// keep it from LND (the longest of the nemesis takes 12 s).
+const ANSWER_LATE_MAX_MS: u64 = 20_000;
+
+/// Log time is this near to the LND nodes' clock, milliseconds: wrong clocks that can lead are 5 s off.
+const CLOCKS_DIFFER_MAX_MS: u64 = 5_000;
+
 /// A promise that was not kept, with the evidence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Violation {
@@ -95,5 +106,37 @@ fn name(lnd: &LndView, htlc: &HtlcEntry) -> String {
 
 /// The cluster answered SETTLE, the payer has the preimage, and LND lost the HTLC all the same.
 fn is_lost_by_lnd(htlc: &HtlcEntry) -> bool {
-    !htlc.node_paid && htlc.answers.iter().any(|answer| answer.action == "SETTLE")
+    !htlc.node_paid && is_answered(htlc, "SETTLE")
+}
+
+/// A decided HTLC brought nothing, and the cluster could not help it.
+fn is_lost(htlc: &HtlcEntry, decided: &InvoiceView) -> bool {
+    is_lost_by_lnd(htlc) || is_lost_under_way(htlc, decided)
+}
+
+/// The channel of a dust HTLC was closed while its SETTLE, or the decision itself, was on the way: from then on LND
+/// takes no answer and offers nothing again.
+///
+/// Nothing else is excused. What has an output on chain is offered again, and must be answered there; off the chain LND
+/// fails an HTLC only so close to its expiry that it is not decided any more. And the two moments must be close: the
+/// decision may be as late as LND's news may be, the answer as late as disturbances may keep it from LND.
+fn is_lost_under_way(htlc: &HtlcEntry, decided: &InvoiceView) -> bool {
+    let Some(end) = htlc.r#final.filter(|end| htlc.lost_as_dust && !end.settled) else { return false };
+    let waited_ms = end.unix_ms.saturating_sub(decided.decided_at_ms);
+    htlc.answers.is_empty()
+        && decided.decided_at_ms > 0
+        && waited_ms <= ANSWER_LATE_MAX_MS + CLOCKS_DIFFER_MAX_MS
+        && !is_decided_too_late(htlc, decided)
+}
+
+/// LND had ended it so long before the decision that the cluster must have known.
+fn is_decided_too_late(htlc: &HtlcEntry, decided: &InvoiceView) -> bool {
+    htlc.r#final.is_some_and(|end| {
+        let late_ms = decided.decided_at_ms.saturating_sub(end.unix_ms);
+        !end.settled && late_ms > NEWS_LATE_MAX_MS + CLOCKS_DIFFER_MAX_MS
+    })
+}
+
+fn is_answered(htlc: &HtlcEntry, action: &str) -> bool {
+    htlc.answers.iter().any(|answer| answer.action == action)
 }

@@ -35,6 +35,9 @@ pub struct InvoiceView {
     pub paid_msat: u64,
     /// Confirmed sum.
     pub received_msat: u64,
+    /// When the decision to settle was taken, in log time, which is Unix milliseconds up to what the replicas' clocks
+    /// differ by; 0 before.
+    pub decided_at_ms: u64,
     /// Its HTLCs.
     pub htlcs: Vec<HtlcView>,
 }
@@ -62,6 +65,7 @@ impl From<&mux::Invoice> for InvoiceView {
             state: invoice.state(),
             paid_msat: invoice.amount_paid_msat,
             received_msat: invoice.amount_received_msat,
+            decided_at_ms: invoice.decided_at_ms,
             htlcs: invoice.htlcs.iter().map(HtlcView::from).collect(),
         }
     }

@@ -1,6 +1,6 @@
 //! Rules that compare the books of the LND nodes with the payer's and the cluster's.
 
-use super::{Books, is_lost_by_lnd, name};
+use super::{Books, is_decided_too_late, is_lost, is_lost_by_lnd, name};
 use crate::ledger::{HtlcView, PartEnd};
 use mux_proto::mux::v1::InvoiceState;
 use mux_raft::types::NodePubkey;
@@ -142,10 +142,13 @@ pub(super) fn sets_are_whole(books: &mut Books<'_>) {
         let winners: Vec<_> = invoice.htlcs.iter().filter(|part| part.verdict == "settle").collect();
         let mut lost = 0;
         for part in &winners {
+            if let Some((lnd, htlc)) = entry_of(part).filter(|(_, htlc)| is_decided_too_late(htlc, invoice)) {
+                books.report("decided_when_gone", format!("hash {hash}: {}", name(lnd, htlc)));
+            }
             match entry_of(part) {
                 None => books.report("settled_unknown_htlc", format!("hash {hash}: {part:?}")),
                 Some((_, htlc)) if htlc.node_paid => {}
-                Some((lnd, htlc)) if is_lost_by_lnd(htlc) => {
+                Some((lnd, htlc)) if is_lost(htlc, invoice) => {
                     lost += 1;
                     if invoice.state == InvoiceState::Settled {
                         books.report("lost_part_hidden", format!("hash {hash}: {}", name(lnd, htlc)));

@@ -1,7 +1,8 @@
 //! Rules about payments as the payer sees them.
 
-use super::{Books, is_lost_by_lnd};
+use super::{Books, is_lost};
 use crate::ledger::{Expectation, FailureSource, PaymentEnd};
+use mux_raft::types::PaymentHash;
 use std::collections::BTreeMap;
 
 /// Every payment has exactly one end, and so has every part.
@@ -54,7 +55,7 @@ pub(super) fn ends_are_as_they_must_be(books: &mut Books<'_>) {
                 books.report("unreadable_failure", what);
             }
             (Expectation::Settle | Expectation::Any, PaymentEnd::Partial)
-                if !books.htlcs(&payment.order.hash).iter().any(|(_, htlc)| is_lost_by_lnd(htlc)) =>
+                if !lost_a_part(books, &payment.order.hash) =>
             {
                 books.report("partial_payment", format!("{what}: {:?}", payment.parts));
             }
@@ -91,9 +92,13 @@ pub(super) fn preimage_means_decided(books: &mut Books<'_>) {
         if (has_preimage || revealed) && !decided {
             books.report("revealed_without_decision", format!("hash {hash}: the cluster says {state:?}"));
         }
-        let lost = books.htlcs(&hash).iter().any(|(_, htlc)| is_lost_by_lnd(htlc));
-        if decided && !has_preimage && !lost {
+        if decided && !has_preimage && !lost_a_part(books, &hash) {
             books.report("decided_without_preimage", format!("hash {hash}: the cluster says {state:?}"));
         }
     }
+}
+
+fn lost_a_part(books: &Books<'_>, hash: &PaymentHash) -> bool {
+    let invoice = books.invoice(hash);
+    invoice.is_some_and(|invoice| books.htlcs(hash).iter().any(|(_, htlc)| is_lost(htlc, invoice)))
 }

@@ -6,13 +6,16 @@ use crate::ledger::{
     PartRecord, PaymentEnd, PaymentOrder, PaymentRecord, ReplicaView,
 };
 use mux_proto::{
-    lndsim::v1::{ClientAnswer, HtlcEntry},
+    lndsim::v1::{ClientAnswer, FinalResolution, HtlcEntry},
     mux::v1::InvoiceState,
 };
 use mux_raft::types::{NodePubkey, PaymentHash};
 use std::collections::BTreeMap;
 
 const HASH: PaymentHash = PaymentHash([7; 32]);
+
+/// When the balanced books' payment was decided.
+const DECIDED_MS: u64 = 1_000_000;
 
 fn node(number: u8) -> NodePubkey {
     NodePubkey([number; 33])
@@ -63,6 +66,7 @@ fn replica(number: u8) -> ReplicaView {
         state: InvoiceState::Settled,
         paid_msat: 300,
         received_msat: 300,
+        decided_at_ms: DECIDED_MS,
         htlcs: vec![htlc(1), htlc(2)],
     };
     ReplicaView {
@@ -164,6 +168,83 @@ fn partial_payment_is_reported_unless_lnd_lost_the_part() {
     assert_eq!(check(&payments, &view), []);
     each_replica(&mut view, |invoice| invoice.state = InvoiceState::Settled);
     assert!(rules(&check(&payments, &view)).contains(&"lost_part_hidden"));
+}
+
+/// The second part's channel was closed as the set was decided: LND lost it as dust, no SETTLE came in time.
+fn lose_under_way(payment: &mut PaymentRecord, view: &mut ClusterView) {
+    payment.parts[1].end = Some(PartEnd::Failed(failure(FailureSource::Upstream, 0x4008)));
+    payment.ends = vec![PaymentEnd::Partial];
+    let htlc = &mut view.lnds[1].htlcs[0];
+    htlc.answers.clear();
+    htlc.preimage_revealed = false;
+    htlc.node_paid = false;
+    htlc.lost_as_dust = true;
+    htlc.r#final = Some(FinalResolution { unix_ms: DECIDED_MS - 105, ..FinalResolution::default() });
+    each_replica(view, |invoice| {
+        invoice.state = InvoiceState::Partial;
+        invoice.received_msat = 100;
+    });
+}
+
+fn end_of_lost(view: &mut ClusterView) -> &mut FinalResolution {
+    view.lnds[1].htlcs[0].r#final.as_mut().unwrap()
+}
+
+#[test]
+fn dust_may_go_to_chain_while_its_settle_is_on_the_way() {
+    let (mut payments, mut view) = balanced();
+    lose_under_way(&mut payments[0], &mut view);
+    assert_eq!(check(&payments, &view), []);
+
+    // The only part: nobody ever learns the preimage.
+    payments[0].parts.remove(0);
+    payments[0].order.total_msat = 200;
+    payments[0].ends = vec![PaymentEnd::Failed(failure(FailureSource::Upstream, 0x4008))];
+    view.lnds[0].htlcs.clear();
+    each_replica(&mut view, |invoice| {
+        invoice.htlcs.remove(0);
+        invoice.received_msat = 0;
+    });
+    assert_eq!(check(&payments, &view), []);
+    end_of_lost(&mut view).unix_ms = DECIDED_MS + 8_000;
+    assert_eq!(check(&payments, &view), [], "decided first, and kept from LND by a fault");
+}
+
+#[test]
+fn a_decided_htlc_without_an_answer_is_excused_for_nothing_else() {
+    let rejects = |rule: &str, change: fn(&mut ClusterView)| {
+        assert_breaks(rule, |payment, view| {
+            lose_under_way(payment, view);
+            change(view);
+        });
+    };
+    rejects("part_not_settled", |view| view.lnds[1].htlcs[0].r#final = None);
+    rejects("part_not_settled", |view| {
+        // Failed back by LND itself, off the chain, though decided long before its expiry.
+        end_of_lost(view).offchain = true;
+        view.lnds[1].htlcs[0].lost_as_dust = false;
+    });
+    // On chain, with an output that expired: it was offered again.
+    rejects("part_not_settled", |view| view.lnds[1].htlcs[0].lost_as_dust = false);
+    rejects("partial_payment", |view| view.lnds[1].htlcs[0].lost_as_dust = false);
+    rejects("partial_without_loss", |view| view.lnds[1].htlcs[0].lost_as_dust = false);
+    rejects("part_not_settled", |view| view.lnds[1].htlcs[0].answers.push(answer("FAIL")));
+    // It was decided, and nobody told LND for half a minute.
+    rejects("part_not_settled", |view| end_of_lost(view).unix_ms = DECIDED_MS + 30_000);
+    // It was decided when everybody had to know that it was gone.
+    rejects("part_not_settled", |view| end_of_lost(view).unix_ms = DECIDED_MS - 16_000);
+    rejects("decided_when_gone", |view| end_of_lost(view).unix_ms = DECIDED_MS - 16_000);
+    rejects("part_not_settled", |view| each_replica(view, |invoice| invoice.decided_at_ms = 0));
+    rejects("lost_part_hidden", |view| each_replica(view, |invoice| invoice.state = InvoiceState::Settled));
+}
+
+#[test]
+fn a_late_settle_does_not_excuse_a_decision_on_a_dead_htlc() {
+    assert_breaks("decided_when_gone", |payment, view| {
+        lose_under_way(payment, view);
+        view.lnds[1].htlcs[0].answers = vec![answer("SETTLE")];
+        end_of_lost(view).unix_ms = DECIDED_MS - 16_000;
+    });
 }
 
 #[test]

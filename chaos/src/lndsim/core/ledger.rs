@@ -159,6 +159,8 @@ impl Core {
                 Stage::Vanished(paid) => *paid,
                 _ => false,
             },
+            lost_as_dust: matches!(&progress.stage, Stage::Final(fin) if !fin.settled && !fin.offchain)
+                && self.is_dust(htlc),
         }
     }
 

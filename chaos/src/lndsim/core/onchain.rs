@@ -8,7 +8,7 @@ use super::{
     Core, Rejected, Reply,
     channel::{Closure, Commitment, Status},
     failure::{Code, Failure},
-    htlc::{BROADCAST_DELTA, HtlcKey, OnChain, Resolution, Stage},
+    htlc::{BROADCAST_DELTA, Htlc, HtlcKey, OnChain, Resolution, Stage},
     memory::LoopInput,
 };
 use mux_proto::lnrpc::{self, channel_event_update as event};
@@ -58,17 +58,17 @@ impl Core {
         let Some(channel) = self.channel_mut(chan_id) else { return };
         let Status::Closing(commitment) = channel.status else { return };
         channel.status = Status::ForceClosed(commitment, height);
-        let dust_limit_sat = channel.dust_limit_sat;
         if let Some(summary) = self.close_summary(chan_id) {
             self.channel_event(event::UpdateType::ClosedChannel, event::Channel::ClosedChannel(summary));
         }
         for key in self.live_of(chan_id) {
-            self.put_on_chain(key, commitment, dust_limit_sat);
+            self.put_on_chain(key, commitment);
         }
         self.resolve_if_empty(chan_id, commitment);
     }
 
-    fn put_on_chain(&mut self, key: HtlcKey, commitment: Commitment, dust_limit_sat: u64) {
+    fn put_on_chain(&mut self, key: HtlcKey, commitment: Commitment) {
+        let dust = self.db.htlcs.get(&key).is_some_and(|htlc| self.is_dust(htlc));
         let Some(htlc) = self.htlc_mut(key) else { return };
         let gone = match &htlc.progress.stage {
             Stage::Signed(resolution) => (commitment == Commitment::RemoteLatest).then_some(resolution),
@@ -83,7 +83,6 @@ impl Core {
             }
             return;
         }
-        let dust = htlc.terms.incoming_amount_msat / 1000 < dust_limit_sat;
         let hash = htlc.terms.payment_hash;
         let own_commitment = commitment == Commitment::Local;
         htlc.progress.stage = Stage::OnChain(OnChain { own_commitment, claim: None, claimed_height: None });
@@ -94,6 +93,12 @@ impl Core {
         } else {
             self.mem.queue.push_back(LoopInput::InterceptOnChain(key));
         }
+    }
+
+    /// Too small for an output of its own on chain.
+    pub(super) fn is_dust(&self, htlc: &Htlc) -> bool {
+        let channel = self.db.channels.get(&htlc.terms.key.chan_id);
+        channel.is_some_and(|channel| htlc.terms.incoming_amount_msat / 1000 < channel.dust_limit_sat)
     }
 
     /// The peer has the money back.

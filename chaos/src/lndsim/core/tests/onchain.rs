@@ -116,6 +116,7 @@ fn dust_is_lost_when_the_commitment_confirms_though_its_settle_was_accepted() {
     assert!(bench.take_offers().is_empty());
     assert_eq!(bench.final_events(key), [(false, false)]);
     assert!(matches!(bench.outcome(key), Some(Resolution::Settle(_))), "the payer was told otherwise");
+    assert!(bench.entry(key).lost_as_dust);
 }
 
 #[test]
@@ -127,6 +128,7 @@ fn an_output_nobody_claims_goes_back_at_its_expiry() {
     bench.mine_to(EXPIRY);
     assert_eq!(bench.final_events(key), [(false, false)]);
     assert_eq!(bench.failed_with(key), Some(Code::PermanentChannelFailure));
+    assert!(!bench.entry(key).lost_as_dust, "it had an output, and could have been claimed");
     bench.settle(stream, key, 1);
     assert!(bench.kill_text().starts_with("forward does not exist"), "the entry is gone");
 }
