@@ -11,6 +11,8 @@ pub mod ledger;
 pub mod lndsim;
 pub mod nemesis;
 pub mod payer;
+pub mod provenance;
+pub mod report;
 pub mod sim;
 pub mod storage;
 pub mod story;

@@ -66,6 +66,19 @@ impl Machine {
     }
 }
 
+/// The machine in a line.
+#[must_use]
+pub fn machine_in_words() -> String {
+    let memory = field("/proc/meminfo", "MemTotal");
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!(
+        "{} cores of {}, {memory}, Linux {}",
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        field("/proc/cpuinfo", "model name"),
+        kernel.trim()
+    )
+}
+
 fn field(file: &str, key: &str) -> String {
     let text = fs::read_to_string(file).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix(':'));
@@ -111,8 +124,9 @@ fn output(program: &str, arguments: &[&str]) -> String {
     text.map_or_else(|| "unknown".into(), |text| String::from_utf8_lossy(&text).trim().to_owned())
 }
 
-/// Of the sources this was built from, which may be gone by now.
-fn commit() -> String {
+/// Of the sources this was built from, which may be gone by now; `+` if they were changed.
+#[must_use]
+pub fn commit() -> String {
     if !Path::new(env!("CARGO_MANIFEST_DIR")).exists() {
         return "unknown".into();
     }

@@ -1,7 +1,7 @@
 //! How it is told: to people, and to machines.
 
 use super::{Arguments, faults::Kind, verdict::Verdict};
-use crate::{demo::percentile, story::Story};
+use crate::{demo::percentile, provenance::Provenance, story::Story};
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
 use std::{
@@ -43,6 +43,7 @@ impl Times {
 /// The whole of it.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
+    run: Provenance,
     seed: u64,
     minutes: f64,
     repeat: String,
@@ -100,13 +101,14 @@ impl Report {
             None => "this one, and as it was at the first feature level".into(),
         };
         Self {
+            run: Provenance::here(),
             seed: arguments.seed.unwrap_or_default(),
             minutes: arguments.minutes,
             repeat: repeat(arguments),
             zones: loopback.is_none(),
             no_zones_because: loopback,
             versions,
-            clocks: "an offset of the replica's own (hidden option of the test executable), not libfaketime",
+            clocks: "an offset where muxd reads its wall clock (hidden option of the test executable), not libfaketime",
             counts: faults_by_kind.values().all(|count| *count > 0),
             faults_by_kind,
             left_out,

@@ -1,4 +1,5 @@
 use super::rounds::Kind;
+use crate::provenance::Provenance;
 use comfy_table::{Table, presets::ASCII_MARKDOWN};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -6,6 +7,7 @@ use std::collections::BTreeMap;
 /// What a run came to.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Report {
+    pub(super) run: Provenance,
     pub(super) seed: u64,
     /// Rounds by kind.
     pub(super) rounds: BTreeMap<Kind, u64>,

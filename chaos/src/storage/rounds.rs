@@ -2,6 +2,7 @@ use super::damage::{copy, inflict};
 use super::disk::Disk;
 use super::ledger::Acknowledged;
 use super::report::Report;
+use crate::provenance::Provenance;
 use anyhow::{Context as _, bail};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -94,7 +95,7 @@ impl Kind {
 pub(super) fn run(rounds: usize, seed: u64) -> anyhow::Result<Report> {
     let mut run = Run {
         random: StdRng::seed_from_u64(seed),
-        report: Report { seed, ..Report::default() },
+        report: Report { run: Provenance::here(), seed, ..Report::default() },
         disk: Disk::new()?,
         known: Acknowledged::default(),
         next: 0,

@@ -72,3 +72,44 @@ impl Drop for SlowDisk {
         let _ = std::fs::remove_dir(&self.group);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        process::Command,
+        time::{Duration, Instant},
+    };
+
+    /// Synced writes of a process of its own.
+    fn write(directory: &Path, slow: Option<&SlowDisk>) -> Duration {
+        // It is slowed before it begins.
+        let script = "read go; exec dd if=/dev/zero of=\"$0\" bs=4k count=25 oflag=dsync status=none";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).arg(directory.join("written")).stdin(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        if let Some(slow) = slow {
+            slow.impose(1, child.id()).unwrap();
+        }
+        let began = Instant::now();
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
+        if let Some(slow) = slow {
+            slow.lift(1).unwrap();
+        }
+        began.elapsed()
+    }
+
+    #[test]
+    fn a_slow_disk_is_slow() {
+        // Beside the executable: the temporary directory may be in memory.
+        let directory = tempfile::tempdir_in(std::env::current_exe().unwrap().parent().unwrap()).unwrap();
+        let slow = match SlowDisk::open(std::process::id(), directory.path()) {
+            Ok(slow) => slow,
+            Err(error) => return println!("NOT TESTED: no throttle of block IO that may be used: {error}"),
+        };
+        let (free, slowed) = (write(directory.path(), None), write(directory.path(), Some(&slow)));
+        // 25 writes at 25 a second; a bucket may let some through at once.
+        assert!(slowed > Duration::from_millis(500) && slowed > 2 * free, "{slowed:?}, else {free:?}");
+    }
+}

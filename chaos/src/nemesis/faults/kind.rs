@@ -30,7 +30,10 @@ pub(crate) enum Kind {
     FullDisk,
     /// A replica's disk is slow.
     SlowDisk,
-    /// A replica is started again with a wrong wall clock.
+    /// A replica is started again with a wrong wall clock: an offset in the one place where `muxd` reads it
+    /// (`mux_raft::clock`; the dates of certificates apart, for which minutes are nothing). Not libfaketime: that also
+    /// moves the monotonic clock unless told otherwise, which no wrong clock does, and is not on every machine. What
+    /// it would move besides (timestamps of log lines, of files) decides nothing.
     SkewedClock,
     /// All replicas are killed at once: nothing is promised meanwhile but safety.
     Outage,

@@ -1,0 +1,83 @@
+//! Where a figure comes from: which command of which commit, on which machine.
+
+use crate::{bench, ledger::unix_ms};
+use serde::{Deserialize, Serialize};
+use std::{ffi::OsString, path::Path};
+
+/// What every tool writes beside its figures.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Provenance {
+    /// The program and its options; of paths only the last part, because the others mean nothing elsewhere.
+    pub command: String,
+    /// Git commit of the sources; `+` if they were changed.
+    pub commit: String,
+    /// In words.
+    pub machine: String,
+    /// Optimised?
+    pub release_build: bool,
+    /// When it was written, Unix milliseconds.
+    pub unix_ms: u64,
+}
+
+impl Provenance {
+    /// Of this process, now.
+    #[must_use]
+    pub fn here() -> Self {
+        let mut words = std::env::args_os();
+        let program = words.next().unwrap_or_default();
+        let program = Path::new(&program).file_name().unwrap_or_default().to_owned();
+        Self {
+            command: command(program, words),
+            commit: bench::commit(),
+            machine: bench::machine_in_words(),
+            release_build: !cfg!(debug_assertions),
+            unix_ms: unix_ms(),
+        }
+    }
+}
+
+/// `--inside` is the program's own.
+fn command(program: OsString, words: impl Iterator<Item = OsString>) -> String {
+    let mut text = program.to_string_lossy().into_owned();
+    let mut hidden = false;
+    for word in words {
+        let word = word.to_string_lossy();
+        if std::mem::replace(&mut hidden, word == "--inside") || hidden {
+            continue;
+        }
+        text.push(' ');
+        text.push_str(&short(&word));
+    }
+    text
+}
+
+/// `/a/b/c` is `c`, also behind `--option=`.
+fn short(word: &str) -> String {
+    let (option, value) = match word.split_once('=') {
+        Some((option, value)) => (format!("{option}="), value),
+        None => (String::new(), word),
+    };
+    let last = Path::new(value).file_name().filter(|_| Path::new(value).is_absolute());
+    format!("{option}{}", last.map_or_else(|| value.into(), |last| last.to_string_lossy()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_told_without_places_of_this_machine() {
+        let words =
+            ["--inside", "7", "--minutes", "3", "--previous", "/tmp/x/muxd", "--dir=/tmp/y", "--json"];
+        let told = command("nemesis".into(), words.map(OsString::from).into_iter());
+        assert_eq!(told, "nemesis --minutes 3 --previous muxd --dir=y --json");
+    }
+
+    #[test]
+    fn this_machine_and_commit_are_named() {
+        let here = Provenance::here();
+        assert!(here.machine.contains("cores") && !here.commit.is_empty() && here.unix_ms > 0, "{here:?}");
+        assert!(!here.command.contains('/'), "{here:?}");
+    }
+}

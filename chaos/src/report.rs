@@ -1,0 +1,62 @@
+//! `REPORT.md`: what the tools found, added up from what their runs wrote.
+//!
+//! * `read`: the tools' JSON; `bugs`: the bugs found so far; `sums`: several runs of a tool as one; `page`: all of it as
+//!   Markdown. Nothing on the page is made up here: every figure is in one of the files.
+
+mod args;
+mod bugs;
+mod page;
+mod read;
+mod sums;
+
+#[cfg(test)]
+mod tests;
+
+pub use args::Arguments;
+pub use read::ReadError;
+
+use bugs::Bugs;
+use clap::Parser as _;
+use read::{Mutants, Nemesis, Simulate, Storage};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+/// Everything that was read.
+#[derive(Debug, Default)]
+struct Found {
+    nemesis: Vec<Nemesis>,
+    simulate: Vec<Simulate>,
+    storage: Vec<Storage>,
+    mutants: Vec<Mutants>,
+    bugs: Option<Bugs>,
+}
+
+/// Writes the page; the first argument is the program's name.
+#[must_use]
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match write(&Arguments::parse_from(arguments)) {
+        Ok(file) => {
+            println!("{}", file.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("report: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn write(arguments: &Arguments) -> Result<PathBuf, ReadError> {
+    fn all<T: serde::de::DeserializeOwned>(files: &[PathBuf]) -> Result<Vec<T>, ReadError> {
+        files.iter().map(|file| read::read(file)).collect()
+    }
+    let found = Found {
+        nemesis: all(&arguments.nemesis)?,
+        simulate: all(&arguments.simulate)?,
+        storage: all(&arguments.storage)?,
+        mutants: all(&arguments.mutants)?,
+        bugs: Some(Bugs::read(&arguments.bugs)?),
+    };
+    std::fs::write(&arguments.out, page::page(&found))
+        .map_err(|error| ReadError::new(&arguments.out, error))?;
+    Ok(arguments.out.clone())
+}
