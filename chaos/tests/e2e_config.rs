@@ -5,7 +5,7 @@
 mod e2e_support;
 
 use clap::Parser as _;
-use e2e_support::{SOON, World};
+use e2e_support::{ALICE, SOON, World};
 use mux_chaos::{
     cluster::{ReplicaClient, until},
     payer::PaymentPlan,
@@ -14,7 +14,14 @@ use mux_proto::mux::v1::FrontNodeStatus;
 use mux_raft::types::NodePubkey;
 use muxd::muxcli::{self, Cli, Failure};
 use rustix::process::{Pid, Signal, kill_process};
-use std::path::Path;
+use std::{
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Files are looked at every 10 s, and a node that refuses is tried again after some more.
+const EXCHANGED_MAX: Duration = Duration::from_secs(60);
 
 /// The LND node that is in no configuration.
 const CAROL: usize = 2;
@@ -34,7 +41,10 @@ async fn front_nodes_come_rest_and_go_without_a_restart() {
 
     world.step("every replica links to a node that is added, and invoices name it");
     let address = world.cluster.lnds[CAROL].grpc.to_string();
-    add(&world, &address, &[]).await.unwrap();
+    // It needs a feature level to which a new cluster rises by itself.
+    until("the cluster is new no more", SOON, || async { add(&world, &address, &[]).await.ok() })
+        .await
+        .unwrap();
     everywhere(&mut world, carol, |front| {
         front.is_some_and(|front| front.healthy && !front.link_state.starts_with("disconnected"))
     })
@@ -109,6 +119,117 @@ async fn certificates_are_exchanged_without_a_restart() {
     .unwrap();
     assert!(!answers(address, &old).await, "new connections do not get the old one");
     assert!(replica.client.status().await.is_ok(), "a connection that was up goes on");
+}
+
+/// Macaroon and certificate of an LND as Kubernetes mounts a secret: the files point into a directory that is exchanged
+/// as a whole.
+struct Secret(PathBuf);
+
+impl Secret {
+    const FILES: [&str; 2] = ["tls.cert", "macaroon"];
+
+    fn mount(dir: PathBuf, contents: [&[u8]; 2]) -> Self {
+        std::fs::create_dir(&dir).unwrap();
+        let secret = Self(dir);
+        secret.swap("v1", contents);
+        for file in Self::FILES {
+            symlink(format!("..data/{file}"), secret.0.join(file)).unwrap();
+        }
+        secret
+    }
+
+    fn swap(&self, version: &str, contents: [&[u8]; 2]) {
+        let dir = self.0.join(version);
+        std::fs::create_dir(&dir).unwrap();
+        for (file, content) in Self::FILES.iter().zip(contents) {
+            std::fs::write(dir.join(file), content).unwrap();
+        }
+        let new = self.0.join("..data_tmp");
+        symlink(version, &new).unwrap();
+        std::fs::rename(new, self.0.join("..data")).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_lnds_certificate_and_macaroon_are_exchanged_by_swapped_symlinks_and_the_link_goes_on() {
+    let mut world = World::start(|_| {}).await;
+    let lnd = &world.cluster.lnds[ALICE];
+    let (alice, lnd_dir) = (lnd.node, lnd.tls_cert.parent().unwrap().to_owned());
+    let read = |file: &str| std::fs::read(lnd_dir.join(file)).unwrap();
+    let (cert, macaroon, narrow) = (read("tls.cert"), read("admin.macaroon"), read("multiplexer.macaroon"));
+    let secret = Secret::mount(world.cluster.dir().join("secret"), [&cert, &macaroon]);
+    for at in 0..3 {
+        world.cluster.replicas[at].process.terminate(SOON).await.unwrap();
+        let config = world.cluster.replicas[at].dir.join("muxd.toml");
+        let mut text = std::fs::read_to_string(&config).unwrap();
+        for (was, is) in ["tls.cert", "admin.macaroon"].into_iter().zip(Secret::FILES) {
+            let (was, is) = (lnd_dir.join(was), secret.0.join(is));
+            assert!(text.contains(was.to_str().unwrap()), "{text}");
+            text = text.replace(was.to_str().unwrap(), is.to_str().unwrap());
+        }
+        std::fs::write(&config, text).unwrap();
+        world.cluster.restart_replica(at).unwrap();
+    }
+    world.cluster.wait_ready(EXCHANGED_MAX).await.unwrap();
+    let pids = world.cluster.replicas.iter().map(|replica| replica.process.pid()).collect::<Vec<_>>();
+
+    world.step("another macaroon is put there: the link goes on, and every replica has seen it");
+    secret.swap("v2", [&cert, &narrow]);
+    for replica in &world.cluster.replicas {
+        logged(replica.process.log(), "reloaded: new connections use it what=\"macaroon-alice\"").await;
+    }
+    paid_over(&world, alice).await;
+
+    world.step("the old macaroon is revoked: whoever connects anew is welcome with the new one");
+    world.cluster.lnds[ALICE].process.kill().await.unwrap();
+    std::fs::write(lnd_dir.join("admin.macaroon"), &narrow).unwrap();
+    world.cluster.restart_lnd(ALICE).await.unwrap();
+    everywhere(&mut world, alice, |front| front.is_some_and(|front| front.healthy)).await;
+    paid_over(&world, alice).await;
+
+    world.step("LND makes itself a new certificate: its link is refused until that is there, too");
+    world.cluster.lnds[ALICE].process.kill().await.unwrap();
+    for file in ["tls.cert", "tls.key"] {
+        std::fs::remove_file(lnd_dir.join(file)).unwrap();
+    }
+    world.cluster.restart_lnd(ALICE).await.unwrap();
+    seen(&world, alice, |front| front.link_state.contains("presents is not the one in")).await;
+    let renewed = std::fs::read(lnd_dir.join("tls.cert")).unwrap();
+    assert_ne!(renewed, cert);
+
+    world.step("with it, but the revoked macaroon, LND refuses");
+    secret.swap("v3", [&renewed, &macaroon]);
+    seen(&world, alice, |front| front.link_state.contains("verification failed")).await;
+
+    world.step("with both as they should be the link is back, and nothing was restarted");
+    secret.swap("v4", [&renewed, &narrow]);
+    seen(&world, alice, |front| front.healthy).await;
+    paid_over(&world, alice).await;
+    assert_eq!(world.cluster.replicas.iter().map(|replica| replica.process.pid()).collect::<Vec<_>>(), pids);
+    assert!(world.cluster.replicas.iter_mut().all(mux_chaos::cluster::Replica::is_up));
+    world.reckon().await;
+}
+
+async fn paid_over(world: &World, node: NodePubkey) {
+    let (text, _) = world.invoice(400_000).await;
+    world.pay_well(PaymentPlan::new("over this one", text, 1).only_through(node)).await;
+}
+
+/// Waits until every replica sees a front node so, which takes as long as its pauses between tries.
+async fn seen(world: &World, node: NodePubkey, fits: impl Fn(&FrontNodeStatus) -> bool) {
+    let last = parking_lot::Mutex::new(Vec::new());
+    until("every replica sees the front node so", EXCHANGED_MAX, || async {
+        let mut all = Vec::new();
+        for replica in &world.cluster.replicas {
+            let status = replica.client.status().await.ok()?;
+            all.extend(status.front_nodes.into_iter().filter(|front| front.pub_key.as_ref() == node.0));
+        }
+        let fit = all.len() == world.cluster.replicas.len() && all.iter().all(&fits);
+        *last.lock() = all;
+        fit.then_some(())
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error}: {:#?}", last.lock()));
 }
 
 /// A new connection, trusting what lies in this directory.
