@@ -16,7 +16,7 @@ use mux_proto::{
     },
     mux::v1::{InvoiceState, Settings},
 };
-use mux_raft::types::PaymentHash;
+use mux_raft::{machine::model::SESSION_FRESH_MS, types::PaymentHash};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
@@ -77,9 +77,31 @@ async fn dust_that_goes_on_chain_is_not_settled_afterwards_and_told_if_it_was_be
     let refused = world.cluster.replicas[0].client.settle(hash).await.unwrap_err();
     assert_eq!(refused.said(), Some(tonic::Code::FailedPrecondition), "{refused}");
     assert_eq!(tokio::time::timeout(SOON, paying).await.unwrap().unwrap().settled_msat(), 0);
+    reopen(&world).await;
+
+    world.step("an owner that stood still does not vouch for dust that was lost meanwhile");
+    stood_still(&mut world).await;
+
     // LND holds the dead ones until they expire.
     world.mine(BLOCKS_TO_EXPIRY).await;
     world.reckon().await;
+}
+
+/// The application's wish waits for the owner's word; the first that it can say is that the HTLC is gone.
+async fn stood_still(world: &mut World) {
+    let (hash, paying) = dust(world).await;
+    let alice = world.cluster.lnds[ALICE].node;
+    let owner = world.cluster.owner_of(alice).await.unwrap();
+    world.cluster.replicas[owner].process.pause().unwrap();
+    tokio::time::sleep(Duration::from_millis(SESSION_FRESH_MS + 500)).await;
+    let other = world.cluster.replicas[(owner + 1) % world.cluster.replicas.len()].client.clone();
+    let wish = tokio::spawn(async move { other.settle(hash).await });
+    close(world, world.htlcs(ALICE, hash).await[0].chan_id).await;
+    world.cluster.replicas[owner].process.resume().unwrap();
+    let invoice = world.wait_state(hash, InvoiceState::Open).await;
+    assert_eq!((invoice.decided_at_ms, invoice.amount_received_msat), (0, 0));
+    assert!(tokio::time::timeout(SOON, wish).await.unwrap().unwrap().is_err());
+    assert_eq!(tokio::time::timeout(SOON, paying).await.unwrap().unwrap().settled_msat(), 0);
 }
 
 /// Of which no commitment has an output, held by the cluster.

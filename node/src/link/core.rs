@@ -10,7 +10,8 @@
 //! * a FAIL that is not in the log only for a key absent from state since this session came up and never
 //!   proposed from this stream, and only with a quorum;
 //! * HTLCs on chain are settled or left alone;
-//! * foreign HTLCs are resumed at once, whatever else is wrong.
+//! * foreign HTLCs are resumed at once, whatever else is wrong;
+//! * after a standstill nothing is vouched for before LND was heard again.
 
 mod finals;
 mod htlcs;
@@ -18,6 +19,7 @@ mod offers;
 mod output;
 mod rescue;
 mod session;
+mod standstill;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -31,6 +33,7 @@ use mux_raft::machine::{Command, RequestId, State};
 use mux_raft::types::{BlockHeight, CircuitKey, NodePubkey, ReplicaId, SessionId};
 pub(crate) use output::{Action, Answer, Output};
 use rescue::Rescue;
+use standstill::Standstill;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use stream::StreamState;
@@ -70,6 +73,7 @@ pub(crate) struct LinkCore {
     next_id: u64,
     finals: Finals,
     rescue: Rescue,
+    standstill: Standstill,
     tip: Option<ChainTip>,
     active_channels: Option<BTreeSet<u64>>,
     reported_at: MonoMs,
@@ -99,6 +103,7 @@ impl LinkCore {
             next_id: 1,
             finals: Finals::default(),
             rescue: Rescue::default(),
+            standstill: Standstill::default(),
             tip: None,
             active_channels: None,
             reported_at: 0,
@@ -117,6 +122,7 @@ impl LinkCore {
     /// are safe without one may be given.
     pub(crate) fn stream_opened(&mut self, id: RequestId, degraded: bool, state: &State, now: MonoMs) {
         let number = self.fresh_id();
+        self.standstill.stream_changed();
         self.stream = Some(StreamState::new(number, id, degraded));
         self.state_changed(state, now);
         self.pump(state, now);
@@ -125,6 +131,7 @@ impl LinkCore {
     /// The stream ended. What was outstanding on it will be offered again by LND.
     pub(crate) fn stream_closed(&mut self, state: &State, now: MonoMs) {
         self.stream = None;
+        self.standstill.stream_changed();
         self.finals.stream_ended();
         self.down_retry_at = now;
         self.pump(state, now);
@@ -216,9 +223,10 @@ impl LinkCore {
 
     /// Proposes what is due. Called at the end of every input.
     fn pump(&mut self, state: &State, now: MonoMs) {
+        self.notice_standstill(state, now);
+        self.pump_finals(now);
         self.pump_session(state, now);
         self.pump_offers(state, now);
-        self.pump_finals(now);
     }
 
     fn propose(&mut self, pending: Pending, command: Command) {

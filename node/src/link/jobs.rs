@@ -26,12 +26,20 @@ const PROPOSAL_DEADLINE: Duration = Duration::from_secs(15);
 /// How soon a replica asks again whether it has caught up.
 const CATCH_UP_RETRY: Duration = Duration::from_millis(50);
 
+/// How often LND is asked whether it is there, after a standstill.
+const HEAR_TRIES_MAX: u32 = 10;
+
+/// So much later than LND's answer everything that came before it has been told.
+const HEARD_AFTER: Duration = Duration::from_millis(10);
+
 /// What comes back.
 pub(super) enum Event {
     /// A proposal ended.
     Proposed { id: u64, result: Result<Committed, ProposeError> },
     /// A stream's read barrier passed, or did not.
     Barrier { stream: u64, passed: bool },
+    /// LND answered a question.
+    Heard { number: u64 },
     /// The stateless checks of these are done.
     Screened(Vec<(u64, HtlcId, Screened)>),
     /// LND did not take a force-close on.
@@ -96,6 +104,22 @@ impl Jobs {
                 sleep(CATCH_UP_RETRY).await;
             }
             let _ = events.send(Event::CaughtUp(passed)).await;
+        });
+    }
+
+    /// Given up once the connection must have been given up, too.
+    pub(super) fn hear(&self, client: LndClient, patience: Duration, number: u64) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            for _ in 0..HEAR_TRIES_MAX {
+                if let Ok(Ok(_)) = timeout(patience, client.checked_info()).await {
+                    // The answer's connection brought everything else first; let those who listen tell it.
+                    sleep(HEARD_AFTER).await;
+                    let _ = events.send(Event::Heard { number }).await;
+                    return;
+                }
+                sleep(CATCH_UP_RETRY).await;
+            }
         });
     }
 

@@ -225,6 +225,7 @@ impl Supervisor {
             Event::Barrier { stream, passed } => {
                 self.tell(|core, state, now| core.barrier(stream, passed, state, now));
             }
+            Event::Heard { number } => self.heard(number),
             Event::Screened(done) => {
                 self.tell(|core, state, now| core.screened(done, state, now));
             }
@@ -234,6 +235,14 @@ impl Supervisor {
             }
             Event::CaughtUp(_) => {}
         }
+    }
+
+    /// Whatever LND said before it answered comes first.
+    fn heard(&mut self, number: u64) {
+        while let Some(finding) = self.findings.as_mut().and_then(|(findings, _)| findings.try_recv().ok()) {
+            self.finding(finding);
+        }
+        self.tell(|core, state, now| core.heard(number, state, now));
     }
 
     fn sight(&mut self, sight: Sight) {
@@ -388,6 +397,12 @@ impl Supervisor {
                 Output::Send(answer) => self.send(answer),
                 Output::Propose { id, spans, command } => self.jobs.propose(id, &spans, command),
                 Output::Barrier { stream } => self.jobs.barrier(stream),
+                Output::Hear { number } => {
+                    // Without a connection the stream is about to end.
+                    if let Some(client) = self.client.clone() {
+                        self.jobs.hear(client, self.parts.config.timing.node_patience, number);
+                    }
+                }
                 Output::Screen { number, htlc, request, context, span } => {
                     screen.push(ScreenJob { number, htlc, request, context, span });
                 }

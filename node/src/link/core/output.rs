@@ -26,6 +26,11 @@ pub(crate) enum Output {
         /// For [`super::LinkCore::barrier`].
         stream: u64,
     },
+    /// Ask LND something, and report its answer after all that it said before.
+    Hear {
+        /// For [`super::LinkCore::heard`].
+        number: u64,
+    },
     /// Run the stateless checks, and report under this number.
     Screen {
         /// For [`super::LinkCore::screened`].

@@ -107,11 +107,12 @@ impl LinkCore {
             || self.has_channel_to_report(state);
         let number = stream.number;
         let pending = |pending: &Pending| matches!(pending, Pending::Report { stream } if *stream == number);
-        if !due || !self.quorum || self.proposals.values().any(pending) {
+        if !due || !self.quorum || !self.standstill.is_over() || self.proposals.values().any(pending) {
             return;
         }
-        // The first report of a term opens gates: what LND failed meanwhile must be in the log before.
-        if !self.is_confirmed(state) && self.has_untold_ends(state) {
+        // A report opens gates, at the latest when it is the first of a term or the first for long: what LND failed
+        // meanwhile must be in the log before.
+        if self.has_untold_ends(state) {
             return;
         }
         self.report_due = false;
@@ -123,12 +124,6 @@ impl LinkCore {
             inactive_channels: self.inactive_channels(state),
         };
         self.propose(Pending::Report { stream: number }, command);
-    }
-
-    /// The session was confirmed in the present leader's term.
-    fn is_confirmed(&self, state: &State) -> bool {
-        let session = state.front_node(&self.config.node).and_then(|front| front.session.as_ref());
-        session.is_some_and(|session| session.confirmed_term == state.applied().term)
     }
 
     /// Channels with HTLCs that are not known to be active. Before LND told, none is.
@@ -162,6 +157,9 @@ impl LinkCore {
     pub(super) fn may_offer(&self, state: &State) -> bool {
         let up = self.stream.as_ref().and_then(|stream| stream.up);
         let Some(up) = up.filter(|up| state.applied().index >= up.index) else { return false };
+        if !self.standstill.is_over() {
+            return false;
+        }
         up.reported || self.report_is_no_news(state)
     }
 

@@ -131,6 +131,9 @@ struct Rig {
     kept: Vec<(u64, Command)>,
     keep_barriers: bool,
     barriers: Vec<u64>,
+    /// LND does not answer.
+    keep_hearing: bool,
+    hearing: Vec<u64>,
     proposed: Vec<Command>,
     alarms: usize,
     closed_channels: Vec<u64>,
@@ -160,6 +163,8 @@ impl Rig {
             kept: Vec::new(),
             keep_barriers: false,
             barriers: Vec::new(),
+            keep_hearing: false,
+            hearing: Vec::new(),
             proposed: Vec::new(),
             alarms: 0,
             closed_channels: Vec::new(),
@@ -223,6 +228,12 @@ impl Rig {
                         self.pass_barriers();
                     }
                 }
+                Output::Hear { number } => {
+                    self.hearing.push(number);
+                    if !self.keep_hearing {
+                        self.hear();
+                    }
+                }
                 Output::Screen { number, htlc, request, context, .. } => {
                     let key = mux_raft::types::CircuitKey {
                         node: NODE,
@@ -262,6 +273,12 @@ impl Rig {
     fn pass_barriers(&mut self) {
         for stream in std::mem::take(&mut self.barriers) {
             self.tell(|core, state, now| core.barrier(stream, true, state, now));
+        }
+    }
+
+    fn hear(&mut self) {
+        for number in std::mem::take(&mut self.hearing) {
+            self.tell(|core, state, now| core.heard(number, state, now));
         }
     }
 

@@ -186,3 +186,64 @@ fn an_end_is_in_the_log_before_a_report_confirms_the_session_in_a_new_term() {
     let htlc = rig.log.state().read(|state| state.htlc(&key(0)).cloned().unwrap());
     assert!(htlc.gone);
 }
+
+/// The same if the leader stays and was not heard from for a while.
+#[test]
+fn an_end_is_in_the_log_before_a_report_that_comes_after_a_time_without_quorum() {
+    let mut rig = Rig::up();
+    rig.offer(request(1, 0, AMOUNT / 2));
+    rig.tell(|core, state, now| core.quorum(false, state, now));
+    tell(&mut rig, &forward_fail(0));
+    for _ in 0..100 {
+        rig.pass(50);
+    }
+    rig.keep_proposals = true;
+    let before = rig.proposed.len();
+    rig.tell(|core, state, now| core.quorum(true, state, now));
+    let end = |command: &Command| matches!(command, Command::HtlcFinals { .. });
+    assert!(rig.proposed.len() == before + 1 && rig.proposed.last().is_some_and(end), "no report beside it");
+    rig.keep_proposals = false;
+    rig.commit_kept();
+    assert!(matches!(rig.proposed.last(), Some(Command::LinkReport { .. })));
+}
+
+/// LND failed a part while this process was stopped; its word is still in the socket when the process goes on.
+#[test]
+fn after_a_standstill_nothing_is_vouched_for_before_lnd_was_heard() {
+    let mut rig = Rig::up();
+    rig.offer(request(1, 0, AMOUNT / 2));
+    rig.keep_hearing = true;
+    let before = rig.proposed.len();
+    rig.pass(4_000);
+    rig.offer(request(1, 1, AMOUNT / 2));
+    rig.pass(50);
+    assert_eq!(rig.hearing.len(), 1, "LND is asked, once");
+    assert_eq!(rig.proposed.len(), before, "neither a report nor an offer");
+    rig.keep_proposals = true;
+    tell(&mut rig, &forward_fail(0));
+    rig.hear();
+    rig.pass(50);
+    let told: Vec<_> = rig.proposed[before..].iter().map(std::mem::discriminant).collect();
+    let end = std::mem::discriminant(&Command::HtlcFinals { node: NODE, finals: Vec::new() });
+    assert_eq!(told, [end], "the end first, and nothing beside it");
+    rig.keep_proposals = false;
+    rig.commit_kept();
+    rig.pass(50);
+    assert!(rig.proposed[before + 1..].iter().any(|command| matches!(command, Command::LinkReport { .. })));
+    assert_eq!(rig.offers_proposed(), 2, "the offer that waited");
+    assert!(rig.verdict(1).is_none() && rig.sent.is_empty(), "the set lacks a part: {:?}", rig.sent);
+}
+
+#[test]
+fn a_stream_that_ended_in_a_standstill_holds_nothing_up() {
+    let mut rig = Rig::up();
+    rig.keep_hearing = true;
+    rig.pass(4_000);
+    rig.close();
+    rig.open();
+    rig.offer(request(1, 0, AMOUNT));
+    assert_eq!(rig.sent, [(htlc(0), "settle")]);
+    rig.hear();
+    rig.pass(900);
+    assert!(rig.hearing.is_empty(), "a pause of less than a second is none");
+}
