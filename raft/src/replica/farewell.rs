@@ -14,17 +14,20 @@ const LOOK: Duration = Duration::from_millis(250);
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// A removed replica hears nothing any more, not even that it was removed: so when no leader speaks to it, it asks.
-/// It then takes no part any more and says so in its status.
+/// It then takes no part any more and says so in its status. A first member to whom nobody has ever spoken asks, too: whoever
+/// answers may tell it that the cluster knows another data directory under its id, which stops it.
 pub(crate) async fn notice_removal(core: Arc<Core>, stop: CancellationToken) {
     let noticing = async {
         let mut heard = Instant::now();
+        let is_founder = core.initial_members.contains_key(&core.id);
         loop {
             sleep(LOOK).await;
             let was_member = core.look(|metrics| metrics.membership_config.get_node(&core.id).is_some());
-            if core.status.borrow().quorum || !was_member {
+            if core.status.borrow().quorum || !(was_member || is_founder) {
                 heard = Instant::now();
             } else if heard.elapsed() >= SILENCE {
-                if is_removed(&core).await {
+                // Who never was a member was not removed either.
+                if is_removed(&core).await && was_member {
                     break;
                 }
                 heard = Instant::now();

@@ -1,14 +1,17 @@
-//! File systems that are full or read-only: real ones, of a few MB in memory, mounted for a child process only.
+//! File systems that are full or read-only, and a disk that takes no more (EIO): real ones, of a few MB in memory,
+//! mounted for a child process only.
 //!
-//! Needs root or user namespaces, and `unshare` and `mount`, hence ignored:
+//! Needs root (user namespaces, but for the disk), `unshare` and `mount`, hence ignored:
 //! `cargo test -p mux-raft --test replica -- --ignored disk_faults::a_`
 
 use crate::cluster::{Cluster, PATIENCE, eventually};
 use crate::invoices::{add, cancel, hash, raise};
 use mux_raft::consensus::{Consensus as _, ProposeError};
 use mux_raft::replica::SnapshotConfig;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use std::fs::File;
 use std::io::Write as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,8 +24,11 @@ const WHAT_TO_DO: &str = "check the disk (space, mount, permissions, health), th
 
 /// Runs a child that may mount, and is alone in seeing it.
 fn in_a_namespace(case: &str, directory: &str) {
+    // A file as a disk is root's, and nobody else's.
+    let by_whom: &[&str] = if case == "io-error" { &[] } else { &["--map-root-user"] };
     let output = Command::new("unshare")
-        .args(["--map-root-user", "--mount"])
+        .args(by_whom)
+        .arg("--mount")
         .arg(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "disk_faults::child", "--nocapture"])
         .env(CASE_VARIABLE, format!("{case} {directory}"))
@@ -50,6 +56,12 @@ fn a_read_only_file_system_prevents_the_start_and_the_message_says_what_to_do() 
     DIRECTORIES.iter().for_each(|directory| in_a_namespace("read-only", directory));
 }
 
+#[test]
+#[ignore = "needs root and loop devices"]
+fn a_disk_with_io_errors_stops_the_replica_and_costs_nothing_that_was_acknowledged() {
+    DIRECTORIES.iter().for_each(|directory| in_a_namespace("io-error", directory));
+}
+
 /// Linux makes nothing read-only that is open for writing, so this is for the directory where nothing is.
 #[test]
 #[ignore = "needs namespaces with mounts"]
@@ -63,8 +75,16 @@ fn a_snapshot_directory_that_becomes_read_only_stops_the_replica_and_costs_nothi
 async fn child() {
     let Ok(case) = std::env::var(CASE_VARIABLE) else { return };
     let (case, directory) = case.split_once(' ').unwrap();
-    let mut disk = Disk::start(directory).await;
+    let mut disk = Disk::start(directory, case == "io-error").await;
     match case {
+        "io-error" => {
+            let acknowledged = disk.add_some(0, 20).await;
+            disk.medium.as_ref().unwrap().break_down();
+            let acknowledged = disk.add_until_it_stops(acknowledged, "Input/output error").await;
+            disk.cluster.stop(1).await;
+            disk.repair();
+            disk.comes_back_with(acknowledged).await;
+        }
         "full" => {
             let acknowledged = disk.add_some(0, 20).await;
             disk.fill();
@@ -93,28 +113,68 @@ async fn child() {
     println!("the case has ended well");
 }
 
+/// A disk in memory.
+struct Medium(OwnedFd);
+
+impl Medium {
+    fn new() -> Self {
+        let memory = memfd_create("disk", MemfdFlags::ALLOW_SEALING).unwrap();
+        ftruncate(&memory, 48 << 20).unwrap();
+        Self(memory)
+    }
+
+    /// For other programs.
+    fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
+    }
+
+    /// From now on every write to the disk fails. It can still be read.
+    fn break_down(&self) {
+        fcntl_add_seals(&self.0, SealFlags::FUTURE_WRITE).unwrap();
+    }
+}
+
 /// A replica with one directory on a small file system of its own.
 struct Disk {
     cluster: Cluster,
     path: PathBuf,
+    /// What the disk is made of, if the file system is on one.
+    medium: Option<Medium>,
 }
 
 impl Disk {
-    async fn start(directory: &str) -> Self {
+    async fn start(directory: &str, on_a_disk: bool) -> Self {
         let mut cluster = Cluster::prepare(1);
         let config = cluster.configs.get_mut(&1).unwrap();
         config.snapshot = SnapshotConfig { logs_since_last: 50, keep_logs: 10, purge_batch: 1 };
         let path = config.data_dir.join(directory);
         std::fs::create_dir_all(&path).unwrap();
-        mount(&["-t", "tmpfs", "-o", "size=24m", "none"], &path);
+        let medium = on_a_disk.then(Medium::new);
+        match &medium {
+            None => mount(&["-t", "tmpfs", "-o", "size=24m", "none"], &path),
+            Some(medium) => {
+                run("mkfs.ext4", &["-q", "-F", &medium.path()]);
+                mount(&["-o", "loop", &medium.path()], &path);
+            }
+        }
         cluster.start_all().await;
         cluster.leader().await;
         raise(&cluster, 1).await;
-        Self { cluster, path }
+        Self { cluster, path, medium }
     }
 
     fn ballast(&self) -> PathBuf {
         self.path.join("ballast")
+    }
+
+    /// Another disk with what the broken one has, read anew: what was only in memory is gone.
+    fn repair(&self) {
+        run("umount", &[self.path.to_str().unwrap()]);
+        let image = self.cluster.dir.path().join("image");
+        std::fs::copy(self.medium.as_ref().unwrap().path(), &image).unwrap();
+        // It says by its exit code that it has repaired something.
+        let _ = Command::new("e2fsck").arg("-fy").arg(&image).output().unwrap();
+        mount(&["-o", "loop", image.to_str().unwrap()], &self.path);
     }
 
     /// Leaves no room at all.
@@ -172,7 +232,9 @@ impl Disk {
     }
 
     async fn comes_back_with(&mut self, acknowledged: u64) {
-        self.cluster.stop(1).await;
+        if self.cluster.running.contains_key(&1) {
+            self.cluster.stop(1).await;
+        }
         self.cluster.start_one(1).await;
         self.has(acknowledged).await;
         self.add_some(acknowledged + 1, 60).await;
@@ -194,4 +256,9 @@ impl Disk {
 fn mount(arguments: &[&str], path: &Path) {
     let status = Command::new("mount").args(arguments).arg(path).status().unwrap();
     assert!(status.success(), "mount {arguments:?} {}: {status}", path.display());
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let status = Command::new(program).args(arguments).status().unwrap();
+    assert!(status.success(), "{program} {arguments:?}: {status}");
 }

@@ -140,7 +140,8 @@ async fn known_to_all(cluster: &Cluster) {
 
 /// Why it stops.
 async fn stops(replica: &Replica) -> String {
-    tokio::time::timeout(PATIENCE, replica.stopped()).await.expect("it goes on")
+    // Some find out only when they next ask, which is every 10 s.
+    tokio::time::timeout(PATIENCE * 2, replica.stopped()).await.expect("it goes on")
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -180,6 +181,60 @@ async fn a_second_replica_with_the_same_id_and_a_store_of_its_own_is_refused_and
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_two_new_replicas_with_one_id_the_cluster_takes_one_and_the_other_stops() {
+    let mut cluster = Cluster::prepare(3);
+    let mut second = cluster.configs[&2].clone();
+    second.data_dir = cluster.dir.path().join("second");
+    second.listen = "127.0.0.1:0".parse().unwrap();
+    // Neither has ever spoken, and the cluster is not founded before both are there.
+    cluster.start_one(2).await;
+    let second = Replica::start(second).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    cluster.start_one(1).await;
+    cluster.start_one(3).await;
+    let reason = stops(&second).await;
+    assert!(reason.contains("replica id 2 is already used by another store"), "{reason}");
+    assert_eq!(second.state().read(|state| state.applied().index), 0, "it took part in nothing");
+    second.shutdown().await;
+    drop(second);
+    known_to_all(&cluster).await;
+    for id in 1..=3 {
+        cluster.commit(id).await;
+        assert_eq!(cluster.status(id).fatal, None);
+    }
+    cluster.converged().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_new_replicas_at_one_address_the_one_that_was_there_when_ids_were_bound_is_taken() {
+    let mut cluster = Cluster::prepare(3);
+    // The first one gave its vote, perhaps, and was gone with its disk before anybody knew it.
+    cluster.start_one(1).await;
+    cluster.start_one(2).await;
+    cluster.stop(2).await;
+    std::fs::remove_dir_all(&cluster.configs[&2].data_dir).unwrap();
+    cluster.start_one(2).await;
+    cluster.start_one(3).await;
+    match tokio::time::timeout(Duration::from_secs(3), cluster.replica(2).stopped()).await {
+        // The cluster was quicker to bind the id: then this one is another.
+        Ok(reason) => {
+            assert!(
+                reason.contains("already used by another store") || reason.contains("lost its disk"),
+                "{reason}"
+            );
+        }
+        Err(_) => {
+            known_to_all(&cluster).await;
+            cluster.commit(2).await;
+        }
+    }
+    cluster.leader_among(&[1, 3]).await;
+    cluster.commit(1).await;
+    cluster.commit(3).await;
+    assert!([1, 3].iter().all(|id| cluster.status(*id).fatal.is_none()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_replica_in_the_place_of_another_is_not_given_entries() {
     let mut cluster = Cluster::start(3).await;
     known_to_all(&cluster).await;
@@ -211,8 +266,9 @@ async fn two_processes_with_copies_of_one_data_directory_are_both_refused() {
     second.data_dir = cluster.dir.path().join("second");
     second.listen = "127.0.0.1:0".parse().unwrap();
     copy(&cluster.configs[&victim].data_dir, &second.data_dir);
-    cluster.start_one(victim).await;
+    // First the one that nobody sends entries: the other order makes it an older copy if it starts slowly.
     let other = Replica::start(second).await.unwrap();
+    cluster.start_one(victim).await;
     let (first, second) = tokio::join!(stops(cluster.replica(victim)), stops(&other));
     for reason in [first, second] {
         assert!(reason.contains(&format!("two processes run as replica {victim}")), "{reason}");
