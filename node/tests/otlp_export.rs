@@ -5,50 +5,21 @@
 #[path = "api_calls/server.rs"]
 mod server;
 
+mod otlp_support;
+
 use mux_proto::mux::v1::AddInvoiceRequest;
 use muxd::config::Config;
 use muxd::telemetry::init_logs;
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
-    TraceService, TraceServiceServer,
-};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
-use opentelemetry_proto::tonic::trace::v1::Span;
+use otlp_support::collect;
 use server::{DEADLINE, Server, Setup};
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
-use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status};
+use tonic::Request;
 
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
 
-struct Collector(mpsc::UnboundedSender<Span>);
-
-#[tonic::async_trait]
-impl TraceService for Collector {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let resources = request.into_inner().resource_spans;
-        for span in resources.into_iter().flat_map(|one| one.scope_spans).flat_map(|one| one.spans) {
-            let _ = self.0.send(span);
-        }
-        Ok(Response::new(ExportTraceServiceResponse::default()))
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_is_a_span_in_its_callers_trace() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (sender, mut spans) = mpsc::unbounded_channel();
-    let collector =
-        tonic::transport::Server::builder().add_service(TraceServiceServer::new(Collector(sender)));
-    tokio::spawn(collector.serve_with_incoming(TcpIncoming::from(listener)));
-
+    let (address, mut spans) = collect().await;
     let server = Server::start(Setup::default()).await;
     let settings = [
         format!("telemetry.otlp.endpoint=http://{address}"),
@@ -73,5 +44,7 @@ async fn a_call_is_a_span_in_its_callers_trace() {
     assert!(told.contains("InvoiceService/AddInvoice"), "{told}");
     assert!(told.contains(&hex::encode(&added.hash)), "{told}");
     assert!(!told.contains(&added.payment_request), "{told}");
+    let links: Vec<_> = span.links.iter().map(|link| &link.trace_id[..]).collect();
+    assert_eq!(links, [&added.hash[..16]], "it shows the way to the payment's HTLCs");
     assert!(spans.try_recv().is_err(), "with a share of 0 only what callers ask for is sent");
 }

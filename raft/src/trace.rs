@@ -32,6 +32,8 @@ pub trait Exporter: Send + Sync {
     fn set_parent(&self, span: &Span, parent: &TraceContext);
     /// Where `span` stands; `None` if it is not recorded.
     fn context_of(&self, span: &Span) -> Option<TraceContext>;
+    /// Who looks at `span` is shown the way to another trace.
+    fn link(&self, span: &Span, to: &TraceContext);
     /// Whether this payment is one of those that are recorded.
     fn samples_payment(&self, hash: &[u8; 32]) -> bool;
 }
@@ -73,6 +75,19 @@ pub fn begin(span: &Span, caller: Option<TraceContext>) -> TraceContext {
         }
     }
     TraceContext { span_id: rand::random(), ..caller.unwrap_or_else(TraceContext::fresh) }
+}
+
+/// Whether somebody will look at this span.
+#[must_use]
+pub fn is_recorded(span: &Span) -> bool {
+    EXPORTER.get().and_then(|exporter| exporter.context_of(span)).is_some_and(|context| context.sampled)
+}
+
+/// What a call does concerns a payment, whose HTLCs have a trace of their own.
+pub fn link_payment(span: &Span, hash: &[u8; 32]) {
+    if let Some(exporter) = EXPORTER.get() {
+        exporter.link(span, &TraceContext::of_payment(hash));
+    }
 }
 
 impl TraceContext {

@@ -1,7 +1,7 @@
 //! Making invoices: stored ones (in the log before they are handed out) and stateless ones (no quorum
 //! needed; the log hears of them with their first HTLC).
 
-use super::context::{Context, deadline};
+use super::context::{Context, deadline, tell_hash};
 use super::error::ApiError;
 use super::hints;
 use super::view::bytes;
@@ -91,6 +91,7 @@ impl Context {
         let issued = invoice::create(&self.keys, self.config.network, &spec, now_secs, &mut rand::rng())
             .map_err(|error| ApiError::Invalid(error.to_string()))?;
         if wanted.stateless {
+            tell_hash(&issued.hash);
             return Ok(Made {
                 hash: issued.hash,
                 secret: issued.secret,

@@ -12,6 +12,7 @@ use mux_raft::blocking::Work;
 use mux_raft::consensus::{Committed, Consensus, ProposeError, StateCell};
 use mux_raft::machine::model::InvoiceState;
 use mux_raft::machine::{ArchiveUnreadable, Command, Reply, RequestId, State};
+use mux_raft::trace;
 use mux_raft::types::PaymentHash;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
@@ -185,9 +186,11 @@ impl Context {
     }
 }
 
-/// For every line that this call writes from now on.
-fn tell_hash(hash: &PaymentHash) {
-    tracing::Span::current().record("payment_hash", tracing::field::display(hash));
+/// For every line that this call writes from now on, and its span.
+pub(super) fn tell_hash(hash: &PaymentHash) {
+    let span = tracing::Span::current();
+    span.record("payment_hash", tracing::field::display(hash));
+    trace::link_payment(&span, &hash.0);
 }
 
 fn accepted(committed: Committed) -> Result<Committed, ApiError> {

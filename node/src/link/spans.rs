@@ -18,13 +18,14 @@ pub(super) fn htlc(node: &NodePubkey, key: &CircuitKey, hash: &PaymentHash) -> S
     span
 }
 
-/// A proposal made for several HTLCs, and what it carries to the leader.
+/// A proposal made for several HTLCs, and what it carries to the leader. It belongs to the trace of the first payment that
+/// is recorded, and shows the way to those of the others.
 pub(super) fn proposal(htlcs: &[Span]) -> (Span, Option<TraceContext>) {
-    if htlcs.is_empty() {
+    let Some(first) = htlcs.iter().find(|htlc| trace::is_recorded(htlc)).or_else(|| htlcs.first()) else {
         return (Span::none(), None);
-    }
-    let span = tracing::debug_span!(parent: None, "htlcs_proposed", count = htlcs.len());
-    for htlc in htlcs {
+    };
+    let span = tracing::debug_span!(parent: first, "htlcs_proposed", count = htlcs.len());
+    for htlc in htlcs.iter().filter(|htlc| htlc.id() != first.id()) {
         span.follows_from(htlc);
     }
     let context = (!span.is_disabled()).then(|| trace::begin(&span, None));

@@ -65,20 +65,20 @@ where
     Ok(Some((layer, Provider(provider))))
 }
 
+/// A place in a trace that is not in this process.
+fn remote(context: &TraceContext) -> SpanContext {
+    let flags = if context.sampled { TraceFlags::SAMPLED } else { TraceFlags::default() };
+    let (trace_id, span_id) = (TraceId::from_bytes(context.trace_id), SpanId::from_bytes(context.span_id));
+    SpanContext::new(trace_id, span_id, flags, true, TraceState::default())
+}
+
 struct Spans {
     sample_ratio: f64,
 }
 
 impl Exporter for Spans {
     fn set_parent(&self, span: &Span, parent: &TraceContext) {
-        let flags = if parent.sampled { TraceFlags::SAMPLED } else { TraceFlags::default() };
-        let parent = SpanContext::new(
-            TraceId::from_bytes(parent.trace_id),
-            SpanId::from_bytes(parent.span_id),
-            flags,
-            true,
-            TraceState::default(),
-        );
+        let parent = remote(parent);
         // A span that has begun, or that nobody records, has no place for a parent: nothing is lost.
         let _ = span.set_parent(Context::new().with_remote_span_context(parent));
     }
@@ -91,6 +91,10 @@ impl Exporter for Spans {
             span_id: own.span_id().to_bytes(),
             sampled: own.is_sampled(),
         })
+    }
+
+    fn link(&self, span: &Span, to: &TraceContext) {
+        span.add_link(remote(to));
     }
 
     /// By its hash, so that all replicas choose the same payments.
