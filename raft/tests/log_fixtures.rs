@@ -9,7 +9,7 @@
 //! * `replica.bin`, `replica.txt`: the data directory of a replica that was stopped in order, and the mark of it.
 //!
 //! `level1` is of the last commit before feature levels, `level2` of 0.2.0: archive, retention, identity of stores, access to
-//! front nodes, retired replicas, restoration.
+//! front nodes, retired replicas, restoration; `level3` of 0.3.0: what a front node's removal does to sets.
 //!
 //! The next ones: put a command of each new kind into `current_commands` (a test says which one is missing). When a
 //! level is complete, and before a version with it is released, write its fixtures with
@@ -46,7 +46,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Levels with fixtures.
-const LEVELS: [u16; 2] = [1, 2];
+const LEVELS: [u16; 3] = [1, 2, 3];
 /// The cluster of the data directories.
 const CLUSTER: [u8; 32] = [0xf1; 32];
 

@@ -4,12 +4,13 @@
 use super::cancel_invoice::{optional_set_id, payment_hash};
 use super::context::{Context, deadline};
 use super::error::ApiError;
+use super::view;
 use mux_proto::mux::v1 as proto;
 use mux_raft::machine::State;
 use mux_raft::machine::command::Command;
-use mux_raft::machine::model::{Invoice, InvoiceState};
+use mux_raft::machine::model::{FailReason, Invoice, InvoiceState, TemporaryCause, Verdict};
 use mux_raft::machine::reply::{Reply, SettleReply};
-use mux_raft::types::{PaymentHash, Preimage, SetId};
+use mux_raft::types::{CircuitKey, PaymentHash, Preimage, SetId};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
@@ -64,7 +65,9 @@ impl Context {
             other => return Err(ApiError::Internal(format!("unexpected reply {other:?}"))),
         }
         let found = self.find_invoice(hash).await?;
-        let attempt = found.map_or(0, |found| found.invoice.attempt);
+        let attempt = found.as_ref().map_or(0, |found| found.invoice.attempt);
+        let set = found.and_then(|found| found.invoice.set);
+        let part = set.and_then(|set| set.parts.first().copied());
         loop {
             // Marked as seen before it is read, so that no change is missed.
             applied.mark_unchanged();
@@ -79,7 +82,12 @@ impl Context {
             };
             match intent {
                 Intent::Decided(decision_index) => return Ok(decision_index),
-                Intent::Gone(why) => return Err(ApiError::Precondition(why)),
+                Intent::Gone(why) => {
+                    let reason = part.and_then(|part| self.read(|state| failure(state, &part)));
+                    return Err(ApiError::Precondition(
+                        reason.map_or_else(|| why.clone(), |reason| format!("{why}: {reason}")),
+                    ));
+                }
                 Intent::Waiting => {}
             }
             tokio::select! {
@@ -110,6 +118,17 @@ fn intent(invoice: &Invoice, attempt: u32) -> Intent {
         return Intent::Waiting;
     }
     Intent::Gone(format!("the set of invoice {hash} was cancelled or failed before a decision to settle"))
+}
+
+/// Why the set of this part was failed, for people.
+fn failure(state: &State, part: &CircuitKey) -> Option<String> {
+    match state.verdict(part)? {
+        Verdict::Settle => None,
+        Verdict::Fail(FailReason::Temporary { cause: TemporaryCause::FrontNodeRemoved }) => {
+            Some("a front node that held a part of it was removed; the invoice may be paid again".into())
+        }
+        Verdict::Fail(reason) => Some(view::fail_reason(reason)),
+    }
 }
 
 /// What is in the way, for people.

@@ -74,7 +74,8 @@ fn verdict(verdict: Option<Verdict>) -> String {
     }
 }
 
-fn fail_reason(reason: FailReason) -> String {
+/// Why an HTLC was failed, for people.
+pub(super) fn fail_reason(reason: FailReason) -> String {
     match reason {
         FailReason::IncorrectDetails { cause, .. } => format!("incorrect details ({cause:?})"),
         FailReason::MppTimeout => "mpp timeout".into(),

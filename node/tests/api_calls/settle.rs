@@ -1,5 +1,7 @@
-use crate::server::{Server, Setup, pays, soon};
-use mux_proto::mux::v1::{CancelInvoiceRequest, InvoiceState, ListInvoicesRequest, SettleInvoiceRequest};
+use crate::server::{Server, Setup, front_node, pays, soon};
+use mux_proto::mux::v1::{
+    CancelInvoiceRequest, InvoiceState, ListInvoicesRequest, RemoveFrontNodeRequest, SettleInvoiceRequest,
+};
 use mux_raft::consensus::Consensus as _;
 use mux_raft::machine::command::FinalOutcome;
 use mux_raft::types::PaymentHash;
@@ -155,4 +157,23 @@ async fn cancel_wins_over_an_undecided_settle() {
     let shown = server.get(&hash).await;
     assert_eq!(shown.state(), InvoiceState::Canceled);
     assert!(shown.preimage.is_empty());
+}
+
+#[tokio::test]
+async fn removing_a_front_node_by_force_ends_a_waiting_settle_and_says_why() {
+    let server = Server::start(Setup { front_nodes: 2, ..Setup::default() }).await;
+    let hash = with_a_closed_gate(&server).await;
+    let mut client = server.invoices().await;
+    let waiting = tokio::spawn({
+        let hash = hash.clone();
+        async move { client.settle_invoice(settle(&hash)).await }
+    });
+    intent_is_kept(&server, &hash).await;
+    let pub_key = front_node(2).0.to_vec().into();
+    let request = RemoveFrontNodeRequest { pub_key, force: true };
+    server.cluster().await.remove_front_node(request).await.unwrap();
+    let error = soon(waiting).await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition);
+    assert!(error.message().contains("a front node that held a part of it was removed"), "{error}");
+    assert_eq!(server.get(&hash).await.state(), InvoiceState::Open, "payable over the other node");
 }

@@ -183,7 +183,7 @@ impl State {
                 self.settle_invoice(step, *hash, *set_id, (preimage.as_ref(), *keep_intent))
             }
             Command::CancelInvoice { hash, scope } => self.cancel_invoice(step, *hash, scope),
-            Command::RaiseFeatureLevel { level, .. } => self.raise_feature_level(*level),
+            Command::RaiseFeatureLevel { level, .. } => self.raise_feature_level(step, *level),
             Command::AcceptRestoration => self.accept_restoration(step),
             Command::EnrolStore { replica, store } => self.enrol_store(*replica, *store),
             Command::NoteLogs { ends } => self.note_logs(ends),

@@ -15,7 +15,7 @@ use std::fmt;
 
 /// The highest feature level that this version knows, see [`super::level`]. An entry with a greater one stops
 /// the replica.
-pub const COMMAND_FORMAT: u16 = 2;
+pub const COMMAND_FORMAT: u16 = 3;
 
 /// A command as it stands in the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

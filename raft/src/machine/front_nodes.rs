@@ -2,15 +2,18 @@
 //!
 //! A disabled one keeps its link: what it holds and what invoices promise is still received. One that is removed keeps
 //! its record, so that its virtual scids are never used again, its HTLCs find an end by the others' height, and its
-//! sessions are counted on if it comes back.
+//! sessions are counted on if it comes back. From level 3 on undecided sets with a part there are failed; decided ones
+//! wait for an operator's word.
 
 use super::apply::Step;
 use super::command::ACCESS_BYTES_MAX;
+use super::level;
 use super::links::{invalid, unknown};
-use super::model::{FrontNodeAccess, FrontNodeExtra, FrontNodeMode, FrontNodePolicy};
+use super::model::{FrontNodeAccess, FrontNodeExtra, FrontNodeMode, FrontNodePolicy, TemporaryCause};
 use super::reply::Reply;
+use super::sets::SetFailure;
 use super::state::State;
-use crate::types::NodePubkey;
+use crate::types::{NodePubkey, PaymentHash};
 
 impl State {
     /// What the cluster does with a front node.
@@ -84,7 +87,30 @@ impl State {
         }
         self.more.front_nodes.insert(node, FrontNodeExtra { mode: FrontNodeMode::Removed, access: None });
         step.nodes.insert(node);
+        if self.feature_level() >= level::REMOVAL_FAILS_SETS {
+            self.fail_sets_at_removed(step);
+        }
         Reply::Done
+    }
+
+    /// Fails the undecided sets with a part at a front node that was removed: that part is not offered again, so their
+    /// gates stay closed. In the entry that removes the node, so that no other part joins in between. A set in doubt
+    /// after a restoration stays until LND has said how its other parts ended.
+    pub(super) fn fail_sets_at_removed(&mut self, step: &mut Step) {
+        let undecided = self.index.sets.iter().copied();
+        let lost: Vec<_> = undecided.filter(|hash| self.has_part_at_removed(hash)).collect();
+        for hash in lost {
+            if !self.is_set_in_doubt(&hash) {
+                self.fail_set(step, hash, SetFailure::Temporary(TemporaryCause::FrontNodeRemoved));
+            }
+        }
+    }
+
+    fn has_part_at_removed(&self, hash: &PaymentHash) -> bool {
+        let set = self.core.invoices.get(hash).and_then(|invoice| invoice.set.as_ref());
+        set.is_some_and(|set| {
+            set.parts.iter().any(|key| self.front_node_mode(&key.node) == FrontNodeMode::Removed)
+        })
     }
 }
 

@@ -8,7 +8,9 @@
 //! |---|---|---|
 //! | 1 | 0.1.0 | the beginning |
 //! | 2 | 0.2.0 | the archive of finished invoices and events, and everything that [`super::Command::level`] says |
+//! | 3 | 0.3.0 | removing a front node fails the undecided sets with a part there; [`super::model::EventKind::Voided`] |
 
+use super::apply::Step;
 use super::command::{COMMAND_FORMAT, Command};
 use super::reply::{Rejection, Reply};
 use super::state::State;
@@ -22,12 +24,19 @@ pub const ARCHIVE: u16 = 2;
 /// From this level on the log knows which data directory is which replica's.
 pub const STORES: u16 = 2;
 
+/// From this level on a set is not left waiting for a front node that was removed.
+pub const REMOVAL_FAILS_SETS: u16 = 3;
+
+/// From this level on events may say that a restoration cancelled an invoice.
+pub const VOIDED: u16 = 3;
+
 /// The first version that knows a level, for the message of one that does not.
 #[must_use]
 pub fn version_of(level: u16) -> &'static str {
     match level {
         0 | FIRST => "0.1.0",
         2 => "0.2.0",
+        3 => "0.3.0",
         _ => "a later version",
     }
 }
@@ -85,12 +94,16 @@ impl Command {
 }
 
 impl State {
-    pub(super) fn raise_feature_level(&mut self, level: u16) -> Reply {
-        if level < self.feature_level() {
-            let now = self.feature_level();
+    pub(super) fn raise_feature_level(&mut self, step: &mut Step, level: u16) -> Reply {
+        let now = self.feature_level();
+        if level < now {
             return Reply::Rejected(Rejection::Invalid(format!("the cluster is at feature level {now}")));
         }
         self.more.level = level;
+        if now < REMOVAL_FAILS_SETS && level >= REMOVAL_FAILS_SETS {
+            // What removals at former levels left behind.
+            self.fail_sets_at_removed(step);
+        }
         Reply::Done
     }
 }

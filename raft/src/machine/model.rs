@@ -292,6 +292,8 @@ pub enum TemporaryCause {
     FailedByLnd,
     /// The set was complete, but could not be settled safely in time (a link down, a height unknown).
     GateClosed,
+    /// The front node that held a part of the set was removed. Level 3.
+    FrontNodeRemoved,
 }
 
 /// How far the end of an HTLC is known.

@@ -231,6 +231,9 @@ impl State {
                 self.fail_set(step, hash, SetFailure::OnChain(key));
             }
         }
+        if self.feature_level() >= level::REMOVAL_FAILS_SETS {
+            self.fail_sets_at_removed(step);
+        }
         self.decide_pending(step, None);
     }
 

@@ -8,6 +8,7 @@ use mux_raft::consensus::Consensus as _;
 use mux_raft::machine::command::COMMAND_FORMAT;
 use mux_raft::machine::{Command, Envelope, LogPosition, RequestId};
 use mux_raft::replica::SnapshotConfig;
+use mux_raft::types::NodePubkey;
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -56,6 +57,10 @@ pub(crate) fn history() -> Machine {
             append(&mut machine, &outside, entry);
         }
     }
+    // Sets that wait for one of its parts fail with it.
+    let node = NodePubkey([1; 33]);
+    append(&mut machine, &outside, Some(Command::RemoveFrontNode { node, force: true }));
+    append(&mut machine, &outside, Some(Command::Tick));
     let end = machine.mark();
     machine.marks.push(end);
     machine

@@ -6,10 +6,14 @@ use mux_raft::machine::command::*;
 use mux_raft::machine::model::*;
 use mux_raft::machine::reply::*;
 
-/// At feature level 2.
+/// At the highest feature level.
 fn world(nodes: u8) -> World {
+    at_level(nodes, COMMAND_FORMAT)
+}
+
+fn at_level(nodes: u8, level: u16) -> World {
     let mut world = World::new(nodes);
-    assert_eq!(world.run(Command::raise_feature_level()), Reply::Done);
+    assert_eq!(world.run(Command::raise_feature_level_to(level)), Reply::Done);
     world
 }
 
@@ -72,7 +76,7 @@ fn a_disabled_node_gets_no_new_invoices_and_still_receives() {
 
 #[test]
 fn a_node_with_htlcs_in_doubt_is_removed_by_force_only() {
-    let mut world = world(2);
+    let mut world = at_level(2, 2);
     world.hold(1, offer(1, 0));
     assert!(is_invalid(&world.run(remove(1, false))));
     assert!(world.state.front_node(&node(1)).is_some());
@@ -87,6 +91,81 @@ fn a_node_with_htlcs_in_doubt_is_removed_by_force_only() {
     assert!(matches!(world.verdict(1, 0), Some(Verdict::Fail(_))));
     world.blocks(height + 200);
     assert_eq!(world.state.htlcs_of(&node(1)).count(), 0, "forgotten once it is past its expiry");
+}
+
+const REMOVED: Verdict = Verdict::Fail(FailReason::Temporary { cause: TemporaryCause::FrontNodeRemoved });
+
+/// Accepted: 400 at node 1, 600 at node 2, and the application's wish to settle, which waits for node 1.
+fn waits_for_its_gate(world: &mut World, invoice: u8, htlc_id: u64) {
+    world.hold(1, part(invoice, htlc_id, 400, 1000));
+    world.hold(2, part(invoice, htlc_id, 600, 1000));
+    world.down(1);
+    assert_eq!(world.settle_with(invoice, None, None, true), GATE_CLOSED);
+}
+
+#[test]
+fn a_removal_fails_the_undecided_sets_with_a_part_there_and_no_other() {
+    let mut world = world(2);
+    world.hold(1, part(3, 3, 400, 1000));
+    world.hold(2, offer(4, 4));
+    world.hold(1, part(5, 5, 400, 1000));
+    world.hold(2, part(5, 5, 600, 1000));
+    assert_eq!(world.settle(5), decided(1));
+    waits_for_its_gate(&mut world, 1, 1);
+    assert_eq!(world.run(remove(1, true)), Reply::Done);
+    assert_eq!((world.verdict(1, 1), world.verdict(2, 1)), (Some(REMOVED), Some(REMOVED)));
+    assert_eq!(
+        (world.verdict(1, 3), world.state_of(3)),
+        (Some(REMOVED), InvoiceState::Open),
+        "one collected"
+    );
+    assert_eq!((world.verdict(2, 4), world.state_of(4)), (None, InvoiceState::Accepted), "not its");
+    assert_eq!(world.state_of(1), InvoiceState::Open, "payable again");
+    assert_eq!(world.settle_with(1, None, None, true), rejected(Rejection::WrongState(InvoiceState::Open)));
+    world.hold(2, offer(1, 10));
+    assert_eq!((world.settle(1), world.verdict(1, 1)), (decided(2), Some(REMOVED)), "a verdict stays");
+}
+
+#[test]
+fn a_removal_leaves_a_decision_to_the_operator() {
+    let mut world = world(2);
+    world.hold(1, part(5, 5, 400, 1000));
+    world.hold(2, part(5, 5, 600, 1000));
+    assert_eq!(world.settle(5), decided(1));
+    assert_eq!(world.run(remove(1, true)), Reply::Done);
+    assert_eq!((world.verdict(1, 5), world.state_of(5)), (Some(Verdict::Settle), InvoiceState::Settling));
+    assert_eq!(
+        world.state.unresolved_htlcs(&node(1)).count(),
+        1,
+        "it is shown until somebody says how it ended"
+    );
+    world.end(2, 5, FinalOutcome::Settled);
+    world.blocks(EXPIRY + UNCONFIRMED_AFTER_BLOCKS + 1);
+    let resolve = Command::ResolveHtlc { key: key(1, 5), settled: false };
+    assert_eq!(world.run(resolve), Reply::Done);
+    assert_eq!(world.find(5).state, InvoiceState::Partial);
+}
+
+#[test]
+fn a_set_whose_invoice_expired_meanwhile_does_not_become_payable_by_a_removal() {
+    let mut world = world(2);
+    world.add(1, InvoiceKind::Hold, 1000);
+    world.hold(1, of_kind(InvoiceKind::Hold, part(1, 1, 400, 1000)));
+    world.hold(2, of_kind(InvoiceKind::Hold, part(1, 1, 600, 1000)));
+    world.pass(3_700_000);
+    assert_eq!(world.state_of(1), InvoiceState::Accepted);
+    assert_eq!(world.run(remove(1, true)), Reply::Done);
+    assert_eq!(world.find(1).state, InvoiceState::Expired);
+}
+
+#[test]
+fn sets_left_by_a_removal_at_level_2_fail_when_the_level_rises() {
+    let mut world = at_level(2, 2);
+    waits_for_its_gate(&mut world, 1, 1);
+    assert_eq!(world.run(remove(1, true)), Reply::Done);
+    assert_eq!((world.verdict(2, 1), world.state_of(1)), (None, InvoiceState::Accepted), "as level 2 has it");
+    assert_eq!(world.run(Command::raise_feature_level()), Reply::Done);
+    assert_eq!((world.verdict(2, 1), world.state_of(1)), (Some(REMOVED), InvoiceState::Open));
 }
 
 #[test]

@@ -157,7 +157,7 @@ fn a_newer_snapshot_says_which_version_reads_it() {
     let refusal = State::decode_snapshot(&bytes).unwrap_err();
     assert_eq!(
         refusal,
-        SnapshotError::UnknownFormat { found: COMMAND_FORMAT + 1, needed: "muxd 0.2.0 or later".into() }
+        SnapshotError::UnknownFormat { found: COMMAND_FORMAT + 1, needed: "muxd 0.3.0 or later".into() }
     );
 }
 

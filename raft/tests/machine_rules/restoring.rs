@@ -225,6 +225,31 @@ fn what_nobody_can_tell_any_more_keeps_nobody_waiting() {
 }
 
 #[test]
+fn a_removal_does_not_fail_a_set_whose_other_parts_may_have_been_settled() {
+    let mut world = raised(3);
+    world.hold(1, part(1, 1, 400, 1000));
+    world.hold(2, part(1, 1, 300, 1000));
+    world.hold(3, part(1, 1, 100, 1000));
+    restore(&mut world);
+    connect(&mut world, 3);
+    assert_eq!(world.offer(3, part(1, 1, 100, 1000)), OfferReply::Held);
+    world.run(Command::RemoveFrontNode { node: node(1), force: true });
+    assert_eq!(world.verdict(3, 1), None, "node 2 has not said how its part ended");
+    let mut proved = world.clone();
+    connect(&mut proved, 2);
+    proved.end(2, 1, FinalOutcome::Settled);
+    assert_eq!(proved.verdict(3, 1), Some(Verdict::Settle));
+    connect(&mut world, 2);
+    world.offer(2, part(1, 1, 300, 1000));
+    let removed = Verdict::Fail(FailReason::Temporary { cause: TemporaryCause::FrontNodeRemoved });
+    assert_eq!(
+        (world.verdict(2, 1), world.verdict(3, 1)),
+        (Some(removed), Some(removed)),
+        "no answer took effect"
+    );
+}
+
+#[test]
 fn a_proved_hold_invoice_takes_its_preimage_from_the_application() {
     let mut world = raised(2);
     world.add(1, InvoiceKind::Hold, 1000);

@@ -77,7 +77,7 @@ async fn one_old_member_keeps_the_level_down_until_it_is_upgraded() {
     assert!([1, 3].iter().all(|id| level(&cluster, *id) == 1));
     cluster.levels.clear();
     cluster.start_one(2).await;
-    eventually("the level rises", || (1..=3).all(|id| level(&cluster, id) == 2)).await;
+    eventually("the level rises", || (1..=3).all(|id| level(&cluster, id) == COMMAND_FORMAT)).await;
     let leader = cluster.leader().await;
     cluster.replica(leader).propose(needs_level_2(), None).await.unwrap();
     cluster.converged().await;
@@ -98,7 +98,7 @@ async fn a_replica_that_is_too_old_for_the_cluster_is_not_added() {
     cluster.levels.insert(2, 1);
     cluster.start_one(2).await;
     let old = cluster.replica(1).change_members(add.clone()).await.unwrap_err();
-    assert!(old.to_string().contains("needs muxd 0.2.0 or later; replica 2 runs muxd"), "{old}");
+    assert!(old.to_string().contains("needs muxd 0.3.0 or later; replica 2 runs muxd"), "{old}");
     assert_eq!(cluster.status(1).members.len(), 1);
     cluster.stop(2).await;
     cluster.levels.clear();
