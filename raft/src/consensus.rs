@@ -6,6 +6,7 @@
 use crate::archive::{Archive, MemoryArchive};
 use crate::machine::{Command, LogPosition, Reply, RequestId, State};
 use crate::members::{MemberChange, MemberChanged, MemberError, MemberView};
+use crate::replica::divergence::RecentHashes;
 use crate::types::{LogIndex, ReplicaId};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,6 +118,8 @@ pub struct RaftStatus {
     pub feature_level: u16,
     /// Members that said that they are about to stop, as far as is known here.
     pub leaving: BTreeSet<ReplicaId>,
+    /// Why others refuse to speak with this replica, the last word of each.
+    pub refusals: BTreeMap<ReplicaId, String>,
     /// This replica was removed from the cluster: what to do.
     pub removed: Option<String>,
     /// Why this replica stopped, if it did.
@@ -158,6 +161,7 @@ pub struct StateCell {
     state: RwLock<State>,
     archive: Arc<dyn Archive>,
     applied: watch::Sender<LogIndex>,
+    hashes: RecentHashes,
 }
 
 impl Default for StateCell {
@@ -171,7 +175,7 @@ impl StateCell {
     #[must_use]
     pub fn new(state: State, archive: Arc<dyn Archive>) -> Self {
         let (applied, _) = watch::channel(state.applied().index);
-        Self { state: RwLock::new(state), archive, applied }
+        Self { state: RwLock::new(state), archive, applied, hashes: RecentHashes::default() }
     }
 
     /// Reads the applied state. Keep it short: apply waits meanwhile.
@@ -183,6 +187,11 @@ impl StateCell {
     #[must_use]
     pub fn archive(&self) -> &Arc<dyn Archive> {
         &self.archive
+    }
+
+    /// The state's hashes after the last entries, to compare with other replicas'.
+    pub(crate) fn hashes(&self) -> &RecentHashes {
+        &self.hashes
     }
 
     /// Wakes whenever something was applied or a snapshot was installed. Only a hint: read the state.

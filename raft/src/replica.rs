@@ -11,6 +11,7 @@
 //! * `members`, `member_wire`: who belongs to the cluster; `leaving`: who is about to stop; `farewell`: how a
 //!   replica learns that it was removed.
 //! * `roster`: what members say of themselves; `upgrade`: when the cluster's feature level rises.
+//! * `divergence`: whether all replicas have the same state.
 //! * `leader_duty`, `time_keeper`: log time. `status_keeper`: status and gauges.
 //! * `latch`: why a replica stopped.
 
@@ -18,6 +19,7 @@ mod config;
 mod confirmed;
 mod core;
 pub(crate) mod directory;
+pub(crate) mod divergence;
 mod farewell;
 mod founding;
 mod gateway;
@@ -156,6 +158,7 @@ async fn supervise(started: Started, stop: CancellationToken, closed: watch::Sen
     tasks.spawn(status_keeper::keep_status(Arc::clone(&core), stop.clone()));
     tasks.spawn(leader_duty::lead(Arc::clone(&core), stop.clone()));
     tasks.spawn(upgrade::keep_roster(Arc::clone(&core), stop.clone()));
+    tasks.spawn(divergence::compare_states(Arc::clone(&core), stop.clone()));
     tasks.spawn(leaving::tell_leader(Arc::clone(&core), stop.clone()));
     tasks.spawn(farewell::notice_removal(Arc::clone(&core), stop.clone()));
     if clearance.get() != May::Vote {

@@ -88,6 +88,11 @@ impl Readiness {
         checks.push(check("leader", raft.leader.is_some() && raft.quorum, leader));
         let quorum = if raft.quorum { "in contact" } else { "out of contact" };
         checks.push(check("quorum", raft.quorum, quorum.into()));
+        if !raft.refusals.is_empty() {
+            // With a leader it is the others' business; without one it may be why.
+            let words = raft.refusals.iter().map(|(id, why)| format!("replica {id} refuses: {why}"));
+            checks.push(check("peers", raft.leader.is_some(), words.collect::<Vec<_>>().join("; ")));
+        }
         let in_doubt = self.in_doubt.load(Ordering::Relaxed);
         if in_doubt > 0 {
             let seen = format!("{in_doubt} HTLCs in doubt after a restoration; see muxcli status");
@@ -134,6 +139,12 @@ mod tests {
         readiness.watch_raft(receiver);
         readiness.set_serving();
         assert_eq!(failed(&readiness), ["leader", "quorum"]);
+        sender.send_modify(|raft| {
+            raft.refusals.insert(2, "this is replica 2 of cluster ab".into());
+        });
+        assert_eq!(failed(&readiness), ["leader", "quorum", "peers"]);
+        let told = "[-]peers failed: replica 2 refuses: this is replica 2 of cluster ab\n";
+        assert!(readiness.text().contains(told), "{}", readiness.text());
         sender.send_modify(|raft| {
             raft.leader = Some(2);
             raft.quorum = true;

@@ -106,8 +106,7 @@ fn fill(plan: &RestorePlan, dir: &Path, state: &State) -> Result<(), RestoreErro
         SnapshotMeta { last_log_id: Some(last), last_membership: StoredMembership::new(Some(last), members) };
     let snapshots =
         SnapshotDirectory::open(&directory.snapshots(), plan.cluster_id).map_err(|error| failed(&error))?;
-    let body = state.encode_snapshot();
-    let file = SnapshotFile::write(&snapshots.unfinished_path(), plan.cluster_id, &meta, &body)
+    let (file, _) = SnapshotFile::write(&snapshots.unfinished_path(), plan.cluster_id, &meta, state)
         .map_err(|error| failed(&error))?;
     snapshots.keep(&file, &meta).map_err(|error| failed(&error))?;
     let identity = Identity { cluster_id: plan.cluster_id, replica: plan.replica };

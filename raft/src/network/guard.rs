@@ -76,7 +76,8 @@ impl Guard {
                 )));
             }
             return Err(Status::permission_denied(format!(
-                "this is replica {} of cluster {}; the caller is of cluster {}",
+                "this is replica {} of cluster {}; the caller is of cluster {}: its seed, cluster name or network is \
+                 another",
                 self.id,
                 short(&self.cluster_id),
                 short(&header.cluster_id),

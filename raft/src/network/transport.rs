@@ -7,7 +7,7 @@ use crate::codec::{CodecError, wire};
 use crate::fault;
 use crate::replica::latch::Latch;
 use crate::replica::raft::{Raft, Snapshot, TypeConfig};
-use crate::snapshot::SnapshotDirectory;
+use crate::snapshot::{SnapshotDirectory, SnapshotError};
 use crate::types::ReplicaId;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
@@ -85,6 +85,21 @@ impl Requests {
 
 fn malformed(error: CodecError) -> Status {
     Status::invalid_argument(error.to_string())
+}
+
+/// A snapshot that is not what its sender made. Nothing was changed here, and it is sent again.
+fn refused(source: ReplicaId, error: SnapshotError) -> Status {
+    let reason = match error {
+        SnapshotError::Damaged { reason, .. } => reason,
+        other => other.to_string(),
+    };
+    tracing::error!(
+        source,
+        reason,
+        "a received snapshot is refused; it was damaged on its way, or at its sender"
+    );
+    metrics::counter!("mux_snapshots_refused_total").increment(1);
+    Status::data_loss(format!("the snapshot is refused: {reason}"))
 }
 
 fn stopped(error: impl std::fmt::Display) -> Status {
@@ -190,7 +205,7 @@ impl RaftTransport for Transport {
         let (meta, tip) = verified
             .await
             .map_err(|error| Status::internal(error.to_string()))?
-            .map_err(|error| Status::data_loss(error.to_string()))?;
+            .map_err(|error| refused(source, error))?;
         fault::point("install.received");
         tracing::info!(last = ?meta.last_log_id, from = source, "received a snapshot");
         let members = meta.last_membership.membership();

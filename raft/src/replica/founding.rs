@@ -106,6 +106,7 @@ async fn try_until_clear(core: &Core, log: &LogStore, clearance: &Clearance) -> 
             tracing::warn!(
                 founder,
                 asked = ?known,
+                refusals = ?core.roster.refusals(),
                 "the store is empty; waiting for a leader, or for a majority of the initial members"
             );
         }

@@ -168,4 +168,17 @@ impl LeaderGateway for Gateway {
             leader_address: leader_address.unwrap_or_default(),
         }))
     }
+
+    async fn compare_states(
+        &self,
+        request: Request<pb::CompareStatesRequest>,
+    ) -> Result<Response<pb::CompareStatesResponse>, Status> {
+        let caller = self.guard.caller(&request);
+        let message = request.into_inner();
+        let source = self.guard.check(message.header.as_ref(), &caller)?;
+        let theirs = message.state_hash.as_ref().try_into().ok();
+        let own = self.core.compare_here(source, (message.index, theirs), message.judged).await;
+        let state_hash = own.map_or_else(Default::default, |own| own.to_vec().into());
+        Ok(Response::new(pb::CompareStatesResponse { state_hash }))
+    }
 }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::timeout;
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// How long a replica may take to say how it stands.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
@@ -17,12 +17,14 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 pub(crate) struct Roster {
     own: (ReplicaId, Program),
     told: Mutex<BTreeMap<ReplicaId, Program>>,
+    /// Why members refused to answer, the last word of each; who answered since is not among them.
+    refusals: Mutex<BTreeMap<ReplicaId, String>>,
 }
 
 impl Roster {
     pub(super) fn new(id: ReplicaId, feature_level_max: u16) -> Self {
         let program = Program { version: env!("CARGO_PKG_VERSION").into(), feature_level_max };
-        Self { own: (id, program), told: Mutex::default() }
+        Self { own: (id, program), told: Mutex::default(), refusals: Mutex::default() }
     }
 
     /// The highest feature level that this replica says it knows.
@@ -37,6 +39,27 @@ impl Roster {
 
     fn note(&self, id: ReplicaId, program: Program) {
         self.told.lock().insert(id, program);
+        self.refusals.lock().remove(&id);
+    }
+
+    /// Somebody who is not there refuses nothing.
+    fn note_refusal(&self, id: ReplicaId, status: &Status) {
+        let refused = matches!(
+            status.code(),
+            Code::PermissionDenied
+                | Code::FailedPrecondition
+                | Code::AlreadyExists
+                | Code::Unauthenticated
+                | Code::InvalidArgument
+        );
+        if refused {
+            self.refusals.lock().insert(id, status.message().to_owned());
+        }
+    }
+
+    /// Why members refuse to speak with this replica.
+    pub(super) fn refusals(&self) -> BTreeMap<ReplicaId, String> {
+        self.refusals.lock().clone()
     }
 }
 
@@ -58,7 +81,10 @@ impl Core {
         let answer = timeout(ANSWER_TIMEOUT, client.standing(message))
             .await
             .map_err(|_| Status::unavailable("no answer in time"))?
-            .inspect_err(|status| self.peers.stores().heed(id, status))?
+            .inspect_err(|status| {
+                self.peers.stores().heed(id, status);
+                self.roster.note_refusal(id, status);
+            })?
             .into_inner();
         self.roster.note(id, program(&answer));
         Ok(answer)

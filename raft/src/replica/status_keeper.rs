@@ -163,9 +163,19 @@ fn status_of(core: &Core, metrics: &RaftMetrics<TypeConfig>) -> RaftStatus {
         matched,
         feature_level: core.cell.read(crate::machine::State::feature_level),
         leaving: core.leaving.known(core.id),
+        refusals: refusals(core, metrics),
         removed: core.removed.get().cloned(),
         fatal,
     }
+}
+
+/// Of those that are members as far as is known here.
+fn refusals(core: &Core, metrics: &RaftMetrics<TypeConfig>) -> BTreeMap<ReplicaId, String> {
+    let mut refusals = core.roster.refusals();
+    refusals.retain(|id, _| {
+        metrics.membership_config.get_node(id).is_some() || core.initial_members.contains_key(id)
+    });
+    refusals
 }
 
 fn member(core: &Core, id: ReplicaId, node: &BasicNode, voter: bool) -> Member {

@@ -5,6 +5,7 @@ use crate::machine::{ArchiveTip, State};
 use crate::replica::opening::{CHECK_DISK, JOIN_ANEW};
 use crate::replica::raft::{LogId, SnapshotMeta, StoredMembership, log_id};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
@@ -22,7 +23,7 @@ pub(crate) struct SnapshotFile {
     file: Arc<File>,
 }
 
-/// `magic | header length u32 | header, sealed | body`.
+/// `magic | header length u32 | header, sealed | body`. What follows the header within its seal is [`Origin`].
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
     cluster_id: [u8; 32],
@@ -31,6 +32,30 @@ struct Header {
     members: StoredMembers,
     body_bytes: u64,
     body_crc: u32,
+}
+
+/// What its maker says of the state, by other means than the bytes' checksums. Versions before 0.3.0 do not write it and
+/// do not read it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Origin {
+    /// The rolling hash.
+    state_hash: [u8; 32],
+    /// SHA-256 of the encoded state.
+    digest: [u8; 32],
+}
+
+impl Origin {
+    /// What is wrong with a state that was decoded from these bytes.
+    fn contradiction(&self, body: &[u8], state: &State) -> Option<&'static str> {
+        if self.digest != <[u8; 32]>::from(Sha256::digest(body)) {
+            return Some("it is not the state that was sent: its digest is another");
+        }
+        if self.state_hash != state.chain_hash() {
+            return Some("it is not the state that was sent: its rolling hash is another");
+        }
+        // Whatever was not understood as it was meant would be written otherwise.
+        (state.encode_snapshot() != body).then_some("the state that it decodes to would be encoded otherwise")
+    }
 }
 
 /// Why a file is no snapshot, or none of ours.
@@ -51,13 +76,15 @@ impl From<SnapshotError> for io::Error {
 }
 
 impl SnapshotFile {
-    /// Writes a snapshot and makes the file (not yet its name) durable. Blocks.
+    /// Writes a snapshot and makes the file (not yet its name) durable; says how many bytes the state has. Blocks.
     pub(crate) fn write(
         path: &Path,
         cluster_id: [u8; 32],
         meta: &SnapshotMeta,
-        body: &[u8],
-    ) -> Result<Self, SnapshotError> {
+        state: &State,
+    ) -> Result<(Self, usize), SnapshotError> {
+        let body = state.encode_snapshot();
+        let origin = Origin { state_hash: state.chain_hash(), digest: Sha256::digest(&body).into() };
         let position = |id: &LogId| (id.leader_id.term, id.index);
         let header = Header {
             cluster_id,
@@ -65,10 +92,11 @@ impl SnapshotFile {
             members_at: meta.last_membership.log_id().as_ref().map(position),
             members: meta.last_membership.membership().into(),
             body_bytes: u64::try_from(body.len()).unwrap_or(u64::MAX),
-            body_crc: crc32c::crc32c(body),
+            body_crc: crc32c::crc32c(&body),
         };
         let failed = |source| SnapshotError::Io { path: path.to_path_buf(), source };
-        let mut bytes = postcard::to_stdvec(&header).map_err(|error| failed(io::Error::other(error)))?;
+        let mut bytes =
+            postcard::to_stdvec(&(header, origin)).map_err(|error| failed(io::Error::other(error)))?;
         seal(&mut bytes);
         let length = u32::try_from(bytes.len()).map_err(|error| failed(io::Error::other(error)))?;
         let write = || -> io::Result<()> {
@@ -77,11 +105,11 @@ impl SnapshotFile {
             file.write_all(&length.to_le_bytes())?;
             file.write_all(&bytes)?;
             fault::point("snapshot.half");
-            file.write_all(body)?;
+            file.write_all(&body)?;
             file.sync_all()
         };
         write().map_err(failed)?;
-        Self::open(path)
+        Ok((Self::open(path)?, body.len()))
     }
 
     /// Opens a file without looking at its content.
@@ -116,20 +144,23 @@ impl SnapshotFile {
     /// What the snapshot contains, without the state. Blocks.
     pub(crate) fn meta(&self, cluster_id: &[u8; 32]) -> Result<SnapshotMeta, SnapshotError> {
         let bytes = self.read_all()?;
-        let (header, _) = self.split(&bytes, cluster_id)?;
+        let (header, ..) = self.split(&bytes, cluster_id)?;
         self.meta_of(header)
     }
 
     /// Checks everything and decodes the state. Blocks.
     pub(super) fn load(&self, cluster_id: &[u8; 32]) -> Result<(SnapshotMeta, State), SnapshotError> {
         let bytes = self.read_all()?;
-        let (header, body) = self.split(&bytes, cluster_id)?;
+        let (header, origin, body) = self.split(&bytes, cluster_id)?;
         let found = crc32c::crc32c(body);
         if header.body_crc != found {
             let written = header.body_crc;
             return Err(self.damaged(CodecError::Checksum { written, found }));
         }
         let state = State::decode_snapshot(body).map_err(|error| self.damaged(error))?;
+        if let Some(why) = origin.and_then(|origin| origin.contradiction(body, &state)) {
+            return Err(self.damaged(why));
+        }
         Ok((self.meta_of(header)?, state))
     }
 
@@ -137,7 +168,7 @@ impl SnapshotFile {
         &self,
         bytes: &'bytes [u8],
         cluster_id: &[u8; 32],
-    ) -> Result<(Header, &'bytes [u8]), SnapshotError> {
+    ) -> Result<(Header, Option<Origin>, &'bytes [u8]), SnapshotError> {
         let truncated = || self.damaged(CodecError::Truncated(bytes.len()));
         let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| self.damaged(CodecError::Malformed("magic")))?;
         let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(truncated)?;
@@ -148,15 +179,17 @@ impl SnapshotFile {
         let length = usize::try_from(length).map_err(|_| truncated())?;
         let (header, body) = rest.split_at_checked(length).ok_or_else(truncated)?;
         let header = open(header).map_err(|error| self.damaged(error))?;
-        let header: Header =
-            postcard::from_bytes(header).map_err(|_| self.damaged(CodecError::Malformed("header")))?;
+        let malformed = |_| self.damaged(CodecError::Malformed("header"));
+        let (header, rest) = postcard::take_from_bytes::<Header>(header).map_err(malformed)?;
+        let origin =
+            if rest.is_empty() { None } else { Some(postcard::from_bytes(rest).map_err(malformed)?) };
         if &header.cluster_id != cluster_id {
             return Err(SnapshotError::Foreign(self.path.clone()));
         }
         if u64::try_from(body.len()).ok() != Some(header.body_bytes) {
             return Err(truncated());
         }
-        Ok((header, body))
+        Ok((header, origin, body))
     }
 
     fn meta_of(&self, header: Header) -> Result<SnapshotMeta, SnapshotError> {

@@ -92,6 +92,7 @@ impl Machine {
                 let applied = state.apply(at, entry.envelope.as_deref(), archive.as_ref());
                 match applied.and_then(|applied| keep_archived(archive.as_ref(), applied)) {
                     Ok(applied) => {
+                        self.cell.hashes().note(at.index, state.chain_hash());
                         let decided = journal::decided(state, &applied.changes);
                         results.push((applied, decided));
                     }
@@ -238,7 +239,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
             Ok((meta, state))
         });
         let (meta, state) = installed.await?;
-        self.cell.write(|current| *current = state);
+        self.cell.write(|current| {
+            *current = state;
+            self.cell.hashes().begin_anew(current.applied().index, current.chain_hash());
+        });
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership;
         fault::point("install.done");
@@ -271,9 +275,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             let tip = state.archive_tip();
             fault::point("snapshot.begin");
             sync(archive.as_ref(), tip)?;
-            let body = state.encode_snapshot();
-            let written =
-                SnapshotFile::write(&directory.unfinished_path(), *directory.cluster_id(), &meta, &body)?;
+            let (path, cluster_id) = (directory.unfinished_path(), *directory.cluster_id());
+            let (written, bytes) = SnapshotFile::write(&path, cluster_id, &meta, &state)?;
             fault::point("snapshot.written");
             let snapshot = directory.keep(&written, &meta)?;
             archive.forget(tip).map_err(io::Error::other)?;
@@ -281,8 +284,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             metrics::histogram!("mux_snapshot_duration_seconds", "what" => "build")
                 .record(started.elapsed().as_secs_f64());
             #[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
-            metrics::gauge!("mux_snapshot_bytes").set(body.len() as f64);
-            tracing::info!(last = ?meta.last_log_id, bytes = body.len(), "made a snapshot");
+            metrics::gauge!("mux_snapshot_bytes").set(bytes as f64);
+            tracing::info!(last = ?meta.last_log_id, bytes, "made a snapshot");
             Ok(Snapshot { meta, snapshot })
         });
         built.await.map_err(io::Error::other)?

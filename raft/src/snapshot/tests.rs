@@ -188,8 +188,9 @@ fn written(bench: &Bench, index: u64) -> SnapshotFile {
         last_log_id: Some(log_id(1, index)),
         last_membership: StoredMembership::new(Some(log_id(1, 0)), membership()),
     };
-    let body = bench.cell.read(crate::machine::State::encode_snapshot);
-    let file = SnapshotFile::write(&bench.directory.unfinished_path(), CLUSTER_ID, &meta, &body).unwrap();
+    let state = bench.cell.read(Clone::clone);
+    let (file, _) =
+        SnapshotFile::write(&bench.directory.unfinished_path(), CLUSTER_ID, &meta, &state).unwrap();
     bench.directory.keep(&file, &meta).unwrap()
 }
 
@@ -212,6 +213,47 @@ fn every_changed_byte_and_every_cut_of_a_snapshot_is_noticed() {
     std::fs::write(&path, &bytes).unwrap();
     let foreign = SnapshotFile::open(&path).unwrap().verify(&[8; 32]);
     assert!(matches!(foreign, Err(SnapshotError::Foreign(_))));
+}
+
+/// The header without its seal, and the body.
+fn parts(bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let length = usize::try_from(u32::from_le_bytes(bytes[8..12].try_into().unwrap())).unwrap();
+    (bytes[12..12 + length - 4].to_vec(), bytes[12 + length..].to_vec())
+}
+
+/// A file of these, every checksum of it right.
+fn joined(mut header: Vec<u8>, body: &[u8]) -> Vec<u8> {
+    crate::codec::seal(&mut header);
+    let length = u32::try_from(header.len()).unwrap().to_le_bytes();
+    [b"MUXSNAP\x01".as_slice(), &length, &header, body].concat()
+}
+
+#[tokio::test]
+async fn a_state_that_changed_on_its_way_is_refused_although_every_checksum_is_right() {
+    let (mut bench, mut other) = (Bench::new(), Bench::new());
+    bench.apply(first_part_held()).await.unwrap();
+    other.apply(first_part_held()).await.unwrap();
+    other.apply(vec![entry(6, COMMAND_FORMAT, part(1))]).await.unwrap();
+    let (sent, changed) = (written(&bench, 9).read_all().unwrap(), written(&other, 9).read_all().unwrap());
+    let ((header, body), (mut forged, other_body)) = (parts(&sent), parts(&changed));
+    assert!(joined(header.clone(), &body) == sent, "as it is written");
+    let seals = header.len() - 64..;
+    let path = bench.dir.path().join("received");
+    let verify = |header: Vec<u8>, body: &[u8]| {
+        std::fs::write(&path, joined(header, body)).unwrap();
+        SnapshotFile::open(&path).unwrap().verify(&CLUSTER_ID).map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(verify(header.clone(), &body), Ok(()));
+    assert_eq!(verify(forged.clone(), &other_body), Ok(()), "the other one is a snapshot, too");
+    // Only what the sender said of its state is still the sender's.
+    let at = forged.len() - 64;
+    forged[at..].copy_from_slice(&header[seals]);
+    assert!(verify(forged.clone(), &other_body).unwrap_err().contains("not the state that was sent"));
+    // Nor does its rolling hash alone give it away.
+    forged[at + 32..].copy_from_slice(&parts(&changed).0[at + 32..]);
+    assert!(verify(forged, &other_body).unwrap_err().contains("rolling hash"));
+    // A version that did not say it yet.
+    assert_eq!(verify(header[..header.len() - 64].to_vec(), &body), Ok(()));
 }
 
 #[test]

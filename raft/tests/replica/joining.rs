@@ -136,3 +136,26 @@ async fn a_replica_that_joined_later_and_lost_its_disk_does_not_vote_again() {
     let reason = tokio::time::timeout(PATIENCE, cluster.replica(4).stopped()).await.unwrap();
     assert!(reason.contains("must join under a new id"), "{reason}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_of_another_seed_hears_why_nobody_speaks_with_it() {
+    let mut cluster = Cluster::prepare(3);
+    cluster.configs.get_mut(&3).unwrap().cluster_id = [0xc2; 32];
+    cluster.start_all().await;
+    cluster.leader_among(&[1, 2]).await;
+    let why = "its seed, cluster name or network is another";
+    eventually("it knows why", || {
+        let refusals = cluster.status(3).refusals;
+        refusals.len() == 2 && refusals.values().all(|refusal| refusal.contains(why))
+    })
+    .await;
+    eventually("and so do they", || cluster.status(1).refusals.contains_key(&3)).await;
+    cluster.stop(3).await;
+    // Its data directory belongs to the other cluster from its first start on.
+    std::fs::remove_dir_all(&cluster.configs[&3].data_dir).unwrap();
+    cluster.configs.get_mut(&3).unwrap().cluster_id = crate::cluster::CLUSTER_ID;
+    cluster.start_one(3).await;
+    cluster.leader().await;
+    cluster.commit(3).await;
+    eventually("nobody refuses any more", || (1..=3).all(|id| cluster.status(id).refusals.is_empty())).await;
+}

@@ -7,6 +7,7 @@ mod certificates;
 mod cluster;
 mod damage;
 mod disk_faults;
+mod divergence;
 mod elections;
 mod engine;
 mod failures;

@@ -84,6 +84,16 @@ pub const CATALOGUE: &[Metric] = &[
         "Records taken from other replicas, to go with a snapshot",
     ),
     histogram("mux_archive_write_duration_seconds", &[], "Writing a batch of records"),
+    counter(
+        "mux_snapshots_refused_total",
+        &[],
+        "Received snapshots that are not what their sender made; they are sent again",
+    ),
+    gauge(
+        "mux_state_differs",
+        &["peer"],
+        "1: the leader found that a replica's state differs, and told it to stop; the leader knows",
+    ),
     gauge("mux_state_hash", &[], "Low 48 bits of the state hash: differs at the same applied index? Stop!"),
     counter(
         "mux_alarms_total",
