@@ -85,7 +85,14 @@ impl Context {
     /// Makes an invoice, and stores it unless it is stateless.
     pub(super) async fn make(&self, wanted: &Wanted, deadline: Instant) -> Result<Made, ApiError> {
         check_key(wanted)?;
-        let (spec, warning) = self.spec(wanted)?;
+        let (spec, warning) = match self.spec(wanted) {
+            // A replica that has just been added, or that lags, knows none yet.
+            Err(ApiError::Precondition(_)) => {
+                self.catch_up(deadline).await?;
+                self.spec(wanted)?
+            }
+            spec => spec?,
+        };
         let warnings: Vec<String> = warning.into_iter().collect();
         let now_secs = self.now_secs();
         let issued = invoice::create(&self.keys, self.config.network, &spec, now_secs, &mut rand::rng())
@@ -102,6 +109,20 @@ impl Context {
             });
         }
         self.store(wanted, issued, warnings, deadline).await
+    }
+
+    /// Waits until this replica knows what the cluster knows.
+    async fn catch_up(&self, deadline: Instant) -> Result<(), ApiError> {
+        let barrier = tokio::time::timeout_at(deadline, self.consensus.read_barrier()).await;
+        let why = match barrier {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        Err(ApiError::Unavailable(format!(
+            "this replica knows of no front node, and has not heard from the cluster whether there is one ({why}): ask \
+             another replica, or this one again when its /readyz says ready"
+        )))
     }
 
     /// With what there is to say about its hints.

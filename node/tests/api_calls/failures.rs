@@ -151,3 +151,20 @@ async fn leadership_is_not_given_to_strangers() {
     let error = client.transfer_leader(TransferLeaderRequest { target: 0 }).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable, "there is nobody else");
 }
+
+#[tokio::test]
+async fn a_replica_that_has_not_heard_of_any_front_node_says_so_and_does_not_blame_the_cluster() {
+    let server = Server::start(Setup { front_nodes: 0, ..Setup::default() }).await;
+    let mut client = server.invoices().await;
+    for stateless in [false, true] {
+        let request = AddInvoiceRequest { amount_msat: 1_000, stateless, ..Default::default() };
+        server.consensus.set_weather(Weather::NoQuorum);
+        let error = client.add_invoice(request.clone()).await.unwrap_err();
+        assert_eq!(error.code(), Code::Unavailable, "{error}");
+        assert!(error.message().contains("ask another replica"), "{error}");
+        server.consensus.set_weather(Weather::Fair);
+        let error = client.add_invoice(request).await.unwrap_err();
+        assert_eq!(error.code(), Code::FailedPrecondition, "{error}");
+        assert!(error.message().contains("no front node is registered"), "{error}");
+    }
+}

@@ -241,6 +241,8 @@ impl Engine {
         let id = self.next_id;
         self.next_id += 1;
         let (_, address) = Box::pin(self.cluster.start_another(id, &[])).await?;
+        // Applications may ask it from its first moment on: it knows nothing yet, and must say so.
+        self.roster.set(&self.cluster);
         let replacing = Replacing::begin(id, address, planned.chance, &self.roster);
         Ok(Some((format!("replica-{id} comes"), Stage::Replacing(replacing))))
     }

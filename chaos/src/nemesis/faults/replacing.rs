@@ -66,8 +66,6 @@ impl Engine {
                 if !adding.is_finished() {
                     return Ok(true);
                 }
-                // Applications are told of it when it is one of them.
-                self.roster.set(&self.cluster);
                 let mut old = self.free();
                 old.retain(|id| *id != replacing.new && self.may_lose(*id));
                 if old.is_empty() {
