@@ -46,7 +46,7 @@ async fn what_lnd_settled_after_the_backup_is_settled_in_full_by_the_restored_cl
     world.limit(BOB, Stage::Final).await;
 
     world.step("a new cluster of one replica begins from the backup");
-    restore(&mut world, &backup, 2).await;
+    restore(&mut world, &backup, 2, &[]).await;
     let status = wait_status(&world, |status| {
         status.restoration.as_ref().is_some_and(|restored| restored.in_doubt.is_empty())
     })
@@ -75,6 +75,8 @@ async fn a_cluster_restored_in_a_later_term_grows_back_and_outlives_the_replica_
     world.pay_well(PaymentPlan::new("paid before the backup", text, 2)).await;
     world.wait_state(paid, InvoiceState::Settled).await;
 
+    let (_, open) = world.invoice(AMOUNT_MSAT).await;
+
     world.step("leadership moves twice, the majority is lost, and the last replica is backed up");
     for _ in 0..2 {
         let leader = world.cluster.leader().await.unwrap();
@@ -95,10 +97,11 @@ async fn a_cluster_restored_in_a_later_term_grows_back_and_outlives_the_replica_
     kill_all(&mut world).await;
 
     world.step("a new cluster of one replica begins from the backup, and is ready");
-    restore(&mut world, &backup, 0).await;
+    restore(&mut world, &backup, 0, &["--void-open"]).await;
     world.cluster.wait_ready(SOON).await.unwrap();
     let term = world.json(0, &["status"]).await["term"].as_u64().unwrap();
     assert!(term > lost, "term {term} after term {lost}");
+    world.wait_state(open, InvoiceState::Canceled).await;
     world.wait_state(paid, InvoiceState::Settled).await;
 
     world.step("it grows back to three, as README tells");
@@ -136,7 +139,7 @@ async fn kill_all(world: &mut World) {
 }
 
 /// The first replica, alone, under another cluster's name and in a new data directory.
-async fn restore(world: &mut World, backup: &Path, in_doubt: usize) {
+async fn restore(world: &mut World, backup: &Path, in_doubt: usize, how: &[&str]) {
     world.cluster.replicas.truncate(1);
     let config = config_of(world);
     let text = std::fs::read_to_string(&config).unwrap();
@@ -144,7 +147,7 @@ async fn restore(world: &mut World, backup: &Path, in_doubt: usize) {
     assert_ne!(text, renamed, "{text}");
     let data = world.cluster.replicas[0].dir.join(data_dir(&renamed));
     std::fs::write(&config, &renamed).unwrap();
-    let command = ["restore", "--new-cluster", "--config", path(&config), path(backup)];
+    let command = [&["restore", "--new-cluster", "--config", path(&config), path(backup)], how].concat();
     let founders = world.cluster.muxd(&command).await.unwrap();
     assert!(founders.code == Some(64) && founders.err.contains("must name replica 1 alone"), "{founders:?}");
     std::fs::write(&config, alone(&renamed)).unwrap();

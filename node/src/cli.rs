@@ -72,6 +72,10 @@ struct RestoreArgs {
     /// Required: what is restored is a new cluster, under a new name. The old one must never run again.
     #[arg(long, required = true)]
     new_cluster: bool,
+    /// Cancels every invoice that was open: one that was paid after the backup could be paid again otherwise. Customers
+    /// who have not paid yet need new ones.
+    #[arg(long)]
+    void_open: bool,
     /// The backup, made by `muxcli backup save`.
     #[arg(value_name = "BACKUP")]
     backup: PathBuf,
@@ -273,7 +277,7 @@ fn check(args: &ConfigArgs) -> Result<(), String> {
 fn restore(args: RestoreArgs) -> Result<(), String> {
     let ConfigArgs { config: path, overrides, .. } = args.config;
     let config = Config::load(&path, &overrides).map_err(|error| error.to_string())?;
-    print!("{}", crate::restore::restore(&path, &config, args.backup)?);
+    print!("{}", crate::restore::restore(&path, &config, args.backup, args.void_open)?);
     Ok(())
 }
 

@@ -3,14 +3,21 @@
 use crate::config::Config;
 use crate::keys::{ClusterKeys, ClusterSeed};
 use mux_raft::backup::{Restoration, RestorePlan, inspect, restore_new_cluster};
+use mux_raft::machine::level::{VOIDED, version_of};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Restores a backup into this configuration's data directory, and says what to do next.
+/// Restores a backup into this configuration's data directory, and says what to do next. `void_open`: see
+/// [`RestorePlan::void_open`].
 ///
 /// # Errors
 /// What is wrong, and what to do about it. Nothing was changed.
-pub fn restore(config_path: &Path, config: &Config, backup: PathBuf) -> Result<String, String> {
+pub fn restore(
+    config_path: &Path,
+    config: &Config,
+    backup: PathBuf,
+    void_open: bool,
+) -> Result<String, String> {
     let cluster = &config.cluster;
     let seed = ClusterSeed::load(&cluster.seed_file).map_err(|error| error.to_string())?;
     let keys = ClusterKeys::derive(&seed);
@@ -55,6 +62,7 @@ pub fn restore(config_path: &Path, config: &Config, backup: PathBuf) -> Result<S
         cluster_id: keys.cluster_id(&cluster.name, cluster.network),
         replica: cluster.replica_id,
         address: address.clone(),
+        void_open,
     };
     let restoration = restore_new_cluster(&plan).map_err(|error| error.to_string())?;
     Ok(next_steps(config_path, config, &restoration))
@@ -80,6 +88,20 @@ fn next_steps(config_path: &Path, config: &Config, restoration: &Restoration) ->
         config_path.display(),
     );
     // Writing to a string cannot fail.
+    let _ = match (restoration.open, restoration.voided) {
+        (_, voided) if voided > 0 => writeln!(
+            text,
+            "\n{voided} open invoices are cancelled, each with an event that says so: what was paid after the backup is not \
+             paid again. Every replica of the new cluster must be muxd {} or later.",
+            version_of(VOIDED)
+        ),
+        (0, _) => Ok(()),
+        (open, _) => writeln!(
+            text,
+            "\n{open} invoices are open, also if they were paid after the backup: they could be paid again. To cancel them \
+             instead, empty the data directory and restore with --void-open."
+        ),
+    };
     let _ = writeln!(
         text,
         "\nNot in the backup, and not found by asking: invoices made and payments begun after log time {} ms. \

@@ -158,6 +158,10 @@ impl Told {
                 Self { amount_msat: *received_msat, ..plain(proto::EventKind::Partial) }
             }
             EventKind::Canceled => plain(proto::EventKind::Canceled),
+            EventKind::Voided => Self {
+                detail: "voided by the restoration from a backup: it may have been paid after it".into(),
+                ..plain(proto::EventKind::Canceled)
+            },
             EventKind::Expired => plain(proto::EventKind::Expired),
             EventKind::HtlcFinal { key, state } => {
                 let kind = match state {

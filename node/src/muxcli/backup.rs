@@ -7,6 +7,7 @@ use super::output::{json, pairs};
 use super::time::format_ms;
 use mux_proto::mux::v1::{AcceptRestorationRequest, SaveBackupRequest};
 use mux_raft::backup::{BackupSummary, inspect};
+use mux_raft::machine::model::InvoiceState;
 use serde_json::{Value, json as value};
 use std::fs::File;
 use std::io::Write as _;
@@ -108,9 +109,22 @@ fn to_text(summary: &BackupSummary) -> String {
         ),
         ("Level", header.feature_level.to_string()),
         ("Invoices", format!("{invoices}, of them {} finished records in the archive", summary.records)),
+        ("Open", open_invoices(counts.get(&InvoiceState::Open).copied().unwrap_or(0))),
         ("Unresolved", format!("{} HTLCs", unresolved(summary))),
         ("Size", format!("{} bytes, checked", summary.bytes)),
     ])
+}
+
+fn open_invoices(open: u64) -> String {
+    match open {
+        0 => "no invoices".into(),
+        1 => {
+            "1 invoice; if it was paid since, muxd restore --void-open keeps it from being paid again".into()
+        }
+        _ => format!(
+            "{open} invoices; if any was paid since, muxd restore --void-open keeps it from being paid again"
+        ),
+    }
 }
 
 fn to_json(summary: &BackupSummary) -> Value {

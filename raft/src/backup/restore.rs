@@ -3,6 +3,7 @@ use crate::archive::{Archive as _, DiskArchive};
 use crate::codec::marks;
 use crate::machine::State;
 use crate::machine::archive::ArchiveTip;
+use crate::machine::model::InvoiceState;
 use crate::replica::directory::DataDirectory;
 use crate::replica::latch::Latch;
 use crate::replica::raft::{SnapshotMeta, StoredMembership, log_id, vote};
@@ -28,6 +29,8 @@ pub struct RestorePlan {
     pub replica: ReplicaId,
     /// Where it will be reached by others.
     pub address: String,
+    /// Cancels open invoices: what was paid after the backup must not be paid again.
+    pub void_open: bool,
 }
 
 /// What was restored.
@@ -37,6 +40,10 @@ pub struct Restoration {
     pub backup: BackupSummary,
     /// HTLCs that the new cluster will ask LND about before it decides anything.
     pub in_doubt: u64,
+    /// Invoices that can be paid.
+    pub open: u64,
+    /// Those that were, and were cancelled.
+    pub voided: u64,
 }
 
 /// Why nothing was restored.
@@ -80,6 +87,8 @@ pub fn restore_new_cluster(plan: &RestorePlan) -> Result<Restoration, RestoreErr
     }
     let mut state = backup.state.clone();
     state.begin_anew();
+    let voided = if plan.void_open { state.void_open() } else { 0 };
+    let open = state.invoice_counts().get(&InvoiceState::Open).copied().unwrap_or(0);
     let in_doubt = state.restored().map_or(0, |restored| restored.asked);
     fill(plan, &unfinished, &state)?;
     if plan.data_dir.exists() {
@@ -89,7 +98,7 @@ pub fn restore_new_cluster(plan: &RestorePlan) -> Result<Restoration, RestoreErr
     if let Some(parent) = plan.data_dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         File::open(parent).and_then(|parent| parent.sync_all()).map_err(storage(parent))?;
     }
-    Ok(Restoration { backup, in_doubt })
+    Ok(Restoration { backup, in_doubt, open, voided })
 }
 
 fn fill(plan: &RestorePlan, dir: &Path, state: &State) -> Result<(), RestoreError> {

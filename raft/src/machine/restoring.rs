@@ -122,6 +122,32 @@ impl State {
         self.rebuild_index();
     }
 
+    /// Cancels what is open and has no HTLCs, each with an event that says why: some of it may have been paid after the
+    /// backup, and would be paid twice. Part of making the first state of a new cluster, after [`Self::begin_anew`].
+    /// Returns how many.
+    pub fn void_open(&mut self) -> u64 {
+        let is_unpaid = |invoice: &&Invoice| invoice.state == InvoiceState::Open && invoice.set.is_none();
+        let open: Vec<_> =
+            self.core.invoices.values().filter(is_unpaid).map(|invoice| invoice.hash).collect();
+        if open.is_empty() {
+            return 0;
+        }
+        // Who does not know the event could not read the state.
+        self.more.level = self.more.level.max(level::VOIDED);
+        let (time_ms, mut step) = (self.core.time_ms, Step::default());
+        for hash in &open {
+            self.change_invoice(hash, |invoice| {
+                invoice.state = InvoiceState::Canceled;
+                invoice.finalized_at_ms = time_ms;
+            });
+            self.emit(&mut step, *hash, EventKind::Voided);
+        }
+        let mut hasher = Sha256::new_with_prefix(b"voided");
+        hasher.update(self.core.chain_hash);
+        self.core.chain_hash = hasher.finalize().into();
+        u64::try_from(open.len()).unwrap_or(u64::MAX)
+    }
+
     /// LND's word on an HTLC in doubt, before it is acted on. Records the decision that it proves.
     pub(super) fn compare_with_backup(&mut self, step: &mut Step, key: CircuitKey, outcome: FinalOutcome) {
         let Some(restored) = &self.more.restored else { return };

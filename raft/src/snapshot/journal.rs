@@ -68,6 +68,7 @@ pub(super) fn tell(at: LogId, leads: bool, changes: &[Event], decided: Vec<Decid
             | EventKind::Settled { .. }
             | EventKind::Partial { .. }
             | EventKind::Canceled
+            | EventKind::Voided
             | EventKind::Expired => {
                 tracing::debug!(payment_hash = %hash, change = ?kind, term, index, "invoice changed");
             }

@@ -1,6 +1,7 @@
 //! A restored state asks LND before it decides.
 
 use crate::support::*;
+use mux_raft::machine::State;
 use mux_raft::machine::command::*;
 use mux_raft::machine::model::*;
 use mux_raft::machine::reply::*;
@@ -348,4 +349,50 @@ fn what_goes_on_chain_unknown_to_the_backup_is_told_until_its_end_is_known() {
     assert_eq!(keys(&world), [5], "what the backup knew as refused was so before");
     world.end(1, 5, FinalOutcome::Failed);
     assert!(keys(&world).is_empty());
+}
+
+#[test]
+fn what_was_open_can_be_voided_and_says_so() {
+    let mut world = raised(1);
+    for invoice in [1, 2, 3, 4] {
+        world.add(invoice, InvoiceKind::Stored, 1000);
+    }
+    let stored =
+        |invoice, htlc_id, amount| of_kind(InvoiceKind::Stored, part(invoice, htlc_id, amount, 1000));
+    world.hold(1, stored(2, 2, 400));
+    assert_eq!(world.judge(1, stored(3, 3, 1000)), Verdict::Settle);
+    let before = world.state.clone();
+    world.state.begin_anew();
+    let hash_before = world.state.chain_hash();
+    assert_eq!(world.state.void_open(), 2);
+    assert_ne!(world.state.chain_hash(), hash_before);
+    assert_eq!(world.last_events(2), [EventKind::Voided, EventKind::Voided]);
+    let states = |world: &World| [1, 2, 3, 4].map(|invoice| world.find(invoice).state);
+    let expected =
+        [InvoiceState::Canceled, InvoiceState::Open, InvoiceState::Settling, InvoiceState::Canceled];
+    assert_eq!(states(&world), expected, "what HTLCs pay is left to LND's word");
+    assert_eq!(State::decode_snapshot(&world.state.encode_snapshot()).unwrap(), world.state);
+    world.term += 1;
+    world.next_term();
+    world.run(Command::Tick);
+    assert_eq!(states(&world), expected, "also from the archive");
+    connect(&mut world, 1);
+    world.end(1, 2, FinalOutcome::Failed);
+    assert_eq!(details(world.judge(1, stored(1, 7, 1000))), DetailsCause::Canceled, "nobody pays it again");
+    let mut kept = World { state: before, ..world.clone() };
+    kept.state.begin_anew();
+    assert_eq!(kept.state.feature_level(), COMMAND_FORMAT);
+    assert_eq!(kept.invoice(1).state, InvoiceState::Open, "only if it is asked for");
+}
+
+#[test]
+fn voiding_needs_the_level_whose_event_it_leaves() {
+    let mut world = World::auto(1);
+    world.add(1, InvoiceKind::Stored, 1000);
+    world.state.begin_anew();
+    assert_eq!(world.state.feature_level(), 2);
+    assert_eq!((world.state.void_open(), world.state.feature_level()), (1, 3));
+    let mut empty = World::auto(1);
+    empty.state.begin_anew();
+    assert_eq!((empty.state.void_open(), empty.state.feature_level()), (0, 2), "nothing to say");
 }

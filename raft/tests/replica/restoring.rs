@@ -3,6 +3,10 @@
 use crate::cluster::{Cluster, PATIENCE, eventually};
 use mux_raft::backup::{BackupFrames, BackupLabel, RestorePlan, restore_new_cluster};
 use mux_raft::consensus::Consensus as _;
+use mux_raft::machine::command::NewInvoice;
+use mux_raft::machine::model::{InvoiceKind, InvoiceState, InvoiceTerms};
+use mux_raft::machine::{Command, Reply};
+use mux_raft::types::{Msat, PaymentHash, PaymentSecret};
 
 /// A restored replica that voted in term 1 with a last entry of a later one stopped at its first election.
 #[tokio::test(flavor = "multi_thread")]
@@ -13,6 +17,23 @@ async fn a_backup_of_a_later_term_becomes_a_cluster_that_elects_a_leader_and_com
         cluster.stop(1).await;
         cluster.start_one(1).await;
     }
+    let terms = InvoiceTerms {
+        kind: InvoiceKind::Stored,
+        amount_msat: Msat(1_000),
+        expires_at_ms: u64::MAX,
+        min_final_cltv: 80,
+        key_epoch: 0,
+    };
+    let open = NewInvoice {
+        hash: PaymentHash([7; 32]),
+        secret: PaymentSecret([1; 32]),
+        terms,
+        payment_request: "lnbc1".into(),
+        description: String::new(),
+        description_hash: None,
+    };
+    let added = cluster.replica(1).propose(Command::AddInvoice(Box::new(open)), None).await.unwrap().reply;
+    assert!(matches!(added, Reply::InvoiceAdded { .. }), "{added:?}");
     let last = cluster.commit(1).await.at;
     assert!(last.term > 2, "every start is an election: {}", last.term);
     let backup = cluster.dir.path().join("backup");
@@ -29,13 +50,17 @@ async fn a_backup_of_a_later_term_becomes_a_cluster_that_elects_a_leader_and_com
         cluster_id: config.cluster_id,
         replica: 1,
         address: config.listen.to_string(),
+        void_open: true,
     };
-    restore_new_cluster(&plan).unwrap();
+    let restoration = restore_new_cluster(&plan).unwrap();
+    assert_eq!((restoration.open, restoration.voided), (0, 1));
 
     cluster.start_one(1).await;
     eventually("it leads", || cluster.status(1).leads).await;
     let first = tokio::time::timeout(PATIENCE, cluster.commit(1)).await.unwrap().at;
     assert!(first.term > last.term && first.index > last.index, "{first:?} after {last:?}");
+    let voided = cluster.replica(1).state().find_invoice(&PaymentHash([7; 32])).unwrap().unwrap();
+    assert_eq!(voided.invoice.state, InvoiceState::Canceled);
     cluster.stop(1).await;
     cluster.start_one(1).await;
     cluster.commit(1).await;

@@ -75,4 +75,6 @@ pub enum EventKind {
         /// How.
         state: FinalState,
     },
+    /// Cancelled by a restoration: whether it was paid after the backup is not known. Level 3.
+    Voided,
 }
