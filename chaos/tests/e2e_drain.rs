@@ -49,6 +49,10 @@ async fn a_leader_with_links_is_drained_while_payments_go_on() {
     let status = world.cluster.replicas[leader].process.ended(SOON).await.unwrap();
     assert!(status.success() && began.elapsed() < Duration::from_secs(30) + SLACK, "{status}");
 
+    let log = std::fs::read_to_string(world.cluster.replicas[leader].process.log()).unwrap();
+    let errors: Vec<_> = log.lines().filter(|line| line.contains("ERROR")).collect();
+    assert!(errors.is_empty(), "an orderly end is no error: {errors:#?}");
+
     world.step("its probe failed before it ended, and said why");
     let seen = probe.stop().await;
     let told = seen.contains(&Seen::NotReady { draining: true });
@@ -136,6 +140,19 @@ async fn a_drain_that_runs_out_of_time_says_what_is_left_ends_and_loses_nothing(
     world.cluster.restart_replica(leader).unwrap();
     world.wait_members(leader, 3).await;
     world.reckon().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_alone_does_not_wait_for_others_to_take_over() {
+    let mut world = World::start(|options| options.replicas = 1).await;
+    world.cluster.wait_ready(SOON).await.unwrap();
+    let refused = world.said(0, &["drain"]).await;
+    assert!(!refused.done() && refused.err.contains("--force"), "{refused:?}");
+    let began = Instant::now();
+    let said = world.said(0, &["drain", "--force"]).await;
+    assert!(said.done() && said.err.contains("there is no other replica"), "{said:?}");
+    let status = world.cluster.replicas[0].process.ended(SOON).await.unwrap();
+    assert!(status.success() && began.elapsed() < SLACK, "{status} after {:?}", began.elapsed());
 }
 
 const AMOUNT_MSAT: u64 = 300_000;

@@ -17,7 +17,7 @@ mod sampler;
 
 pub use catalogue::{CATALOGUE, Kind, Metric, describe, install_metrics, markdown};
 pub use certificates::{CertificateFile, Expiries};
-pub use logs::{Telemetry, init_logs};
+pub use logs::{Telemetry, ending, init_logs};
 pub(crate) use logs::{check_filter, filter_of_environment};
 pub use panic::exit_on_panic;
 pub use process::record_process;

@@ -46,17 +46,29 @@ pub(super) async fn run(
             Ok(changed(id, "votes", &warnings, as_json))
         }
         MemberCommand::Remove { id, force } => {
+            // Not known: whatever is said about it must hold for both.
+            let members = list(client).await.unwrap_or_default();
+            let is_up = members.iter().find(|member| member.id == id).map(|member| member.reachable);
             let timeout = client.timeout_or(CHANGE_TIMEOUT);
             let request = client.request_within(RemoveMemberRequest { id, force }, timeout);
             let answer =
                 client.cluster().remove_member(request).await.map_err(Failure::of_write)?.into_inner();
             if !as_json {
-                note(&format!(
-                    "replica {id} ends by itself within seconds; never use its id or its data again"
-                ));
+                note(&format!("replica {id} {}; never use its id or its data again", its_end(is_up)));
             }
             Ok(changed(id, "is removed", &answer.warnings, as_json))
         }
+    }
+}
+
+/// What becomes of the process of a replica that was removed.
+fn its_end(is_up: Option<bool>) -> &'static str {
+    match is_up {
+        Some(true) => "ends by itself within seconds",
+        Some(false) => {
+            "was not heard from: should it come back, it ends as soon as it reaches one of the others"
+        }
+        None => "ends by itself, if it runs and reaches one of the others",
     }
 }
 

@@ -26,6 +26,9 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// What leadership may take of the time for handing over; the links have the rest.
 const TRANSFER_MAX: Duration = Duration::from_secs(3);
 
+/// How long a quorum that is out of contact is waited for: it may be a change of leader.
+const QUORUM_MAX: Duration = Duration::from_secs(3);
+
 /// Between two tries to hand leadership over.
 const TRANSFER_RETRY: Duration = Duration::from_millis(200);
 
@@ -159,10 +162,11 @@ impl Node {
         let mut not_done = Vec::new();
         let left = || deadline.saturating_duration_since(Instant::now());
         self.consensus.leave();
-        let for_links = left().saturating_sub(TRANSFER_MAX.min(left() / 2));
+        let for_links = left().saturating_sub(TRANSFER_MAX.min(left() / 2)).min(self.takers_need());
         let kept = self.links.handover_within(for_links).await;
         if !kept.is_empty() {
-            not_done.push(format!("the streams of {} were not taken over", kept.join(", ")));
+            let alone = if self.is_alone() { ": there is no other replica" } else { "" };
+            not_done.push(format!("the streams of {} were not taken over{alone}", kept.join(", ")));
         }
         let leader = self.transfer(deadline).await.unwrap_or_else(|why| {
             not_done.push(format!("leadership was not handed over: {why}"));
@@ -175,6 +179,24 @@ impl Node {
         // Who ends now leads nobody, although it may not have been told otherwise yet.
         let leader = leader.or(status.leader).filter(|leader| *leader != status.id);
         DrainReport { leader, not_done }
+    }
+
+    /// How long somebody else may take to take over the streams. Where nobody can, nothing is gained by waiting.
+    fn takers_need(&self) -> Duration {
+        if self.is_alone() {
+            Duration::ZERO
+        } else if self.consensus.status().borrow().quorum {
+            Duration::MAX
+        } else {
+            QUORUM_MAX
+        }
+    }
+
+    /// The cluster has no other replica.
+    fn is_alone(&self) -> bool {
+        let status = self.consensus.status();
+        let status = status.borrow();
+        status.members.keys().all(|id| *id == status.id)
     }
 
     /// Tries until somebody else leads. `None`: this replica did not lead, or is alone.

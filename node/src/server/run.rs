@@ -204,6 +204,7 @@ impl Running {
         self.node.end_streams();
         step("API", API_STOP_MAX, self.api.stop()).await;
         step("links", LINKS_STOP_MAX, self.node.stop()).await;
+        telemetry::ending();
         step("consensus", REPLICA_STOP_MAX, self.replica.shutdown()).await;
         step("HTTP", HTTP_STOP_MAX, self.http.stop()).await;
         tracing::info!("stopped");

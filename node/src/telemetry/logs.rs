@@ -2,13 +2,27 @@
 
 use super::otlp;
 use crate::config::{Config, Log, LogFormat};
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use std::sync::atomic::{AtomicBool, Ordering};
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, Targets, dynamic_filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 /// These show traffic, macaroons included, frame by frame: what they print of it is not ours to promise.
 const NEVER_BELOW_INFO: [&str; 4] = ["h2=info", "hyper=info", "hyper_util=info", "tonic=info"];
+
+/// Set once the replica ends in order.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// From now on openraft says nothing: it calls its own orderly end an error, line by line. What goes wrong then is told
+/// by whoever ends it.
+pub fn ending() {
+    ENDING.store(true, Ordering::Relaxed);
+}
+
+fn is_told(target: &str, ending: bool) -> bool {
+    !(ending && target.starts_with("openraft"))
+}
 
 /// Ends the export of spans: hands over what is left.
 #[must_use]
@@ -40,7 +54,9 @@ pub fn init_logs(config: &Config) -> Result<Telemetry, String> {
 
 fn lines(log: &Log) -> Result<Box<dyn Layer<Registry> + Send + Sync>, String> {
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let filter = filter(log)?;
+    let told = dynamic_filter_fn(|metadata, _| is_told(metadata.target(), ENDING.load(Ordering::Relaxed)));
+    // It leaves levels to the other one; without this all of them would be looked at.
+    let filter = filter(log)?.and(told.with_max_level_hint(LevelFilter::TRACE));
     Ok(match log.format {
         LogFormat::Text => {
             use std::io::IsTerminal as _;

@@ -1,5 +1,6 @@
 use super::core::Core;
 use super::member_wire::{change_to_pb, outcome_from_pb, view_from_pb};
+use super::propose::not_processed;
 use super::raft::TypeConfig;
 use crate::consensus::ProposeError;
 use crate::machine::{Command, State};
@@ -80,6 +81,9 @@ impl Core {
             Ok(Ok(answer)) => outcome_from_pb(leader, answer.into_inner()),
             Ok(Err(status)) if status.code() == Code::Unimplemented => {
                 ProposeError::Unavailable(format!("leader {leader} runs an older version")).into()
+            }
+            Ok(Err(status)) if not_processed(&status) => {
+                Change::NotLeader(format!("leader {leader}: {}", status.message()))
             }
             Ok(Err(status)) => ProposeError::Unknown(format!("leader {leader}: {}", status.message())).into(),
             Err(_) => ProposeError::Unknown(format!("leader {leader} did not answer in time")).into(),

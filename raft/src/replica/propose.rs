@@ -310,7 +310,7 @@ fn forwarded(outcome: Option<pb::propose_response::Outcome>) -> Attempt {
 }
 
 /// Whether the peer certainly has not looked at the request: it refused it, or was never reached.
-fn not_processed(status: &Status) -> bool {
+pub(super) fn not_processed(status: &Status) -> bool {
     if matches!(
         status.code(),
         Code::PermissionDenied
