@@ -76,8 +76,8 @@ impl Guard {
                 )));
             }
             return Err(Status::permission_denied(format!(
-                "this is replica {} of cluster {}; the caller is of cluster {}: its seed, cluster name or network is \
-                 another",
+                "this is replica {} of cluster {}; the caller is of cluster {}, which has another seed \
+                 (cluster.seed_file)",
                 self.id,
                 short(&self.cluster_id),
                 short(&header.cluster_id),

@@ -143,7 +143,7 @@ async fn a_replica_of_another_seed_hears_why_nobody_speaks_with_it() {
     cluster.configs.get_mut(&3).unwrap().cluster_id = [0xc2; 32];
     cluster.start_all().await;
     cluster.leader_among(&[1, 2]).await;
-    let why = "its seed, cluster name or network is another";
+    let why = "which has another seed";
     eventually("it knows why", || {
         let refusals = cluster.status(3).refusals;
         refusals.len() == 2 && refusals.values().all(|refusal| refusal.contains(why))
