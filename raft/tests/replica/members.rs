@@ -79,6 +79,8 @@ async fn a_learner_that_is_behind_or_gone_is_not_promoted() {
     let address = cluster.configs[&4].listen.to_string();
     cluster.replica(leader).change_members(MemberChange::AddLearner { id: 4, address }).await.unwrap();
     eventually("it learns", || members(&cluster, 4).contains(&(4, false))).await;
+    eventually("and the leader knows", || cluster.status(leader).matched.get(&4).is_some_and(|at| *at > 0))
+        .await;
     cluster.stop(4).await;
     missed(&cluster, leader, 4).await;
     let (kind, text) = refused(&cluster, leader, MemberChange::Promote { id: 4 }).await;
