@@ -16,9 +16,20 @@ fn trace_of(text: &str) -> &str {
 
 #[test]
 fn some_seeds_find_nothing_and_repeat() {
-    let (output, text) = simulate(&["--seeds", "4", "--seconds", "8", "--twice"]);
+    let (output, text) = simulate(&["--seeds", "4", "--seconds", "8", "--twice", "--json"]);
     assert!(output.status.success(), "{text}");
     assert!(text.contains("4 seeds of 8 s with faults, 0 failed"), "{text}");
+    let told: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&told["seeds"], &told["failed"], &told["seed"]),
+        (&4.into(), &0.into(), &1.into()),
+        "{told:#}"
+    );
+    assert!(told["simulated_ms"].as_u64().unwrap() >= 32_000 && told["faults"].is_object(), "{told:#}");
+    assert!(
+        told["run"]["command"].as_str().unwrap().ends_with("--seeds 4 --seconds 8 --twice --json"),
+        "{told:#}"
+    );
 }
 
 #[test]

@@ -32,6 +32,9 @@ pub struct SimulateArgs {
     /// Seeds that run at the same time [default: as many as there are cores]
     #[arg(long)]
     jobs: Option<usize>,
+    /// Print one JSON object with the result as the last line
+    #[arg(long)]
+    json: bool,
     /// Runs each seed twice and compares what happened
     #[arg(long)]
     twice: bool,

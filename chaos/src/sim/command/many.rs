@@ -1,3 +1,5 @@
+mod told;
+
 use super::one::Report;
 use super::{SimulateArgs, to_f64};
 use crate::sim::coverage::Coverage;
@@ -8,6 +10,7 @@ use std::io::Read as _;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use told::{Failure, Told};
 
 /// Real time after which a seed is taken to hang: this, and as long as it would take at real speed.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -29,6 +32,7 @@ struct Sum {
     entries: u64,
     terms: u64,
     healed_ms_max: u64,
+    failures: Vec<Failure>,
 }
 
 pub(super) fn run(args: &SimulateArgs) -> ExitCode {
@@ -142,6 +146,7 @@ fn add(args: &SimulateArgs, seed: u64, result: Result<Report, String>, sum: &mut
         sum.failed += 1;
         println!("seed {seed} FAILED");
         problems.iter().for_each(|problem| println!("  {problem}"));
+        sum.failures.extend(problems.into_iter().map(|evidence| Failure { seed, evidence }));
         let seconds = args.each().as_secs();
         println!(
             "  again: cargo run --release --bin simulate -- --seeds 1 --seed {seed} --seconds {seconds} --trace"
@@ -173,6 +178,9 @@ fn tell(args: &SimulateArgs, sum: &Sum, took: Duration) -> ExitCode {
     let counts = missing.is_empty() || args.seeds < SEEDS_THAT_COUNT;
     if !counts {
         println!("the runs do not count: not everything happened that must");
+    }
+    if args.json {
+        println!("{}", serde_json::to_string(&Told::new(args, sum, counts)).unwrap_or_default());
     }
     if sum.failed == 0 && counts { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

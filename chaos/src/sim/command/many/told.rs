@@ -1,0 +1,61 @@
+//! What all seeds came to, for machines.
+
+use super::Sum;
+use crate::provenance::Provenance;
+use crate::sim::command::SimulateArgs;
+use crate::sim::swarm::FaultKind;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What went wrong with a seed.
+#[derive(Debug, Serialize)]
+pub(super) struct Failure {
+    pub(super) seed: u64,
+    pub(super) evidence: String,
+}
+
+/// See the module.
+#[derive(Debug, Serialize)]
+pub(super) struct Told<'a> {
+    run: Provenance,
+    /// The first.
+    seed: u64,
+    seeds: u64,
+    /// Of each, with faults.
+    seconds: u64,
+    simulated_ms: u64,
+    real_ms: u64,
+    faults: &'a BTreeMap<FaultKind, u64>,
+    happened: BTreeMap<&'static str, u64>,
+    missing: Vec<&'static str>,
+    counts: bool,
+    failed: u64,
+    violations: &'a [Failure],
+    terms: u64,
+    entries: u64,
+    acknowledged: u64,
+    healed_ms_max: u64,
+}
+
+impl<'a> Told<'a> {
+    pub(super) fn new(args: &SimulateArgs, sum: &'a Sum, counts: bool) -> Self {
+        Self {
+            run: Provenance::here(),
+            seed: args.seed,
+            seeds: sum.seeds,
+            seconds: args.each().as_secs(),
+            simulated_ms: sum.simulated_ms,
+            real_ms: sum.real_ms,
+            faults: &sum.faults,
+            happened: sum.coverage.counts().iter().map(|(met, times)| (met.text(), *times)).collect(),
+            missing: sum.coverage.missing().iter().map(|met| met.text()).collect(),
+            counts,
+            failed: sum.failed,
+            violations: &sum.failures,
+            terms: sum.terms,
+            entries: sum.entries,
+            acknowledged: sum.acknowledged,
+            healed_ms_max: sum.healed_ms_max,
+        }
+    }
+}
