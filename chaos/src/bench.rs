@@ -28,7 +28,7 @@ pub use failover::Failover;
 pub use history::{History, Point, Restart, Size};
 pub use invoices::Creation;
 pub use latency::Latency;
-pub use machine::{Machine, commit, machine_in_words};
+pub use machine::{Machine, commit, commit_time, machine_in_words};
 pub use quantiles::Quantiles;
 pub use report::Report;
 pub use throughput::{Saturation, Throughput, Trial};

@@ -2,7 +2,7 @@
 
 use crate::{bench, ledger::unix_ms};
 use serde::{Deserialize, Serialize};
-use std::{ffi::OsString, path::Path};
+use std::{ffi::OsString, path::Path, time::UNIX_EPOCH};
 
 /// What every tool writes beside its figures.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,7 +10,7 @@ use std::{ffi::OsString, path::Path};
 pub struct Provenance {
     /// The program and its options; of paths only the last part, because the others mean nothing elsewhere.
     pub command: String,
-    /// Git commit of the sources; `+` if they were changed.
+    /// Git commit of the sources; `+` if they were changed, `before …` if the program is older than the commit.
     pub commit: String,
     /// In words.
     pub machine: String,
@@ -29,11 +29,26 @@ impl Provenance {
         let program = Path::new(&program).file_name().unwrap_or_default().to_owned();
         Self {
             command: command(program, words),
-            commit: bench::commit(),
+            commit: commit(),
             machine: bench::machine_in_words(),
             release_build: !cfg!(debug_assertions),
             unix_ms: unix_ms(),
         }
+    }
+}
+
+/// What is checked out now may not be what this program was built from.
+fn commit() -> String {
+    let commit = bench::commit();
+    let built = std::env::current_exe().and_then(std::fs::metadata).and_then(|program| program.modified());
+    let built = built.ok().and_then(|built| built.duration_since(UNIX_EPOCH).ok());
+    told(commit, built.map(|built| built.as_secs()), bench::commit_time())
+}
+
+fn told(commit: String, built: Option<u64>, committed: Option<u64>) -> String {
+    match (built, committed) {
+        (Some(built), Some(committed)) if built < committed => format!("before {commit}"),
+        _ => commit,
     }
 }
 
@@ -72,6 +87,13 @@ mod tests {
             ["--inside", "7", "--minutes", "3", "--previous", "/tmp/x/muxd", "--dir=/tmp/y", "--json"];
         let told = command("nemesis".into(), words.map(OsString::from).into_iter());
         assert_eq!(told, "nemesis --minutes 3 --previous muxd --dir=y --json");
+    }
+
+    #[test]
+    fn a_program_that_is_older_than_the_commit_is_not_of_it() {
+        assert_eq!(told("abc1234".into(), Some(100), Some(100)), "abc1234");
+        assert_eq!(told("abc1234".into(), Some(99), Some(100)), "before abc1234");
+        assert_eq!(told("unknown".into(), None, None), "unknown");
     }
 
     #[test]

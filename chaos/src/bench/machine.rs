@@ -124,6 +124,12 @@ fn output(program: &str, arguments: &[&str]) -> String {
     text.map_or_else(|| "unknown".into(), |text| String::from_utf8_lossy(&text).trim().to_owned())
 }
 
+/// When it was made, Unix seconds.
+#[must_use]
+pub fn commit_time() -> Option<u64> {
+    output("git", &["log", "-1", "--format=%ct"]).parse().ok()
+}
+
 /// Of the sources this was built from, which may be gone by now; `+` if they were changed.
 #[must_use]
 pub fn commit() -> String {

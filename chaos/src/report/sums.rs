@@ -30,6 +30,9 @@ fn void(provenance: &Provenance, own: Option<String>) -> Option<String> {
     if provenance.commit.is_empty() {
         return Some("of unknown commit and machine".into());
     }
+    if provenance.commit.starts_with("before ") {
+        return Some(format!("built {}, from nobody knows what", provenance.commit));
+    }
     own.or_else(|| (!provenance.release_build).then(|| "not a release build".into()))
 }
 

@@ -69,12 +69,16 @@ fn a_run_that_does_not_count_says_so_and_adds_nothing() {
     let mut debug = nemesis(9, &[1], &[1]);
     debug["run"] = run();
     debug["run"]["release_build"] = json!(false);
+    let mut older = nemesis(9, &[1], &[1]);
+    older["run"] = run();
+    older["run"]["commit"] = json!("before abc1234");
     unknown.as_object_mut().unwrap().remove("run");
     let found = Found {
         nemesis: vec![
             of(nemesis(0, &[1], &[1])),
             parse(&unknown.to_string()).unwrap(),
             parse(&debug.to_string()).unwrap(),
+            parse(&older.to_string()).unwrap(),
         ],
         simulate: vec![of(json!({"seeds": 5, "counts": false, "simulated_ms": 7_200_000}))],
         storage: vec![of(json!({"seed": 1, "rounds": {"Power": 3}, "missed": ["log.synced"], "found": 4}))],
@@ -86,6 +90,7 @@ fn a_run_that_does_not_count_says_so_and_adds_nothing() {
         "DOES NOT COUNT: never happened: kill",
         "DOES NOT COUNT: of unknown commit and machine",
         "DOES NOT COUNT: not a release build",
+        "DOES NOT COUNT: built before abc1234, from nobody knows what",
         "DOES NOT COUNT: it says so itself",
         "DOES NOT COUNT: never happened: log.synced",
     ] {

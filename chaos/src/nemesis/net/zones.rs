@@ -166,7 +166,10 @@ pub(super) fn mount_small(path: &Path, size_kib: u64) -> std::io::Result<()> {
 
 /// Gives it another size; not less than what is in it.
 pub(super) fn resize_small(path: &Path, size_kib: u64) -> std::io::Result<()> {
-    command("mount", &["-o", &format!("remount,size={size_kib}k"), &path.to_string_lossy()])
+    // Without the source `mount` repeats the options that the kernel shows. In a user namespace one of them is an owner
+    // of outside, which the kernel does not take.
+    let options = format!("remount,size={size_kib}k");
+    command("mount", &["-t", "tmpfs", "-o", &options, "mux-nemesis", &path.to_string_lossy()])
 }
 
 /// Copies what is in it to a directory beside it.
