@@ -3,7 +3,7 @@
 use super::{
     Kind,
     deck::Planned,
-    engine::{Active, CycleAt, Engine, Happened, LOOK_EVERY, Stage},
+    engine::{Active, CycleAt, Engine, Happened, LOOK_EVERY, Stage, known_level},
     lnd,
     replacing::Replacing,
 };
@@ -101,16 +101,20 @@ impl Engine {
 
     /// One replica changes its version; one that is old always stays until the end, so that the level does not rise.
     async fn change_version(&mut self, planned: Planned) -> Begun {
-        let risen =
-            self.cluster.statuses().await.iter().any(|status| status.feature_level > self.first_level);
+        let is_old = |start_as: &crate::cluster::StartAs| {
+            start_as.binary.is_some() || start_as.feature_level_max.is_some()
+        };
+        let statuses = self.cluster.statuses().await;
+        if self.cluster.replicas.iter().all(|replica| is_old(&replica.start_as)) {
+            // Whoever had not told at the beginning has by now.
+            self.old_level = self.old_level.max(known_level(&statuses));
+        }
+        let risen = statuses.iter().any(|status| status.feature_level > self.old_level);
         if risen || self.is_going_on(&[Kind::Rolling, Kind::Replace, Kind::OtherVersion]) {
             return None;
         }
         let id = self.choose(planned.chance, true).await?;
         let at = self.place(id)?;
-        let is_old = |start_as: &crate::cluster::StartAs| {
-            start_as.binary.is_some() || start_as.feature_level_max.is_some()
-        };
         let old = self.cluster.replicas.iter().filter(|replica| is_old(&replica.start_as)).count();
         let replica = &mut self.cluster.replicas[at];
         let version = if is_old(&replica.start_as) {

@@ -7,6 +7,7 @@ use crate::{
     nemesis::{clients::roster::Roster, net::Net},
     story::Story,
 };
+use mux_proto::mux::v1::GetStatusResponse;
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -107,8 +108,9 @@ pub(crate) struct Engine {
     pub(super) active: Vec<Active>,
     /// Number of the next new replica.
     pub(super) next_id: u64,
-    /// Feature level at the beginning: once it has risen no older version can be started.
-    pub(super) first_level: u32,
+    /// The highest feature level that the older version knows, which is what all replicas are at first: once the level has
+    /// risen above it, none can be started.
+    pub(super) old_level: u32,
     /// Faults whose turn has come, and that were not possible yet.
     waiting: VecDeque<Planned>,
     /// All faults so far.
@@ -121,6 +123,12 @@ pub(crate) struct Engine {
     pub(crate) cluster: Cluster,
 }
 
+/// The highest that a replica said it knows, or that is in force.
+pub(super) fn known_level(statuses: &[GetStatusResponse]) -> u32 {
+    let known = statuses.iter().flat_map(|status| &status.members).map(|member| member.feature_level_max);
+    known.chain(statuses.iter().map(|status| status.feature_level)).max().unwrap_or(0)
+}
+
 impl Engine {
     /// For a cluster in which all is well.
     pub(crate) async fn new(
@@ -131,7 +139,7 @@ impl Engine {
         story: Story,
     ) -> Self {
         let next_id = cluster.replicas.iter().map(|replica| replica.id).max().unwrap_or(0) + 1;
-        let first_level = cluster.statuses().await.iter().map(|status| status.feature_level).max();
+        let old_level = known_level(&cluster.statuses().await);
         Self {
             net,
             roster,
@@ -139,7 +147,7 @@ impl Engine {
             story,
             active: Vec::new(),
             next_id,
-            first_level: first_level.unwrap_or(0),
+            old_level,
             waiting: VecDeque::new(),
             happened: Vec::new(),
             skipped: BTreeMap::new(),
@@ -401,5 +409,24 @@ impl Engine {
             }
         }
         excused
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mux_proto::mux::v1::Member;
+
+    #[test]
+    fn what_an_older_version_knows_counts_before_the_level_has_risen_to_it() {
+        let member = |feature_level_max| Member { feature_level_max, ..Member::default() };
+        let status = |feature_level, members| GetStatusResponse {
+            feature_level,
+            members,
+            ..GetStatusResponse::default()
+        };
+        let young = [status(1, vec![member(2), member(0)]), status(1, Vec::new())];
+        assert_eq!(known_level(&young), 2);
+        assert_eq!(known_level(&[status(1, vec![member(0)])]), 1, "nobody has told yet");
     }
 }
