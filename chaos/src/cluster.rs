@@ -29,6 +29,7 @@ pub use operator::Said;
 pub use options::ClusterOptions;
 pub use process::{Executable, Process, ProcessError, die_with_parent};
 pub use proxy::{Proxy, Way};
+pub(crate) use quiesce::read_all;
 pub use reads::Merchant;
 pub use replica::{Replica, StartAs};
 pub use site::{Host, Loopback, Site, Spot};

@@ -12,7 +12,12 @@ pub use view::{ClusterView, HtlcView, InvoiceView, LndView, ReplicaView};
 use mux_raft::types::{NodePubkey, PaymentHash};
 use parking_lot::Mutex;
 use serde::Serialize;
+use std::fmt;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What says which time it is: milliseconds since the Unix epoch.
+pub type UnixClock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// Milliseconds since the Unix epoch by this host's clock; the simulated LND nodes use the same one.
 #[must_use]
@@ -165,19 +170,43 @@ impl PaymentRecord {
 }
 
 /// See the [module](self).
-#[derive(Debug, Default)]
 pub struct Ledger {
     payments: Mutex<Vec<PaymentRecord>>,
+    clock: UnixClock,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self::by_clock(Arc::new(unix_ms))
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger").field("payments", &self.payments).finish_non_exhaustive()
+    }
 }
 
 impl Ledger {
+    /// Empty, with another clock than this host's.
+    #[must_use]
+    pub fn by_clock(clock: UnixClock) -> Self {
+        Self { payments: Mutex::default(), clock }
+    }
+
+    /// The time by its clock.
+    #[must_use]
+    pub fn now_unix_ms(&self) -> u64 {
+        (self.clock)()
+    }
+
     /// Opens a payment.
     pub fn begin(&self, order: PaymentOrder) -> PaymentId {
         let mut payments = self.payments.lock();
         payments.push(PaymentRecord {
             order,
             parts: Vec::new(),
-            started_unix_ms: unix_ms(),
+            started_unix_ms: self.now_unix_ms(),
             ended_unix_ms: 0,
             ends: Vec::new(),
         });
@@ -193,15 +222,17 @@ impl Ledger {
 
     /// Notes how a part ended.
     pub fn part_ended(&self, id: PaymentId, part: usize, end: PartEnd) {
+        let now = self.now_unix_ms();
         let part = &mut self.payments.lock()[id].parts[part];
-        part.ended_unix_ms = unix_ms();
+        part.ended_unix_ms = now;
         part.end = Some(end);
     }
 
     /// Closes a payment.
     pub fn end(&self, id: PaymentId, end: PaymentEnd) {
+        let now = self.now_unix_ms();
         let payment = &mut self.payments.lock()[id];
-        payment.ended_unix_ms = unix_ms();
+        payment.ended_unix_ms = now;
         payment.ends.push(end);
     }
 

@@ -6,7 +6,7 @@
 //! * `run` goes through the rounds, `recovery` is the end of each, `verdict` what came out, `report` how it is told.
 
 mod args;
-mod clients;
+pub(crate) mod clients;
 mod enclosure;
 mod faults;
 mod net;

@@ -5,6 +5,7 @@
 //! `mpp_timeout` starts over, `incorrect_or_unknown_payment_details` is final. Bounded in time and attempts.
 //! It never sends more once any part was settled, so it never pays more than it meant to.
 
+mod ends;
 pub mod failure;
 mod foreign;
 pub mod invoice;
@@ -19,6 +20,7 @@ mod lnd_tests;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use ends::Ends;
 pub use failure::{Action, INCORRECT_DETAILS, MPP_TIMEOUT, TEMPORARY_CHANNEL_FAILURE};
 pub use lnd::LndPeer;
 pub use plan::{Deviation, PaymentPlan};

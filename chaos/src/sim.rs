@@ -12,6 +12,7 @@
 //!
 //! * `time`, `random`, `entropy`: what time it is, and where chance comes from.
 //! * `host`: a simulated process. `net`: between hosts. `disk`: what survives them.
+//! * `lnd`: LND nodes on hosts of their own. `payments`: payers and applications.
 //! * `trace`: what happened, and its hash. `panics`: whether anything panicked. `coverage`: what must have happened for a run to count.
 //! * `swarm`: what a seed draws. `world`: a cluster, its load, its faults, and what is checked. `command`: the program.
 
@@ -20,8 +21,10 @@ pub mod coverage;
 pub mod disk;
 pub mod entropy;
 pub mod host;
+pub mod lnd;
 pub mod net;
 pub mod panics;
+pub mod payments;
 pub mod random;
 pub mod swarm;
 pub mod time;

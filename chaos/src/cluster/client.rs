@@ -9,14 +9,18 @@ use mux_proto::mux::v1::{
     TransferLeaderRequest, UpdateSettingsRequest, cluster_service_client::ClusterServiceClient,
     invoice_service_client::InvoiceServiceClient,
 };
-use mux_raft::types::PaymentHash;
+use mux_raft::{
+    network::{ChannelError, PeerChannel},
+    types::PaymentHash,
+};
 use std::{error::Error as _, net::SocketAddr, path::Path, time::Duration};
 use tonic::{
-    Code, Request, Status, Streaming,
+    Code, ConnectError, Request, Status, Streaming,
     metadata::AsciiMetadataValue,
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+    transport::{Certificate, ClientTlsConfig, Endpoint},
 };
+use tower::ServiceExt as _;
 
 /// Longer than a replica's own deadline for a write, so that its answer is what one sees.
 const CALL_TIMEOUT: Duration = Duration::from_secs(8);
@@ -66,8 +70,8 @@ impl CallError {
         let Self::Status(status) = self else { return matches!(self, Self::Setup(_)) };
         let mut cause = status.source();
         while let Some(error) = cause {
-            // The connector's own error has no type that could be asked for.
-            if error.to_string().contains("tcp connect error") {
+            // The connector's own error has no type that could be asked for; a simulated network's has.
+            if error.is::<ConnectError>() || error.to_string().contains("tcp connect error") {
                 return true;
             }
             cause = error.source();
@@ -82,17 +86,20 @@ impl From<Status> for CallError {
     }
 }
 
+/// `None`: nobody asks for one.
 #[derive(Clone)]
-struct Macaroon(AsciiMetadataValue);
+struct Macaroon(Option<AsciiMetadataValue>);
 
 impl Interceptor for Macaroon {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("macaroon", self.0.clone());
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("macaroon", value.clone());
+        }
         Ok(request)
     }
 }
 
-type Service = InterceptedService<Channel, Macaroon>;
+type Service = InterceptedService<PeerChannel, Macaroon>;
 
 /// A client of one replica. Connects by itself, again and again; cheap to clone.
 #[derive(Clone)]
@@ -119,12 +126,22 @@ impl ReplicaClient {
             .connect_lazy();
         let mut value = AsciiMetadataValue::try_from(hex::encode(macaroon)).map_err(|error| setup(&error))?;
         value.set_sensitive(true);
-        let macaroon = Macaroon(value);
-        Ok(Self {
+        let channel = PeerChannel::new(channel.map_err(ChannelError::new));
+        Ok(Self::with(channel, Macaroon(Some(value))))
+    }
+
+    /// Over a channel to a replica that asks nobody for a macaroon.
+    #[must_use]
+    pub fn over(channel: PeerChannel) -> Self {
+        Self::with(channel, Macaroon(None))
+    }
+
+    fn with(channel: PeerChannel, macaroon: Macaroon) -> Self {
+        Self {
             cluster: ClusterServiceClient::with_interceptor(channel.clone(), macaroon.clone()),
             invoices: InvoiceServiceClient::with_interceptor(channel.clone(), macaroon.clone()),
             lnmux: LnmuxClient::with_interceptor(channel, macaroon),
-        })
+        }
     }
 
     /// The cluster as this replica sees it.

@@ -105,9 +105,11 @@ fn common(seen: &[BTreeMap<u64, Vec<u8>>]) -> Option<u64> {
     first.keys().rev().find(|index| others.iter().all(|other| other.contains_key(index))).copied()
 }
 
-type Invoices = (BTreeMap<PaymentHash, InvoiceView>, BTreeMap<PaymentHash, String>);
+/// Invoices that are known, and why others could not be read.
+pub(crate) type Invoices = (BTreeMap<PaymentHash, InvoiceView>, BTreeMap<PaymentHash, String>);
 
-async fn read_all(client: &ReplicaClient, hashes: &BTreeSet<PaymentHash>) -> Invoices {
+/// What a replica says of these invoices, by linearizable reads, and of which it gave no answer.
+pub(crate) async fn read_all(client: &ReplicaClient, hashes: &BTreeSet<PaymentHash>) -> Invoices {
     let mut reads = stream::iter(hashes.iter().copied())
         .map(|hash| async move { (hash, read(client, hash).await) })
         .buffer_unordered(READS);

@@ -8,7 +8,6 @@ use super::{
 };
 use crate::ledger::{
     Expectation, FailureSource, PartEnd, PartFailure, PartRecord, PaymentEnd, PaymentId, PaymentOrder,
-    unix_ms,
 };
 use mux_raft::types::{PaymentHash, Preimage};
 use rand::RngCore as _;
@@ -101,7 +100,7 @@ async fn send(
             chan_id: key.chan_id,
             htlc_id: key.htlc_id,
             amount_msat: foreign.amount_msat,
-            sent_unix_ms: unix_ms(),
+            sent_unix_ms: payer.ledger.now_unix_ms(),
             ended_unix_ms: 0,
             end: None,
         },

@@ -3,20 +3,16 @@
 //! One task follows the node's outcomes, gap-free by their sequence number, across cut connections, and
 //! hands each to whoever waits for that HTLC.
 
-use super::{BlockHeight, FrontPeer, HtlcKey, HtlcOutcome, NewHtlc, PeerError};
-use crate::ledger::FailureSource;
+use super::{BlockHeight, FrontPeer, HtlcKey, HtlcOutcome, NewHtlc, PeerError, ends::Ends};
 use async_trait::async_trait;
 use mux_proto::lndsim::v1::{
-    AddHtlcRequest, GetStateRequest, Outcome, SubscribeOutcomesRequest, control_client::ControlClient,
-    htlc_failure::Speaker, outcome,
+    AddHtlcRequest, GetStateRequest, SubscribeOutcomesRequest, control_client::ControlClient,
 };
 use mux_raft::{
     network::{ChannelError, PeerChannel},
     types::NodePubkey,
 };
-use parking_lot::Mutex;
-use std::{collections::HashMap, sync::Arc, time::Duration};
-use tokio::sync::oneshot;
+use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status, transport::Channel};
 use tower::ServiceExt as _;
@@ -30,18 +26,11 @@ const FOLLOW_AGAIN: Duration = Duration::from_millis(50);
 /// Ledgers of long runs are larger than tonic's default of 4 MiB.
 pub const MESSAGE_LEN_MAX: usize = 256 << 20;
 
-enum Slot {
-    Ended(HtlcOutcome),
-    Awaited(oneshot::Sender<HtlcOutcome>),
-}
-
-type Slots = Arc<Mutex<HashMap<HtlcKey, Slot>>>;
-
 /// See the [module](self).
 pub struct LndPeer {
     node: NodePubkey,
     control: ControlClient<PeerChannel>,
-    slots: Slots,
+    ends: Ends,
     _follower: Option<AbortOnDropHandle<()>>,
 }
 
@@ -81,11 +70,11 @@ impl LndPeer {
             .identity_pubkey
             .parse()
             .map_err(|error| PeerError::Refused(format!("identity of the simulated LND: {error}")))?;
-        Ok(Self { node, control, slots: Slots::default(), _follower: None })
+        Ok(Self { node, control, ends: Ends::default(), _follower: None })
     }
 
     fn following(self) -> Self {
-        let follower = tokio::spawn(follow(self.control.clone(), self.slots.clone()));
+        let follower = tokio::spawn(follow(self.control.clone(), self.ends.clone()));
         Self { _follower: Some(AbortOnDropHandle::new(follower)), ..self }
     }
 
@@ -126,36 +115,12 @@ impl FrontPeer for LndPeer {
     }
 
     async fn add_htlc(&self, htlc: NewHtlc) -> Result<HtlcKey, PeerError> {
-        let request = AddHtlcRequest {
-            payment_hash: htlc.hash.map(|hash| hash.0.to_vec().into()).unwrap_or_default(),
-            incoming_amount_msat: htlc.incoming_amount_msat,
-            outgoing_amount_msat: htlc.outgoing_amount_msat,
-            incoming_expiry: htlc.incoming_expiry,
-            outgoing_expiry: htlc.outgoing_expiry,
-            outgoing_requested_chan_id: htlc.outgoing_scid,
-            onion_blob: htlc.onion,
-            downstream_preimage: htlc.downstream_preimage,
-            ..AddHtlcRequest::default()
-        };
-        let added = deadline(self.control.clone().add_htlc(request)).await?;
+        let added = deadline(self.control.clone().add_htlc(AddHtlcRequest::from(htlc))).await?;
         Ok(HtlcKey { chan_id: added.chan_id, htlc_id: added.htlc_id })
     }
 
     async fn outcome(&self, key: HtlcKey) -> HtlcOutcome {
-        let ended = {
-            let mut slots = self.slots.lock();
-            if let Some(Slot::Ended(outcome)) = slots.get(&key) {
-                return outcome.clone();
-            }
-            let (sender, receiver) = oneshot::channel();
-            slots.insert(key, Slot::Awaited(sender));
-            receiver
-        };
-        match ended.await {
-            Ok(outcome) => outcome,
-            // The follower is gone with this peer; whoever waits has a deadline.
-            Err(_) => std::future::pending().await,
-        }
+        self.ends.of(key).await
     }
 }
 
@@ -171,7 +136,7 @@ async fn deadline<T>(call: impl Future<Output = Result<tonic::Response<T>, Statu
 }
 
 /// Follows the outcomes for ever, from the first one on.
-async fn follow(mut control: ControlClient<PeerChannel>, slots: Slots) {
+async fn follow(mut control: ControlClient<PeerChannel>, ends: Ends) {
     let mut next = 1;
     loop {
         if let Ok(response) = control.subscribe_outcomes(SubscribeOutcomesRequest { from_seq: next }).await {
@@ -181,45 +146,9 @@ async fn follow(mut control: ControlClient<PeerChannel>, slots: Slots) {
                     continue;
                 }
                 next = outcome.seq + 1;
-                deliver(&slots, outcome);
+                ends.deliver(outcome);
             }
         }
         tokio::time::sleep(FOLLOW_AGAIN).await;
     }
-}
-
-fn deliver(slots: &Slots, outcome: Outcome) {
-    let key = HtlcKey { chan_id: outcome.chan_id, htlc_id: outcome.htlc_id };
-    let Some(ended) = read(outcome) else { return };
-    let mut slots = slots.lock();
-    match slots.remove(&key) {
-        Some(Slot::Awaited(waiting)) => {
-            // A payer that gave up does not listen any more.
-            let _ = waiting.send(ended.clone());
-            slots.insert(key, Slot::Ended(ended));
-        }
-        // The first outcome stands: an HTLC has one.
-        Some(first @ Slot::Ended(_)) => {
-            slots.insert(key, first);
-        }
-        None => {
-            slots.insert(key, Slot::Ended(ended));
-        }
-    }
-}
-
-fn read(outcome: Outcome) -> Option<HtlcOutcome> {
-    Some(match outcome.result? {
-        outcome::Result::SettledPreimage(preimage) => HtlcOutcome::Settled(preimage),
-        outcome::Result::Failed(failure) => {
-            let code = u16::try_from(failure.bolt4_code).unwrap_or(0);
-            match failure.speaker() {
-                Speaker::VirtualNode => HtlcOutcome::Packet(failure.packet),
-                Speaker::FrontNode => HtlcOutcome::FailedBy(FailureSource::FrontNode, code),
-                Speaker::Downstream => HtlcOutcome::FailedBy(FailureSource::Downstream, code),
-                Speaker::Upstream => HtlcOutcome::FailedBy(FailureSource::Upstream, code),
-                Speaker::Unspecified => HtlcOutcome::FailedBy(FailureSource::Unreadable, code),
-            }
-        }
-    })
 }

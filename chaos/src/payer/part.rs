@@ -1,7 +1,7 @@
 //! One part on its way: the onion is built, the HTLC locked in, its end awaited and decoded.
 
 use super::{HtlcOutcome, NewHtlc, Payer, PeerError, failure, onion, plan::Route};
-use crate::ledger::{PartEnd, PartFailure, PartRecord, PaymentId, unix_ms};
+use crate::ledger::{PartEnd, PartFailure, PartRecord, PaymentId};
 use mux_raft::types::{PaymentHash, Preimage};
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -94,7 +94,7 @@ async fn try_send(payer: &Payer, id: PaymentId, route: &Route, piece: &Piece) ->
             chan_id: key.chan_id,
             htlc_id: key.htlc_id,
             amount_msat: piece.amount_msat,
-            sent_unix_ms: unix_ms(),
+            sent_unix_ms: payer.ledger.now_unix_ms(),
             ended_unix_ms: 0,
             end: None,
         },

@@ -69,6 +69,22 @@ conditions! {
     CommittedByFollower Required "a proposal made at a follower was committed",
     CrashedAtPoint Counted "a replica died at a named point",
     AllDown Counted "no replica was running",
+    DiedDecided Required "the leader died while a decided set was not final",
+    LinkMoved Required "a link moved with HTLCs in flight",
+    LinkDegraded Counted "a link was degraded",
+    SetOverNodes Required "a set over several LND nodes was decided",
+    SetTimedOut Counted "an incomplete set was failed",
+    AcceptedCanceled Required "an accepted set was cancelled",
+    AcceptedTimedOut Counted "an accepted set found nobody to decide",
+    DeadlineMet Counted "a set was failed because blocks ran short",
+    UndecidedOnChain Counted "an undecided set was failed because a part went on chain",
+    DecidedOnChain Counted "a decided HTLC went on chain and was settled there",
+    Partial Counted "LND lost a part of a decided set",
+    SettledAgain Counted "a SETTLE was sent again",
+    Replayed Required "an HTLC was offered again and answered",
+    CompletedByReplay Counted "a set was completed by an HTLC that was offered again",
+    FailedByLnd Counted "LND failed a held HTLC by itself",
+    Overpaid Required "more than asked for was taken",
 }
 
 /// How often each condition was met. Clones share it.

@@ -32,8 +32,10 @@ pub struct Swarm {
     pub faults: Vec<(FaultKind, u64)>,
     /// What applications do.
     pub load: Load,
+    /// The LND nodes.
+    pub lnds: Lnds,
     /// How payers pay.
-    pub payments: PaymentMix,
+    pub payments: Payments,
 }
 
 /// What applications do.
@@ -45,7 +47,31 @@ pub struct Load {
     pub pause_ms: u64,
 }
 
-/// Weights of the ways in which invoices are paid. For the payers: none are simulated yet.
+/// What the LND nodes are like.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lnds {
+    /// 2 or 3.
+    pub nodes: usize,
+    /// Channels of each at first, beside the one for forwards.
+    pub channels: u32,
+    /// They have a standby each, with an address of its own, which takes over when they are started again.
+    pub standbys: bool,
+    /// Between two blocks on average, in milliseconds.
+    pub block_ms: u64,
+}
+
+/// What payers do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Payments {
+    /// Which ways, how often.
+    pub mix: PaymentMix,
+    /// Between two payments on average, in milliseconds.
+    pub pause_ms: u64,
+    /// The cluster settles by itself; otherwise applications do.
+    pub auto_settle: bool,
+}
+
+/// Weights of the ways in which invoices are paid.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PaymentMix {
     /// In one part.
@@ -66,6 +92,8 @@ pub struct PaymentMix {
     pub expired: u32,
     /// Cancelled while parts are under way.
     pub cancelled: u32,
+    /// Not for the virtual node at all.
+    pub forward: u32,
 }
 
 /// What can happen to a cluster.
@@ -149,6 +177,7 @@ impl Swarm {
             faults,
             load: Load { clients: rng.random_range(1..=3), pause_ms: *pick(rng, &[5, 20, 100, 400]) },
             payments: payments(rng),
+            lnds: lnds(rng),
         }
     }
 }
@@ -173,9 +202,9 @@ fn disk(rng: &mut StdRng) -> Latency {
     Latency { sync_ms: sync..=sync + *pick(rng, &[0, 2, 30]), other_ms: 0..=*pick(rng, &[0, 2, 20]) }
 }
 
-fn payments(rng: &mut StdRng) -> PaymentMix {
+fn payments(rng: &mut StdRng) -> Payments {
     let mut weight = || *pick(rng, &[0, 0, 1, 3, 10]);
-    PaymentMix {
+    let mix = PaymentMix {
         // Something must be paid whatever else is drawn.
         single: 1 + weight(),
         multi_part: weight(),
@@ -186,6 +215,19 @@ fn payments(rng: &mut StdRng) -> PaymentMix {
         probe: weight(),
         expired: weight(),
         cancelled: weight(),
+        forward: weight(),
+    };
+    // Without an application nothing has two phases.
+    let auto_settle = mix.two_phase == 0;
+    Payments { mix, pause_ms: *pick(rng, &[700, 1_500, 4_000]), auto_settle }
+}
+
+fn lnds(rng: &mut StdRng) -> Lnds {
+    Lnds {
+        nodes: rng.random_range(2..=3),
+        channels: rng.random_range(1..=2),
+        standbys: rng.random_bool(0.3),
+        block_ms: *pick(rng, &[4_000, 15_000, 60_000]),
     }
 }
 
@@ -213,6 +255,6 @@ mod tests {
             assert!((45..120).contains(&with), "{kind:?} in {with} of 300");
         }
         assert!(drawn.iter().any(|swarm| swarm.faults.is_empty() || swarm.faults.len() <= 2));
-        assert!(drawn.iter().all(|swarm| swarm.payments.single > 0));
+        assert!(drawn.iter().all(|swarm| swarm.payments.mix.single > 0));
     }
 }

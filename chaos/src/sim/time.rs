@@ -33,6 +33,12 @@ impl SimTime {
         Duration::from_millis(self.0)
     }
 
+    /// Whether this is a whole multiple of a time after the beginning.
+    #[must_use]
+    pub fn is_multiple_of(self, time: Duration) -> bool {
+        u64::try_from(time.as_millis()).is_ok_and(|ms| self.0.is_multiple_of(ms))
+    }
+
     /// How much later this is; zero if it is not.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {

@@ -1,35 +1,46 @@
-//! A cluster of real replicas, what applications do with it, what happens to it, and what is checked after each tick.
+//! A cluster of real replicas with LND nodes, who uses it, what happens to it, and what is checked after each tick.
 //!
-//! * `replica_host`: a replica on a host with its disk. `load`: applications. `schedule`: when what happens; `faults`: what
-//!   that does. `watch`: what must hold. `outcome`: what a run reports.
-//!
-//! LND nodes, links and payers are not here yet. They are hosts as well: a host in `World::hosts` (or a list beside it)
-//! with the node's services on its port, faults of their own in [`super::swarm::FaultKind`], a load that pays by
-//! [`super::swarm::PaymentMix`], and checks in `watch`.
+//! * `replica_host`: a replica on a host with its disk. `fronts`: the LND nodes. `load`: commands by the thousand, without
+//!   payments. Payments: [`super::payments`].
+//! * `schedule`: when what happens; `faults`: what that does.
+//! * `watch`: what must hold of replicas. `settlements`: what must hold of money. `rest`: the end of a run, when all must
+//!   have ended and everybody's books agree. `outcome`: what a run reports.
 
 mod faults;
+mod fronts;
+mod links;
 mod load;
 mod outcome;
 mod replica_host;
+mod rest;
 mod schedule;
+mod settlements;
 mod watch;
 
 use super::coverage::{Condition, Coverage};
-use super::host::{Ending, HostId};
+use super::host::{Ending, HostClock, HostId};
+use super::lnd::{Chain, LndHost};
 use super::net::Network;
+use super::payments::{Payments, PaymentsHost};
 use super::random;
 use super::swarm::Swarm;
 use super::time::{SimTime, TICK};
 use super::trace::{self, Trace};
+use crate::lndsim::core::Command;
 use faults::Faults;
+use fronts::Fronts;
+use links::Owners;
 use load::Book;
+use mux_proto::lndsim::v1::SetHeightRequest;
 use mux_raft::types::ReplicaId;
-pub use outcome::{Outcome, Proposals};
+pub use outcome::{Outcome, PaymentCounts, Proposals};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use replica_host::{Cluster, ReplicaHost};
 use schedule::Schedule;
+use settlements::Settlements;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use watch::Watch;
 
@@ -49,6 +60,12 @@ pub struct World {
     trace: Trace,
     coverage: Coverage,
     hosts: Vec<ReplicaHost>,
+    lnds: Vec<LndHost>,
+    chain: Chain,
+    payments: Payments,
+    payers: PaymentsHost,
+    settlements: Settlements,
+    owners: Owners,
     schedule: Schedule,
     faults: Faults,
     book: Book,
@@ -63,12 +80,27 @@ impl World {
         let seed = swarm.seed;
         let ids: Vec<ReplicaId> =
             (1..=swarm.replicas).filter_map(|id| ReplicaId::try_from(id).ok()).collect();
-        let trace = Trace::new(ids.iter().map(|id| format!("replica {id}")), keep);
+        let replicas = ids.iter().map(|id| format!("replica {id}"));
+        let others = fronts::aliases(&swarm).map(str::to_owned).chain(["payers".to_owned()]);
+        let trace = Trace::new(replicas.chain(others), keep);
         let network = Network::new(seed, swarm.network.clone(), trace.clone());
         let (coverage, book) = (Coverage::default(), Book::new(seed, swarm.load.clone()));
-        let cluster = Cluster::new(&ids, dir, &swarm);
+        let chain = fronts::chain();
+        let lnds = fronts::nodes(&swarm, ids.len() + 1, &chain, &network);
+        let cluster = Cluster::new(&ids, dir, &swarm, Arc::new(Fronts::new(&swarm, &lnds)));
         let hosts: Vec<ReplicaHost> =
             ids.iter().map(|id| ReplicaHost::new(*id, &cluster, &network, &swarm)).collect();
+        let clients = HostId(hosts.len() + lnds.len() + 1);
+        for at in lnds.iter().map(LndHost::host_id).chain([clients]) {
+            for replica in hosts.iter().map(ReplicaHost::host_id) {
+                network.set_conditions(at, replica, Some(fronts::conditions(&swarm)));
+                network.set_conditions(replica, at, Some(fronts::conditions(&swarm)));
+            }
+        }
+        let payments = Payments::new(seed, swarm.payments.clone());
+        let peers = lnds.iter().map(LndHost::peer).collect();
+        let replicas = ids.iter().map(|id| (*id, replica_host::api_of(*id))).collect();
+        let payers = PaymentsHost::start((clients, &network), SimTime::ZERO, &payments, peers, replicas);
         Self {
             dir: dir.display().to_string(),
             now: SimTime::ZERO,
@@ -80,7 +112,13 @@ impl World {
             network,
             trace,
             coverage,
+            settlements: Settlements::default(),
+            owners: Owners::default(),
             hosts,
+            lnds,
+            chain,
+            payments,
+            payers,
             book,
         }
     }
@@ -92,6 +130,9 @@ impl World {
         for at in 0..self.hosts.len() {
             self.start(at);
         }
+        for at in 0..self.lnds.len() {
+            self.start_lnd(at);
+        }
         while self.now < end && self.watch.is_fine() {
             self.begin_and_end_faults();
             self.tick();
@@ -99,20 +140,33 @@ impl World {
         if self.watch.is_fine() {
             self.heal();
         }
+        if self.watch.is_fine() {
+            self.come_to_rest();
+        }
         self.finish()
     }
 
     fn tick(&mut self) {
         let until = self.now + TICK;
         self.network.tick(self.now, until);
-        let mut order: Vec<usize> = (0..self.hosts.len()).collect();
+        self.payments.set_time(HostClock::wall_at(self.now));
+        let (replicas, lnds) = (self.hosts.len(), self.lnds.len());
+        let mut order: Vec<usize> = (0..=replicas + lnds).collect();
         order.shuffle(&mut self.order);
         for at in order {
             if let Some(host) = self.hosts.get_mut(at) {
                 host.step(self.now, until);
+            } else if let Some(lnd) = self.lnds.get_mut(at - replicas) {
+                lnd.step(self.now, until);
+            } else {
+                self.payers.step(self.now, until);
             }
         }
         self.now = until;
+        self.look_at_settlements();
+        if self.now.is_multiple_of(LOOK) {
+            self.look_at_links();
+        }
         self.bury_the_dead();
         self.watch.look(self.now, &mut self.hosts, &self.trace, &self.coverage);
     }
@@ -124,6 +178,7 @@ impl World {
     }
 
     fn end_process(&mut self, at: usize, how: Ending) {
+        self.coverage.met_times(Condition::DiedDecided, u64::from(self.leads_undone(at)));
         let Some(host) = self.hosts.get_mut(at) else { return };
         let remains = host.end(how);
         self.watch.process_ended(at);
@@ -162,6 +217,7 @@ impl World {
         self.watch.heals(self.now);
         self.undo_all();
         self.book.stop();
+        self.payments.stop();
         let deadline = self.now + HEALED_WITHIN;
         loop {
             let look = self.now + LOOK;
@@ -203,12 +259,34 @@ impl World {
             terms: self.watch.terms(),
             entries: self.watch.entries(),
             proposals,
+            payments: PaymentCounts::of(&self.payments),
             traffic,
             faults: self.faults.counts(),
             coverage: self.coverage.counts(),
             violations: self.watch.into_violations(),
         };
         (outcome, self.trace)
+    }
+
+    fn start_lnd(&mut self, at: usize) {
+        let Some(lnd) = self.lnds.get_mut(at) else { return };
+        self.trace.event(self.now, lnd.column(), format_args!("starts"));
+        lnd.start(self.now);
+    }
+
+    /// Every LND sees them that runs; the others when they are back.
+    fn find_blocks(&self, blocks: u32) {
+        self.chain.grow(blocks);
+        let height = self.chain.height();
+        self.trace.event(self.now, trace::WORLD, format_args!("height {height}"));
+        for lnd in &self.lnds {
+            lnd.command(Command::SetHeight(SetHeightRequest { height }));
+        }
+    }
+
+    /// Whether this one leads, and a set is decided that is not final.
+    fn leads_undone(&self, at: usize) -> bool {
+        self.hosts.get(at).is_some_and(ReplicaHost::leads) && self.settlements.undone().next().is_some()
     }
 
     fn host_ids(&self) -> Vec<HostId> {

@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
 
 use super::{
-    super::core::{Command, Core, Input, Rejected, Reply, Settings},
+    super::core::{Command, Core, HtlcKey, Input, Rejected, Reply, Settings},
     chain_notifier::ChainNotifierService,
     config::Config,
     control::ControlService,
@@ -141,6 +141,27 @@ impl Hosted {
     /// The request was not carried out.
     pub fn command(&self, command: Command) -> Result<Reply, Rejected> {
         self.node.apply(Input::Command(Box::new(command)))
+    }
+
+    /// Who a node with this configuration is, and the macaroon that permits everything, whether it was started or not.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn identity(config: &Config) -> Result<(String, Vec<u8>), StartError> {
+        let pubkey = identity::new_pubkey(&config.alias, config.seed)?;
+        Ok((pubkey, Macaroons::of_seed(config.seed).admin().to_vec()))
+    }
+
+    /// The outcomes after the first `known` ones.
+    #[must_use]
+    pub fn outcomes_since(&self, known: usize) -> Vec<ctl::Outcome> {
+        self.node.read(|core| core.outcomes_since(known).iter().map(ctl::Outcome::from).collect())
+    }
+
+    /// An HTLC of its books.
+    #[must_use]
+    pub fn htlc(&self, chan_id: u64, htlc_id: u64) -> Option<ctl::HtlcEntry> {
+        self.node.read(|core| core.htlc(HtlcKey { chan_id, htlc_id }))
     }
 
     /// `GetState`, without gRPC.

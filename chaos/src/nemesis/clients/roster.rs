@@ -12,6 +12,11 @@ pub(crate) struct Roster {
 }
 
 impl Roster {
+    /// These replicas.
+    pub(crate) fn of(clients: Vec<(u64, ReplicaClient)>) -> Self {
+        Self { clients: Arc::new(RwLock::new(clients)) }
+    }
+
     /// The replicas that there are now.
     pub(crate) fn set(&self, cluster: &Cluster) {
         *self.clients.write() =

@@ -4,6 +4,7 @@ use super::one::Report;
 use super::{SimulateArgs, to_f64};
 use crate::sim::coverage::Coverage;
 use crate::sim::swarm::FaultKind;
+use crate::sim::world::PaymentCounts;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -27,12 +28,13 @@ struct Sum {
     seeds: u64,
     failed: u64,
     simulated_ms: u64,
-    real_ms: u64,
+    cpu_ms: u64,
     acknowledged: u64,
     entries: u64,
     terms: u64,
     healed_ms_max: u64,
     failures: Vec<Failure>,
+    payments: PaymentCounts,
 }
 
 pub(super) fn run(args: &SimulateArgs) -> ExitCode {
@@ -130,10 +132,11 @@ fn add(args: &SimulateArgs, seed: u64, result: Result<Report, String>, sum: &mut
                 *sum.faults.entry(*kind).or_default() += times;
             }
             sum.simulated_ms += outcome.simulated_ms;
-            sum.real_ms += report.real_ms;
+            sum.cpu_ms += report.cpu_ms;
             sum.acknowledged += outcome.proposals.acknowledged;
             sum.entries += outcome.entries;
             sum.terms += outcome.terms;
+            sum.payments.add(&outcome.payments);
             sum.healed_ms_max = sum.healed_ms_max.max(outcome.healed_in_ms.unwrap_or(0));
             if args.seeds == 1 {
                 println!("trace {} of {} events", outcome.trace_hash, outcome.events);
@@ -157,14 +160,19 @@ fn add(args: &SimulateArgs, seed: u64, result: Result<Report, String>, sum: &mut
 fn tell(args: &SimulateArgs, sum: &Sum, took: Duration) -> ExitCode {
     println!("\n{} seeds of {} s with faults, {} failed", sum.seeds, args.each().as_secs(), sum.failed);
     println!(
-        "simulated {:.2} h in {:.1} s: {:.0} times real time a core",
+        "simulated {:.2} h in {:.1} s: {:.0} times real time on a core (by CPU time)",
         to_f64(sum.simulated_ms / 1000) / 3600.0,
         took.as_secs_f64(),
-        to_f64(sum.simulated_ms) / to_f64(sum.real_ms.max(1))
+        to_f64(sum.simulated_ms) / to_f64(sum.cpu_ms.max(1))
     );
     println!(
         "{} terms with a leader, {} entries, {} acknowledged; longest time to heal {} ms",
         sum.terms, sum.entries, sum.acknowledged, sum.healed_ms_max
+    );
+    let PaymentCounts { begun, settled, failed, htlcs, forwards, calls, events } = sum.payments;
+    println!(
+        "{begun} payments in {htlcs} HTLCs ({settled} settled, {failed} failed), {forwards} forwards passed; {calls} calls \
+         and {events} events checked"
     );
     println!("faults: {:?}", sum.faults);
     println!("happened:");

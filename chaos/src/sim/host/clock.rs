@@ -34,6 +34,12 @@ impl HostClock {
         self.epoch + at.since(self.began)
     }
 
+    /// What a right wall clock shows at a moment of the world, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub const fn wall_at(at: SimTime) -> u64 {
+        WALL_AT_BEGINNING_MS + at.as_ms()
+    }
+
     /// Sets the wall clock wrong by this much from now on.
     pub fn set_wall_offset_ms(&self, offset_ms: i64) {
         self.wall_offset_ms.store(offset_ms, Ordering::Relaxed);
@@ -42,7 +48,7 @@ impl HostClock {
 
 impl Clock for HostClock {
     fn wall_ms(&self) -> u64 {
-        let right = WALL_AT_BEGINNING_MS + self.now().as_ms();
+        let right = Self::wall_at(self.now());
         right.saturating_add_signed(self.wall_offset_ms.load(Ordering::Relaxed))
     }
 

@@ -1,6 +1,6 @@
 use super::conditions::KeepAlive;
 use super::packet::ConnectionId;
-use super::port::Port;
+use super::port::{Broken, Port};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use mux_raft::network::ChannelError;
@@ -121,7 +121,8 @@ impl Service<http::Request<Body>> for SimChannel {
                 ChannelError::new(ConnectError(format!("{}: {reason}", this.shared.address).into()))
             };
             let connection = this.connection().await.map_err(unreachable)?;
-            this.shared.port.call(connection, request).await.map_err(ChannelError::new)
+            let called = this.shared.port.call(connection, request).await;
+            called.map_err(|status| ChannelError::new(Broken(status)))
         })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// Names a connection for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectionId(pub(super) u64);
+pub struct ConnectionId(pub(in crate::sim) u64);
 
 /// Names a call on its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -7,6 +7,7 @@ use crate::sim::host::{HostClock, HostId};
 use crate::sim::time::SimTime;
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
+use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,7 +19,7 @@ use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::Service as _;
 
-/// Marks a request with who called.
+/// Marks a request, which has its [`ConnectionId`] already, with who called.
 pub type Admit = Arc<dyn Fn(HostId, &mut http::Extensions) + Send + Sync>;
 
 /// A host's end of the network, for as long as its process lives. Clones share it.
@@ -47,6 +48,11 @@ struct State {
     streams: BTreeMap<StreamKey, Stream>,
     last_stream: u32,
 }
+
+/// A response ended with its connection.
+#[derive(Debug, thiserror::Error)]
+#[error("the response did not arrive: {0}")]
+pub(super) struct Broken(#[source] pub(super) Status);
 
 #[derive(Clone)]
 struct Listener {
@@ -171,6 +177,8 @@ impl Port {
         let gone = || Status::unavailable("the connection was lost");
         let head = waiting.await.map_err(|_| gone())??;
         let body = IncomingBody::new(incoming, self.clone(), key, Some(call));
+        // With a source, by which a caller tells what became of the connection from what the server says.
+        let body = body.map_err(Broken);
         Ok(http::Response::from_parts(head, Body::new(body)))
     }
 
@@ -326,6 +334,7 @@ impl Port {
             listener
         };
         let (Listener { mut routes, admit }, caller) = listener;
+        head.extensions.insert(connection);
         admit(caller, &mut head.extensions);
         let port = self.clone();
         let body = Body::new(IncomingBody::new(incoming, self.clone(), key, None));

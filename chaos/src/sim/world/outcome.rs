@@ -1,5 +1,6 @@
 use crate::sim::coverage::Counts;
 use crate::sim::net::Traffic;
+use crate::sim::payments::Payments;
 use crate::sim::swarm::FaultKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ pub struct Outcome {
     pub entries: u64,
     /// What applications asked for.
     pub proposals: Proposals,
+    /// What payers did.
+    pub payments: PaymentCounts,
     /// What passed between hosts.
     pub traffic: Traffic,
     /// Faults, by kind.
@@ -31,6 +34,51 @@ pub struct Outcome {
     pub coverage: Counts,
     /// What must not happen and did.
     pub violations: Vec<String>,
+}
+
+/// How payments ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaymentCounts {
+    /// All.
+    pub begun: u64,
+    /// Settled.
+    pub settled: u64,
+    /// Failed, as they should have or not.
+    pub failed: u64,
+    /// HTLCs sent.
+    pub htlcs: u64,
+    /// Forwards that passed.
+    pub forwards: u64,
+    /// Calls that are checked for an order.
+    pub calls: u64,
+    /// Events that all subscribers saw.
+    pub events: u64,
+}
+
+impl PaymentCounts {
+    pub(super) fn of(payments: &Payments) -> Self {
+        let totals = payments.totals();
+        Self {
+            begun: totals.payments,
+            settled: totals.settled,
+            failed: totals.failed,
+            htlcs: totals.htlcs,
+            forwards: totals.forwards_passed,
+            calls: payments.calls(),
+            events: payments.events_seen(),
+        }
+    }
+
+    /// Adds those of another run.
+    pub fn add(&mut self, other: &Self) {
+        self.begun += other.begun;
+        self.settled += other.settled;
+        self.failed += other.failed;
+        self.htlcs += other.htlcs;
+        self.forwards += other.forwards;
+        self.calls += other.calls;
+        self.events += other.events;
+    }
 }
 
 /// What became of the commands that applications proposed.

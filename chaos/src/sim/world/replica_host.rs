@@ -1,17 +1,23 @@
+use super::fronts::Fronts;
 use super::load::Book;
 use crate::sim::coverage::Coverage;
 use crate::sim::disk::{Remains, SimDisk};
 use crate::sim::host::{Ending, Host, HostClock, HostId};
+use crate::sim::lnd::SimLnds;
 use crate::sim::net::{Network, Port, RaftNet};
 use crate::sim::random;
 use crate::sim::swarm::Swarm;
 use crate::sim::time::SimTime;
 use crate::sim::trace::Column;
-use mux_raft::consensus::{Consensus as _, RaftStatus};
+use mux_raft::consensus::{Consensus, RaftStatus};
 use mux_raft::replica::{Replica, ReplicaConfig, SnapshotConfig, Timing, TlsPaths, Wiring};
 use mux_raft::types::{LogIndex, ReplicaId};
+use muxd::NodeWiring;
+use muxd::link::Links;
+use muxd::server::{Node, Readiness};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -22,23 +28,24 @@ pub(super) struct Cluster {
     members: BTreeMap<ReplicaId, String>,
     dir: PathBuf,
     snapshot: SnapshotConfig,
+    fronts: Arc<Fronts>,
 }
 
 impl Cluster {
-    pub(super) fn new(ids: &[ReplicaId], dir: &Path, swarm: &Swarm) -> Self {
+    pub(super) fn new(ids: &[ReplicaId], dir: &Path, swarm: &Swarm, fronts: Arc<Fronts>) -> Self {
         let members = ids.iter().map(|id| (*id, address_of(*id))).collect();
         let snapshot = SnapshotConfig {
             logs_since_last: swarm.snapshot_every,
             keep_logs: swarm.keep_logs,
             purge_batch: 1,
         };
-        Self { members, dir: dir.to_owned(), snapshot }
+        Self { members, dir: dir.to_owned(), snapshot, fronts }
     }
 
     fn config(&self, id: ReplicaId) -> ReplicaConfig {
         let nowhere = PathBuf::from("/nonexistent");
         ReplicaConfig {
-            cluster_id: [7; 32],
+            cluster_id: self.fronts.config.api.cluster_id,
             id,
             data_dir: self.dir.join(format!("replica-{id}")),
             // Nothing is bound: the network is given.
@@ -61,12 +68,16 @@ fn address_of(id: ReplicaId) -> String {
     format!("replica-{id}:7401")
 }
 
+/// Of its client API.
+pub(super) fn api_of(id: ReplicaId) -> String {
+    format!("replica-{id}:api")
+}
+
 fn host_of(id: ReplicaId) -> HostId {
     HostId(usize::try_from(id).unwrap_or(usize::MAX))
 }
 
 /// A replica's host, with the disk that outlives its processes.
-#[derive(Debug)]
 pub(super) struct ReplicaHost {
     id: ReplicaId,
     host: Host,
@@ -78,26 +89,33 @@ pub(super) struct ReplicaHost {
     seen: Option<Seen>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 enum Life {
     #[default]
     Starting,
-    Running(Arc<Replica>),
+    Running(Arc<Replica>, Links),
     Stopped(String),
 }
 
 /// A running replica as the driver looks at it.
-#[derive(Debug)]
 pub(super) struct Seen {
     pub(super) replica: Arc<Replica>,
+    pub(super) links: Links,
     pub(super) status: watch::Receiver<RaftStatus>,
     pub(super) applied: watch::Receiver<LogIndex>,
+}
+
+impl fmt::Debug for ReplicaHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplicaHost").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 impl ReplicaHost {
     pub(super) fn new(id: ReplicaId, cluster: &Cluster, network: &Network, swarm: &Swarm) -> Self {
         let host = host_of(id);
         network.name(&address_of(id), host);
+        network.name(&api_of(id), host);
         let rng = random::stream(swarm.seed, &format!("disk of {id}"));
         Self {
             id,
@@ -154,6 +172,7 @@ impl ReplicaHost {
         let start = Start {
             config: self.cluster.config(self.id),
             hosts,
+            fronts: Arc::clone(&self.cluster.fronts),
             disk: self.disk.clone(),
             book: book.clone(),
             coverage: coverage.clone(),
@@ -184,20 +203,20 @@ impl ReplicaHost {
         match &*life {
             Life::Stopped(_) => match std::mem::take(&mut *life) {
                 Life::Stopped(reason) => Some(reason),
-                Life::Starting | Life::Running(_) => None,
+                Life::Starting | Life::Running(..) => None,
             },
-            Life::Starting | Life::Running(_) => None,
+            Life::Starting | Life::Running(..) => None,
         }
     }
 
     /// The running replica.
     pub(super) fn seen(&mut self) -> Option<&mut Seen> {
         if self.seen.is_none()
-            && let Life::Running(replica) = &*self.life.lock()
+            && let Life::Running(replica, links) = &*self.life.lock()
         {
-            let replica = Arc::clone(replica);
+            let (replica, links) = (Arc::clone(replica), links.clone());
             let (status, applied) = (replica.status(), replica.cell().watch());
-            self.seen = Some(Seen { replica, status, applied });
+            self.seen = Some(Seen { replica, links, status, applied });
             if let Some(seen) = &mut self.seen {
                 seen.status.mark_changed();
                 seen.applied.mark_changed();
@@ -221,6 +240,7 @@ impl ReplicaHost {
 struct Start {
     config: ReplicaConfig,
     hosts: BTreeMap<HostId, ReplicaId>,
+    fronts: Arc<Fronts>,
     disk: SimDisk,
     book: Book,
     coverage: Coverage,
@@ -245,9 +265,26 @@ impl Start {
             }
         };
         port.listen(&address_of(id), replica.routes(), RaftNet::admit(self.hosts));
-        *life.lock() = Life::Running(Arc::clone(&replica));
+        let wiring = NodeWiring {
+            lnd: Arc::new(SimLnds::new(port.clone(), Arc::clone(&self.fronts.macaroons))),
+            blocking: self.disk.blocking(),
+            clock: Arc::new(clock),
+        };
+        let (config, keys) = (self.fronts.config.clone(), Arc::clone(&self.fronts.keys));
+        let consensus = Arc::clone(&replica) as Arc<dyn Consensus>;
+        let node = Node::start(config, keys, consensus, Arc::new(Readiness::default()), wiring);
+        let node = match Box::pin(node).await {
+            Ok(node) => node,
+            Err(error) => {
+                *life.lock() = Life::Stopped(format!("its node does not start: {error}"));
+                return;
+            }
+        };
+        port.listen(&api_of(id), node.routes(), Arc::new(|_, _| ()));
+        *life.lock() = Life::Running(Arc::clone(&replica), node.links());
         self.book.begin(&replica, &port, &self.coverage);
         let reason = replica.stopped().await;
+        drop(node);
         *life.lock() = Life::Stopped(reason);
     }
 }

@@ -1,0 +1,204 @@
+//! What must hold of money at every moment, as far as the world can see it: in the replicas' applied states, and in what
+//! payers get.
+
+use super::World;
+use crate::ledger::{LndView, PaymentRecord};
+use crate::sim::coverage::{Condition, Coverage};
+use crate::sim::time::SimTime;
+use mux_proto::lndsim::v1::{HtlcEntry, htlc_failure::Speaker, outcome};
+use mux_raft::consensus::Consensus as _;
+use mux_raft::machine::model::{DetailsCause, Event, EventKind, FailReason};
+use mux_raft::types::{CircuitKey, NodePubkey, PaymentHash};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub(super) struct Settlements {
+    /// The last event that any replica had applied.
+    sequence: u64,
+    /// By invoice: the HTLCs of the set under way.
+    sets: BTreeMap<PaymentHash, Set>,
+    /// Decided, on a majority's disks and applied somewhere.
+    decided: BTreeMap<PaymentHash, SimTime>,
+    /// Of these, those that are not final.
+    open: BTreeSet<PaymentHash>,
+    /// Outcomes that were seen, by node.
+    outcomes: Vec<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Set {
+    keys: BTreeSet<CircuitKey>,
+    last: Option<CircuitKey>,
+    accepted: bool,
+}
+
+impl Set {
+    fn nodes(&self) -> usize {
+        self.keys.iter().map(|key| key.node).collect::<BTreeSet<NodePubkey>>().len()
+    }
+}
+
+impl Settlements {
+    /// Decided sets of which not everything is final, with the moment of the decision.
+    pub(super) fn undone(&self) -> impl Iterator<Item = SimTime> + '_ {
+        self.open.iter().filter_map(|hash| self.decided.get(hash).copied())
+    }
+
+    fn see(&mut self, now: SimTime, event: &Event) -> (Vec<Condition>, Option<String>) {
+        self.sequence = event.sequence;
+        let (mut met, mut wrong) = (Vec::new(), None);
+        match &event.kind {
+            EventKind::HtlcJoined { key, .. } => {
+                let set = self.sets.entry(event.hash).or_default();
+                set.keys.insert(*key);
+                set.last = Some(*key);
+            }
+            EventKind::Accepted { .. } => self.sets.entry(event.hash).or_default().accepted = true,
+            EventKind::SetFailed { reason, .. } => {
+                let set = self.sets.remove(&event.hash).unwrap_or_default();
+                met.extend(condition_of(reason, set.accepted));
+                if self.decided.contains_key(&event.hash) && self.open.contains(&event.hash) {
+                    wrong = Some(format!("the decided set of {} was failed", event.hash));
+                }
+            }
+            EventKind::Settling { .. } => {
+                let set = self.sets.remove(&event.hash).unwrap_or_default();
+                if set.nodes() > 1 {
+                    met.push(Condition::SetOverNodes);
+                }
+                if self.decided.insert(event.hash, now).is_some() {
+                    wrong = Some(format!("two sets of invoice {} were decided", event.hash));
+                }
+                self.open.insert(event.hash);
+            }
+            EventKind::Settled { .. } => drop(self.open.remove(&event.hash)),
+            EventKind::Partial { .. } => {
+                met.push(Condition::Partial);
+                self.open.remove(&event.hash);
+            }
+            EventKind::Canceled | EventKind::Expired => {
+                if self.decided.contains_key(&event.hash) {
+                    wrong = Some(format!("{} is {:?} after its decision", event.hash, event.kind));
+                }
+            }
+            EventKind::Added | EventKind::HtlcFinal { .. } => {}
+        }
+        (met, wrong)
+    }
+
+    /// What can be told only at the end.
+    pub(super) fn look_back(&self, payments: &[PaymentRecord], lnds: &[LndView], coverage: &Coverage) {
+        for htlc in lnds.iter().flat_map(|lnd| &lnd.htlcs) {
+            for condition in conditions_of(htlc) {
+                coverage.met(condition);
+            }
+        }
+        for payment in payments {
+            if payment.ends.len() == 1 && payment.order.label == "overpaid" && payment.has_preimage() {
+                coverage.met(Condition::Overpaid);
+            }
+        }
+    }
+}
+
+fn condition_of(reason: &FailReason, accepted: bool) -> Option<Condition> {
+    match reason {
+        FailReason::MppTimeout => Some(Condition::SetTimedOut),
+        FailReason::IncorrectDetails { cause: DetailsCause::Canceled, .. } if accepted => {
+            Some(Condition::AcceptedCanceled)
+        }
+        FailReason::IncorrectDetails { cause: DetailsCause::AcceptTimeout, .. } => {
+            Some(Condition::AcceptedTimedOut)
+        }
+        FailReason::IncorrectDetails { cause: DetailsCause::Deadline, .. } => Some(Condition::DeadlineMet),
+        FailReason::IncorrectDetails { cause: DetailsCause::SetOnChain | DetailsCause::OnChain, .. } => {
+            Some(Condition::UndecidedOnChain)
+        }
+        _ => None,
+    }
+}
+
+fn conditions_of(htlc: &HtlcEntry) -> Vec<Condition> {
+    let mut met = Vec::new();
+    let settles = || htlc.answers.iter().filter(|answer| answer.action == "SETTLE");
+    if settles().count() > 1 {
+        met.push(Condition::SettledAgain);
+    }
+    if settles().any(|answer| answer.on_chain) && htlc.node_paid {
+        met.push(Condition::DecidedOnChain);
+    }
+    let failed = match htlc.outcome.as_ref().and_then(|outcome| outcome.result.as_ref()) {
+        Some(outcome::Result::Failed(failure)) => Some(failure.speaker()),
+        _ => None,
+    };
+    if htlc.answers.is_empty() && htlc.offers > 0 && failed == Some(Speaker::FrontNode) {
+        met.push(Condition::FailedByLnd);
+    }
+    if htlc.offers > 1 && !htlc.answers.is_empty() {
+        met.push(Condition::Replayed);
+    }
+    met
+}
+
+impl World {
+    /// Looks at what was applied and at what payers got.
+    pub(super) fn look_at_settlements(&mut self) {
+        let (mut wrong, mut complete) = (Vec::new(), Vec::new());
+        for host in &mut self.hosts {
+            let column = host.column();
+            let Some(seen) = host.seen() else { continue };
+            let known = self.settlements.sequence;
+            let cell = seen.replica.state();
+            let news: Vec<Event> = cell.read(|state| {
+                if state.event_sequence() <= known {
+                    return Vec::new();
+                }
+                state.events_after(known).cloned().collect()
+            });
+            for event in news {
+                self.trace.digest(self.now, column, &[b"event", &event.sequence.to_be_bytes()]);
+                let (met, found) = self.settlements.see(self.now, &event);
+                met.into_iter().for_each(|condition| self.coverage.met(condition));
+                wrong.extend(found);
+                if matches!(event.kind, EventKind::Accepted { .. }) {
+                    let last = self.settlements.sets.get(&event.hash).and_then(|set| set.last);
+                    complete.extend(last);
+                }
+            }
+        }
+        complete.into_iter().for_each(|last| self.look_at_last(last));
+        self.settlements.outcomes.resize(self.lnds.len(), 0);
+        for (lnd, known) in self.lnds.iter().zip(&mut self.settlements.outcomes) {
+            let Some(node) = lnd.running() else { continue };
+            let news = node.outcomes_since(*known);
+            *known += news.len();
+            for told in news {
+                let settled = matches!(told.result, Some(outcome::Result::SettledPreimage(_)));
+                self.trace.event(
+                    self.now,
+                    lnd.column(),
+                    format_args!("HTLC {} {}", told.htlc_id, if settled { "settled" } else { "failed" }),
+                );
+                let Ok(hash) = PaymentHash::try_from(told.payment_hash.as_ref()) else { continue };
+                let ours =
+                    node.htlc(told.chan_id, told.htlc_id).is_none_or(|htlc| htlc.forwarded_chan_id == 0);
+                if settled && ours && !self.settlements.decided.contains_key(&hash) {
+                    wrong.push(format!("{}: {hash} was revealed before its decision", lnd.alias()));
+                }
+            }
+        }
+        for text in wrong {
+            self.watch.violated(self.now, text);
+        }
+    }
+
+    /// The HTLC that completed a set.
+    fn look_at_last(&self, key: CircuitKey) {
+        let Some(lnd) = self.lnds.iter().find(|lnd| lnd.node() == key.node) else { return };
+        let htlc = lnd.running().and_then(|node| node.htlc(key.chan_id, key.htlc_id));
+        if htlc.is_some_and(|htlc| htlc.offers > 1) {
+            self.coverage.met(Condition::CompletedByReplay);
+        }
+    }
+}
