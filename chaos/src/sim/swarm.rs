@@ -129,11 +129,31 @@ pub enum FaultKind {
     FullDisk,
     /// A replica's disk fails, and is well after a restart.
     FailingDisk,
+    /// An LND node is killed, and comes back with its database; with a standby, the other one does.
+    LndKill,
+    /// An LND node is stopped and started, in its own order.
+    LndRestart,
+    /// Connections to an LND node are reset, or stall.
+    LndCut,
+    /// All peers of an LND node leave and return, several times: it offers all that is held again and again.
+    LndStorm,
+    /// Answers get no further than an LND node's memory, and are then lost.
+    LndLosesAnswers,
+    /// A channel goes on chain with everything on it.
+    LndForceClose,
+    /// An LND node fails a held HTLC by itself.
+    LndFails,
+    /// An LND node stands still.
+    LndPause,
+    /// A replica cannot reach an LND node, or the other way round, or both; mostly the one that has its link.
+    LndCutOff,
+    /// Blocks come fast, as long as nothing is decided and not settled.
+    Blocks,
 }
 
 impl FaultKind {
     /// All there are.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 25] = [
         Self::Kill,
         Self::KillLeader,
         Self::PowerCut,
@@ -149,6 +169,16 @@ impl FaultKind {
         Self::SlowDisk,
         Self::FullDisk,
         Self::FailingDisk,
+        Self::LndKill,
+        Self::LndRestart,
+        Self::LndCut,
+        Self::LndStorm,
+        Self::LndLosesAnswers,
+        Self::LndForceClose,
+        Self::LndFails,
+        Self::LndPause,
+        Self::LndCutOff,
+        Self::Blocks,
     ];
 }
 

@@ -2,13 +2,14 @@
 //!
 //! * `replica_host`: a replica on a host with its disk. `fronts`: the LND nodes. `load`: commands by the thousand, without
 //!   payments. Payments: [`super::payments`].
-//! * `schedule`: when what happens; `faults`: what that does.
+//! * `schedule`: when what happens; `faults`, `lnd_faults`: what that does.
 //! * `watch`: what must hold of replicas. `settlements`: what must hold of money. `rest`: the end of a run, when all must
 //!   have ended and everybody's books agree. `outcome`: what a run reports.
 
 mod faults;
 mod fronts;
 mod links;
+mod lnd_faults;
 mod load;
 mod outcome;
 mod replica_host;
@@ -26,12 +27,11 @@ use super::random;
 use super::swarm::Swarm;
 use super::time::{SimTime, TICK};
 use super::trace::{self, Trace};
-use crate::lndsim::core::Command;
 use faults::Faults;
 use fronts::Fronts;
 use links::Owners;
+use lnd_faults::Blocks;
 use load::Book;
-use mux_proto::lndsim::v1::SetHeightRequest;
 use mux_raft::types::ReplicaId;
 pub use outcome::{Outcome, PaymentCounts, Proposals};
 use rand::rngs::StdRng;
@@ -62,6 +62,7 @@ pub struct World {
     hosts: Vec<ReplicaHost>,
     lnds: Vec<LndHost>,
     chain: Chain,
+    blocks: Blocks,
     payments: Payments,
     payers: PaymentsHost,
     settlements: Settlements,
@@ -108,6 +109,7 @@ impl World {
             schedule: Schedule::new(&swarm),
             faults: Faults::new(seed),
             watch: Watch::new(hosts.len()),
+            blocks: Blocks::new(&swarm),
             swarm,
             network,
             trace,
@@ -149,6 +151,7 @@ impl World {
     fn tick(&mut self) {
         let until = self.now + TICK;
         self.network.tick(self.now, until);
+        self.find_blocks_in_time();
         self.payments.set_time(HostClock::wall_at(self.now));
         let (replicas, lnds) = (self.hosts.len(), self.lnds.len());
         let mut order: Vec<usize> = (0..=replicas + lnds).collect();
@@ -272,16 +275,6 @@ impl World {
         let Some(lnd) = self.lnds.get_mut(at) else { return };
         self.trace.event(self.now, lnd.column(), format_args!("starts"));
         lnd.start(self.now);
-    }
-
-    /// Every LND sees them that runs; the others when they are back.
-    fn find_blocks(&self, blocks: u32) {
-        self.chain.grow(blocks);
-        let height = self.chain.height();
-        self.trace.event(self.now, trace::WORLD, format_args!("height {height}"));
-        for lnd in &self.lnds {
-            lnd.command(Command::SetHeight(SetHeightRequest { height }));
-        }
     }
 
     /// Whether this one leads, and a set is decided that is not final.

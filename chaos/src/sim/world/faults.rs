@@ -1,4 +1,5 @@
 use super::World;
+use super::lnd_faults::LndEnd;
 use crate::sim::coverage::Condition;
 use crate::sim::disk::{Latency, Mood};
 use crate::sim::host::{Ending, HostId};
@@ -21,7 +22,7 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(1);
 /// What is wrong at the moment, and until when.
 #[derive(Debug)]
 pub(super) struct Faults {
-    rng: StdRng,
+    pub(super) rng: StdRng,
     /// In the order in which they end.
     ends: BTreeMap<(SimTime, u64), End>,
     count: u64,
@@ -38,6 +39,7 @@ enum End {
     Resume(usize),
     Conditions(HostId, HostId),
     Disk(usize),
+    Lnd(LndEnd),
 }
 
 impl Faults {
@@ -68,6 +70,11 @@ impl Faults {
         self.ends_in(now, after, End::Start(at));
     }
 
+    /// An LND node's fault ends in a while.
+    pub(super) fn lnd_ends_in(&mut self, now: SimTime, time: Duration, end: LndEnd) {
+        self.ends_in(now, time, End::Lnd(end));
+    }
+
     fn ends_in(&mut self, now: SimTime, time: Duration, end: End) {
         self.count += 1;
         self.ends.insert((now + time, self.count), end);
@@ -78,7 +85,7 @@ impl Faults {
         std::mem::replace(&mut self.ends, later).into_values().collect()
     }
 
-    fn time(&mut self, range: std::ops::RangeInclusive<u64>) -> Duration {
+    pub(super) fn time(&mut self, range: std::ops::RangeInclusive<u64>) -> Duration {
         random::time_in(&mut self.rng, &range)
     }
 }
@@ -107,6 +114,7 @@ impl World {
             self.network.release(from, to);
             self.network.set_conditions(from, to, None);
         }
+        self.mend_lnds();
         for at in 0..self.hosts.len() {
             self.end_fault(&End::Disk(at));
             self.end_fault(&End::Resume(at));
@@ -144,6 +152,7 @@ impl World {
             FaultKind::SlowDisk => self.slow_disk(),
             FaultKind::FullDisk => self.spoil_disk(Mood::Full, Condition::DiskFull),
             FaultKind::FailingDisk => self.spoil_disk(Mood::Fails, Condition::DiskFailed),
+            kind => self.begin_lnd_fault(kind),
         }
     }
 
@@ -171,6 +180,7 @@ impl World {
                 }
             }
             End::Conditions(from, to) => self.network.set_conditions(*from, *to, None),
+            End::Lnd(end) => self.end_lnd_fault(end),
             End::Disk(at) => {
                 let disk = self.hosts[*at].disk().clone();
                 disk.set_mood(Mood::Works);
@@ -205,7 +215,7 @@ impl World {
         true
     }
 
-    fn hold(&mut self, links: Vec<(HostId, HostId)>, what: &str) -> bool {
+    pub(super) fn hold(&mut self, links: Vec<(HostId, HostId)>, what: &str) -> bool {
         self.trace.event(self.now, trace::WORLD, format_args!("{what}: {links:?} do not pass"));
         for (from, to) in &links {
             self.network.hold(*from, *to);

@@ -13,6 +13,12 @@ use std::collections::BTreeMap;
 pub(super) struct Owners(BTreeMap<NodePubkey, ReplicaId>);
 
 impl World {
+    /// Which replica has this node's link, as far as it was seen.
+    pub(super) fn owner_of(&self, node: NodePubkey) -> Option<usize> {
+        let owner = self.owners.0.get(&node)?;
+        self.hosts.iter().position(|host| host.id() == *owner)
+    }
+
     /// Looks at who has the links, and how they are.
     pub(super) fn look_at_links(&mut self) {
         for host in &self.hosts {

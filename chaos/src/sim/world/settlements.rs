@@ -45,6 +45,11 @@ impl Settlements {
         self.open.iter().filter_map(|hash| self.decided.get(hash).copied())
     }
 
+    /// Whether anybody has applied a decision for this hash.
+    pub(super) fn is_decided(&self, hash: &[u8]) -> bool {
+        PaymentHash::try_from(hash).is_ok_and(|hash| self.decided.contains_key(&hash))
+    }
+
     fn see(&mut self, now: SimTime, event: &Event) -> (Vec<Condition>, Option<String>) {
         self.sequence = event.sequence;
         let (mut met, mut wrong) = (Vec::new(), None);

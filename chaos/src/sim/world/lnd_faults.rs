@@ -1,0 +1,280 @@
+//! What happens to LND nodes, to the ways between them and replicas, and to the chain.
+
+use super::World;
+use crate::lndsim::core::Command;
+use crate::sim::coverage::Condition;
+use crate::sim::host::Ending;
+use crate::sim::lnd::{FORWARD_CHANNEL, Running};
+use crate::sim::random;
+use crate::sim::swarm::{FaultKind, Swarm};
+use crate::sim::time::SimTime;
+use mux_proto::lndsim::v1::{
+    ChannelEntry, ChannelRef, CutStreamsRequest, FailHtlcRequest, ForceCloseRequest, OpenChannelRequest,
+    Power, RestartRequest, SetHeightRequest, SetStageLimitRequest, Stage, channel_entry::Status,
+    cut_streams_request::Mode, force_close_request::Commitment, restart_request::Phase,
+};
+use rand::Rng as _;
+use rand::rngs::StdRng;
+use std::time::Duration;
+
+/// Times that the peers of a storm flap.
+const FLAPS: usize = 3;
+
+/// A set that was decided this long ago and is not settled everywhere: blocks are rare until it is. Nobody promises
+/// anything if two dozen of them come between a decision and its answer.
+const DECIDED_LONG_AGO: Duration = Duration::from_secs(4);
+const THEN_A_BLOCK_EVERY: Duration = Duration::from_secs(12);
+
+/// Blocks of a storm that come at a time, and between.
+const STORM_BLOCKS: u32 = 3;
+const STORM_EVERY: Duration = Duration::from_millis(20);
+
+/// What ends a fault of an LND node.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum LndEnd {
+    /// Its process starts.
+    Start(usize),
+    /// It goes on.
+    Resume(usize),
+    /// What it was told is lost, and from now on it keeps everything.
+    Forget(usize),
+}
+
+/// When blocks are found.
+#[derive(Debug)]
+pub(super) struct Blocks {
+    rng: StdRng,
+    mean: Duration,
+    next: SimTime,
+    last: SimTime,
+    /// Still to come, of a storm.
+    storm: u32,
+}
+
+impl Blocks {
+    pub(super) fn new(swarm: &Swarm) -> Self {
+        let mut rng = random::stream(swarm.seed, "blocks");
+        let mean = Duration::from_millis(swarm.lnds.block_ms);
+        let next = SimTime::ZERO + random::interval(&mut rng, mean);
+        Self { rng, mean, next, last: SimTime::ZERO, storm: 0 }
+    }
+}
+
+impl World {
+    /// False: it cannot happen now.
+    pub(super) fn begin_lnd_fault(&mut self, kind: FaultKind) -> bool {
+        let at = self.faults.rng.random_range(0..self.lnds.len());
+        let Some(node) = self.lnds[at].running().filter(|_| !self.lnds[at].is_paused()) else { return false };
+        self.trace.event(self.now, self.lnds[at].column(), format_args!("{kind:?}"));
+        let holds = node.state().held_htlcs > 0;
+        match kind {
+            FaultKind::LndKill => {
+                self.coverage.met_times(Condition::LndDiedHolding, u64::from(holds));
+                self.kill_lnd(at)
+            }
+            FaultKind::LndRestart => self.restart(at),
+            FaultKind::LndCut => self.cut(at),
+            FaultKind::LndStorm => {
+                self.coverage.met_times(Condition::StormHolding, u64::from(holds));
+                self.storm(at, &node)
+            }
+            FaultKind::LndLosesAnswers => self.lose_answers(at),
+            FaultKind::LndForceClose => self.force_close(at, &node),
+            FaultKind::LndFails => self.fail_one(at, &node),
+            FaultKind::LndPause => {
+                let time = self.faults.time(100..=8_000);
+                self.lnds[at].pause(true);
+                self.faults.lnd_ends_in(self.now, time, LndEnd::Resume(at));
+                true
+            }
+            FaultKind::LndCutOff => self.cut_off(at),
+            FaultKind::Blocks => {
+                self.blocks.storm += self.faults.rng.random_range(5..=200);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn end_lnd_fault(&mut self, end: &LndEnd) {
+        match *end {
+            LndEnd::Start(at) => {
+                if !self.lnds[at].is_up() {
+                    self.start_lnd(at);
+                }
+            }
+            LndEnd::Resume(at) => {
+                if self.lnds[at].is_paused() {
+                    self.trace.event(self.now, self.lnds[at].column(), format_args!("goes on"));
+                    self.lnds[at].pause(false);
+                }
+            }
+            LndEnd::Forget(at) => {
+                let restart = RestartRequest::default();
+                self.lnds[at].command(Command::Restart(restart));
+                self.limit(at, Stage::Final);
+            }
+        }
+    }
+
+    /// All of them work from now on.
+    pub(super) fn mend_lnds(&mut self) {
+        for at in 0..self.lnds.len() {
+            self.end_lnd_fault(&LndEnd::Resume(at));
+            if self.lnds[at].is_up() {
+                self.limit(at, Stage::Final);
+            }
+            self.end_lnd_fault(&LndEnd::Start(at));
+            for replica in self.hosts.iter().map(super::ReplicaHost::host_id) {
+                self.network.release(replica, self.lnds[at].host_id());
+                self.network.release(self.lnds[at].host_id(), replica);
+            }
+        }
+        self.blocks.storm = 0;
+    }
+
+    fn kill_lnd(&mut self, at: usize) -> bool {
+        let how = if self.faults.rng.random_bool(0.7) { Ending::Killed } else { Ending::PowerCut };
+        self.lnds[at].end(how);
+        let down = self.faults.time(50..=5_000);
+        self.faults.lnd_ends_in(self.now, down, LndEnd::Start(at));
+        true
+    }
+
+    fn restart(&mut self, at: usize) -> bool {
+        let rng = &mut self.faults.rng;
+        let down = Phase { power: Power::Down.into(), duration_ms: rng.random_range(0..3_000) };
+        let starting = Phase { power: Power::RpcActive.into(), duration_ms: rng.random_range(0..300) };
+        let graceful = rng.random_bool(0.5);
+        let request = RestartRequest { phases: vec![down, starting], graceful, peers_stay_offline: false };
+        self.lnds[at].command(Command::Restart(request));
+        true
+    }
+
+    fn cut(&mut self, at: usize) -> bool {
+        let rng = &mut self.faults.rng;
+        let mode = if rng.random_bool(0.3) { Mode::Stall } else { Mode::Reset };
+        let request = CutStreamsRequest {
+            mode: mode.into(),
+            hold_slot_ms: rng.random_range(0..1_500),
+            all_connections: rng.random_bool(0.5),
+        };
+        self.lnds[at].command(Command::CutStreams(request));
+        true
+    }
+
+    /// Every HTLC that is held is offered again and again.
+    fn storm(&self, at: usize, node: &Running) -> bool {
+        for _ in 0..FLAPS {
+            for channel in node.state().channels.iter().filter(|channel| is_open(channel) && channel.active) {
+                self.lnds[at].command(Command::PeerFlap(ChannelRef { chan_id: channel.chan_id }));
+            }
+        }
+        true
+    }
+
+    /// Answers get no further than the node's memory, or the peer's without a signature; then a restart forgets them.
+    fn lose_answers(&mut self, at: usize) -> bool {
+        let limit = if self.faults.rng.random_bool(0.5) { Stage::Mailbox } else { Stage::Sent };
+        self.limit(at, limit);
+        let time = self.faults.time(300..=5_000);
+        self.faults.lnd_ends_in(self.now, time, LndEnd::Forget(at));
+        true
+    }
+
+    fn limit(&self, at: usize, limit: Stage) {
+        let request = SetStageLimitRequest { chan_id: 0, limit: limit.into(), release_after_ms: 0 };
+        self.lnds[at].command(Command::SetStageLimit(request));
+    }
+
+    /// One channel goes to chain with everything that is on it; another takes its place.
+    fn force_close(&mut self, at: usize, node: &Running) -> bool {
+        let channels = node.state().channels;
+        let incoming: Vec<_> =
+            channels.iter().filter(|one| is_open(one) && one.chan_id != FORWARD_CHANNEL).collect();
+        // One with HTLCs rather than without.
+        let busy = incoming.iter().find(|one| one.pending_htlcs > 0);
+        let Some(channel) = busy.or_else(|| incoming.first()) else { return false };
+        self.coverage.met_times(Condition::ClosedWithHtlcs, u64::from(channel.pending_htlcs > 0));
+        self.lnds[at].command(Command::OpenChannel(OpenChannelRequest::default()));
+        let request = ForceCloseRequest {
+            chan_id: channel.chan_id,
+            commitment: Commitment::Local.into(),
+            wait_for_block: self.faults.rng.random_bool(0.5),
+        };
+        self.lnds[at].command(Command::ForceClose(request));
+        true
+    }
+
+    /// A held HTLC of which nothing is decided, as far as anybody knows.
+    fn fail_one(&mut self, at: usize, node: &Running) -> bool {
+        let held: Vec<_> = node
+            .ledger()
+            .htlcs
+            .into_iter()
+            .filter(|htlc| htlc.stage() == Stage::Locked && htlc.offers > 0 && htlc.answers.is_empty())
+            .filter(|htlc| !self.settlements.is_decided(htlc.payment_hash.as_ref()))
+            .collect();
+        if held.is_empty() {
+            return false;
+        }
+        let htlc = &held[self.faults.rng.random_range(0..held.len())];
+        let request = FailHtlcRequest { chan_id: htlc.chan_id, htlc_id: htlc.htlc_id };
+        self.lnds[at].command(Command::FailHtlc(request));
+        true
+    }
+
+    /// A replica and this node, in one direction or both; nobody else.
+    fn cut_off(&mut self, at: usize) -> bool {
+        let owner = self.owner_of(self.lnds[at].node());
+        let rng = &mut self.faults.rng;
+        let any = rng.random_range(0..self.hosts.len());
+        let replica = owner.filter(|_| rng.random_bool(0.8)).unwrap_or(any);
+        let (lnd, replica) = (self.lnds[at].host_id(), self.hosts[replica].host_id());
+        let links = match rng.random_range(0..4) {
+            0 => vec![(lnd, replica)],
+            1 => vec![(replica, lnd)],
+            _ => vec![(lnd, replica), (replica, lnd)],
+        };
+        self.coverage.met_times(Condition::OwnerCutOff, u64::from(owner.is_some()));
+        self.hold(links, "cut off from LND")
+    }
+
+    /// Blocks that are due.
+    pub(super) fn find_blocks_in_time(&mut self) {
+        let (now, blocks) = (self.now, &mut self.blocks);
+        if now < blocks.next && blocks.storm == 0 {
+            return;
+        }
+        let slow = self.settlements.undone().any(|at| now.since(at) > DECIDED_LONG_AGO);
+        if slow && now.since(blocks.last) < THEN_A_BLOCK_EVERY {
+            return;
+        }
+        if now >= blocks.next {
+            blocks.next = now + random::interval(&mut blocks.rng, blocks.mean);
+            blocks.last = now;
+            return self.find_blocks(1);
+        }
+        let decided = self.settlements.undone().next().is_some();
+        if !decided && now.since(blocks.last) >= STORM_EVERY {
+            let found = blocks.storm.min(STORM_BLOCKS);
+            blocks.storm -= found;
+            blocks.last = now;
+            self.find_blocks(found);
+        }
+    }
+
+    /// Every node sees them that runs; the others when they are back.
+    pub(super) fn find_blocks(&mut self, blocks: u32) {
+        self.chain.grow(blocks);
+        let height = self.chain.height();
+        for lnd in &self.lnds {
+            self.trace.digest(self.now, lnd.column(), &[b"height", &height.to_be_bytes()]);
+            lnd.command(Command::SetHeight(SetHeightRequest { height }));
+        }
+    }
+}
+
+fn is_open(channel: &ChannelEntry) -> bool {
+    channel.status() == Status::Open
+}
