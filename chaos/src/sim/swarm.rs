@@ -149,11 +149,13 @@ pub enum FaultKind {
     LndCutOff,
     /// Blocks come fast, as long as nothing is decided and not settled.
     Blocks,
+    /// The leader is killed in the moment in which a set is decided.
+    KillDecider,
 }
 
 impl FaultKind {
     /// All there are.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Kill,
         Self::KillLeader,
         Self::PowerCut,
@@ -179,6 +181,7 @@ impl FaultKind {
         Self::LndPause,
         Self::LndCutOff,
         Self::Blocks,
+        Self::KillDecider,
     ];
 }
 

@@ -167,6 +167,7 @@ impl World {
         }
         self.now = until;
         self.look_at_settlements();
+        self.strike_when_decided();
         if self.now.is_multiple_of(LOOK) {
             self.look_at_links();
         }

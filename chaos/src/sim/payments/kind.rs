@@ -28,7 +28,7 @@ pub enum Kind {
     Forward,
 }
 
-const PROBES: [Deviation; 7] = [
+const PROBES: [Deviation; 8] = [
     Deviation::UnknownHash,
     Deviation::WrongSecret,
     Deviation::TooLittle,
@@ -36,6 +36,7 @@ const PROBES: [Deviation; 7] = [
     Deviation::Underfunded,
     Deviation::TooSoon,
     Deviation::Canceled,
+    Deviation::Incomplete,
 ];
 
 impl Kind {

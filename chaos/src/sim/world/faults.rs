@@ -126,10 +126,7 @@ impl World {
     fn begin(&mut self, kind: FaultKind) -> bool {
         match kind {
             FaultKind::Kill => self.end_one(None, Ending::Killed, Condition::Killed),
-            FaultKind::KillLeader => {
-                let leader = self.leader();
-                leader.is_some() && self.end_one(leader, Ending::Killed, Condition::LeaderKilled)
-            }
+            FaultKind::KillLeader => self.kill_leader(),
             FaultKind::PowerCut => self.end_one(None, Ending::PowerCut, Condition::PowerCut),
             FaultKind::PowerCutAll => {
                 let up: Vec<usize> = (0..self.hosts.len()).filter(|at| self.hosts[*at].is_up()).collect();
@@ -201,6 +198,11 @@ impl World {
         let running = |at: &usize| self.hosts[*at].is_up() && !self.hosts[*at].is_paused();
         let up: Vec<usize> = (0..self.hosts.len()).filter(running).collect();
         if up.is_empty() { None } else { Some(up[self.faults.rng.random_range(0..up.len())]) }
+    }
+
+    pub(super) fn kill_leader(&mut self) -> bool {
+        let leader = self.leader();
+        leader.is_some() && self.end_one(leader, Ending::Killed, Condition::LeaderKilled)
     }
 
     fn end_one(&mut self, which: Option<usize>, how: Ending, condition: Condition) -> bool {

@@ -92,7 +92,18 @@ impl World {
                 self.blocks.storm += self.faults.rng.random_range(5..=200);
                 true
             }
+            FaultKind::KillDecider => {
+                self.settlements.strike = true;
+                true
+            }
             _ => false,
+        }
+    }
+
+    /// Kills the leader if that was asked for, as soon as a set is decided.
+    pub(super) fn strike_when_decided(&mut self) {
+        if self.settlements.strike && self.settlements.undone().next().is_some() {
+            self.settlements.strike = !self.kill_leader();
         }
     }
 
@@ -110,8 +121,12 @@ impl World {
                 }
             }
             LndEnd::Forget(at) => {
-                let restart = RestartRequest::default();
-                self.lnds[at].command(Command::Restart(restart));
+                let node = self.lnds[at].running();
+                let closed =
+                    self.faults.rng.random_bool(0.4) && node.is_some_and(|node| self.force_close(at, &node));
+                if !closed {
+                    self.lnds[at].command(Command::Restart(RestartRequest::default()));
+                }
                 self.limit(at, Stage::Final);
             }
         }
@@ -130,7 +145,7 @@ impl World {
                 self.network.release(self.lnds[at].host_id(), replica);
             }
         }
-        self.blocks.storm = 0;
+        (self.blocks.storm, self.settlements.strike) = (0, false);
     }
 
     fn kill_lnd(&mut self, at: usize) -> bool {
@@ -173,7 +188,8 @@ impl World {
         true
     }
 
-    /// Answers get no further than the node's memory, or the peer's without a signature; then a restart forgets them.
+    /// Answers get no further than the node's memory, or the peer's without a signature; then a restart forgets
+    /// them, or the channel is closed without them.
     fn lose_answers(&mut self, at: usize) -> bool {
         let limit = if self.faults.rng.random_bool(0.5) { Stage::Mailbox } else { Stage::Sent };
         self.limit(at, limit);

@@ -22,6 +22,8 @@ pub(super) struct Settlements {
     decided: BTreeMap<PaymentHash, SimTime>,
     /// Of these, those that are not final.
     open: BTreeSet<PaymentHash>,
+    /// The next decision is the leader's end.
+    pub(super) strike: bool,
     /// Outcomes that were seen, by node.
     outcomes: Vec<usize>,
 }
