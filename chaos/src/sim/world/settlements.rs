@@ -84,7 +84,7 @@ impl Settlements {
                 met.push(Condition::Partial);
                 self.open.remove(&event.hash);
             }
-            EventKind::Canceled | EventKind::Expired => {
+            EventKind::Canceled | EventKind::Expired | EventKind::Voided => {
                 if self.decided.contains_key(&event.hash) {
                     wrong = Some(format!("{} is {:?} after its decision", event.hash, event.kind));
                 }

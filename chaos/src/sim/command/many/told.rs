@@ -4,6 +4,7 @@ use super::Sum;
 use crate::provenance::Provenance;
 use crate::sim::command::SimulateArgs;
 use crate::sim::swarm::FaultKind;
+use crate::sim::world::PaymentCounts;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -24,7 +25,8 @@ pub(super) struct Told<'a> {
     /// Of each, with faults.
     seconds: u64,
     simulated_ms: u64,
-    real_ms: u64,
+    /// Of all seeds together.
+    cpu_ms: u64,
     faults: &'a BTreeMap<FaultKind, u64>,
     happened: BTreeMap<&'static str, u64>,
     missing: Vec<&'static str>,
@@ -34,6 +36,7 @@ pub(super) struct Told<'a> {
     terms: u64,
     entries: u64,
     acknowledged: u64,
+    payments: PaymentCounts,
     healed_ms_max: u64,
 }
 
@@ -45,7 +48,7 @@ impl<'a> Told<'a> {
             seeds: sum.seeds,
             seconds: args.each().as_secs(),
             simulated_ms: sum.simulated_ms,
-            real_ms: sum.real_ms,
+            cpu_ms: sum.cpu_ms,
             faults: &sum.faults,
             happened: sum.coverage.counts().iter().map(|(met, times)| (met.text(), *times)).collect(),
             missing: sum.coverage.missing().iter().map(|met| met.text()).collect(),
@@ -55,6 +58,7 @@ impl<'a> Told<'a> {
             terms: sum.terms,
             entries: sum.entries,
             acknowledged: sum.acknowledged,
+            payments: sum.payments,
             healed_ms_max: sum.healed_ms_max,
         }
     }
