@@ -71,7 +71,7 @@ conditions! {
     AllDown Counted "no replica was running",
     DiedDecided Required "the leader died while a decided set was not final",
     LinkMoved Required "a link moved with HTLCs in flight",
-    LinkDegraded Required "a link was degraded",
+    LinkDegraded Counted "a link was degraded",
     LndDiedHolding Required "an LND node died while it held HTLCs",
     StormHolding Required "the peers of an LND node flapped while it held HTLCs",
     ClosedWithHtlcs Required "a channel with HTLCs was closed by force",
@@ -87,7 +87,8 @@ conditions! {
     SettledAgain Required "a SETTLE was sent again",
     Replayed Required "an HTLC was offered again and answered",
     CompletedByReplay Required "a set was completed by an HTLC that was offered again",
-    FailedByLnd Required "LND failed a held HTLC by itself",
+    FailedAndClaimed Counted "an LND node claimed on chain what the cluster had failed",
+    FailedByLnd Counted "LND failed a held HTLC by itself",
     Overpaid Required "more than asked for was taken",
 }
 

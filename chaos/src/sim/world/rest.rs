@@ -1,14 +1,15 @@
 //! The end of a run: everything that is under way must end, and everybody's books must agree.
 
 use super::{LOOK, World};
-use crate::ledger::{ClusterView, LndView, check};
+use crate::ledger::{ClusterView, LndView, PartRecord, PaymentRecord, check};
+use crate::sim::coverage::Condition;
 use crate::sim::lnd::LndHost;
 use crate::sim::payments::Books;
 use crate::sim::trace;
-use mux_proto::lndsim::v1::channel_entry::Status;
+use mux_proto::lndsim::v1::{HtlcEntry, channel_entry::Status};
 use mux_raft::consensus::Consensus as _;
 use mux_raft::machine::model::InvoiceState;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// In this time all payments must have ended once nothing is wrong any more: payers that try again, sets that time out,
@@ -123,14 +124,50 @@ impl World {
         while self.watch.converged(&self.hosts).is_err() && self.now < deadline && self.watch.is_fine() {
             self.go_on(LOOK);
         }
-        let view = self.view(books);
-        let payments = self.payments.ledger().snapshot();
+        let mut view = self.view(books);
+        let mut payments = self.payments.ledger().snapshot();
         self.settlements.look_back(&payments, &view.lnds, &self.coverage);
+        let claimed = leave_out_claimed(&mut view.lnds, &mut payments);
+        self.coverage.met_times(Condition::FailedAndClaimed, claimed);
         for violation in check::check(&payments, &view) {
+            self.tell_of(&violation.evidence, &payments, &view);
             self.watch.violated(self.now, format!("{}: {}", violation.rule, violation.evidence));
         }
         for problem in self.payments.check() {
             self.watch.violated(self.now, problem);
+        }
+    }
+
+    /// Everything about the invoice that a violation names, for whoever looks at the trace.
+    fn tell_of(&self, evidence: &str, payments: &[PaymentRecord], view: &ClusterView) {
+        for (number, payment) in payments.iter().enumerate() {
+            let hash = payment.order.hash;
+            if !evidence.contains(&hash.to_string()) {
+                continue;
+            }
+            self.trace.event(self.now, trace::WORLD, format_args!("payment {number}: {payment:?}"));
+            let of_it = |htlc: &&HtlcEntry| htlc.payment_hash.as_ref() == hash.0;
+            for (lnd, htlc) in view.lnds.iter().flat_map(|lnd| lnd.htlcs.iter().map(move |htlc| (lnd, htlc)))
+            {
+                if of_it(&htlc) {
+                    // Not its outcome, which has the preimage.
+                    let HtlcEntry { chan_id, htlc_id, added_unix_ms, offers, answers, r#final: end, .. } =
+                        htlc;
+                    let stage = htlc.stage();
+                    self.trace.event(
+                        self.now,
+                        trace::WORLD,
+                        format_args!(
+                            "{} {chan_id}/{htlc_id} of {added_unix_ms}: {stage:?}, offered {offers} times, {answers:?}, {end:?}",
+                            lnd.alias
+                        ),
+                    );
+                }
+            }
+            for replica in &view.replicas {
+                let known = replica.invoices.get(&hash);
+                self.trace.event(self.now, trace::WORLD, format_args!("{}: {known:?}", replica.name));
+            }
         }
     }
 
@@ -148,6 +185,29 @@ impl World {
         });
         ClusterView { replicas, lnds: lnds.collect() }
     }
+}
+
+/// An LND node that learns a preimage on chain claims every HTLC with its hash that is on chain there, also one that the
+/// cluster has failed (a second payment of an invoice whose FAIL did not get as far as the peer). Nobody can keep it from
+/// that, and its money is not the cluster's word: such HTLCs, and the payments that sent them, are left out of the books.
+fn leave_out_claimed(lnds: &mut [LndView], payments: &mut Vec<PaymentRecord>) -> u64 {
+    let mut claimed = BTreeSet::new();
+    for lnd in lnds {
+        lnd.htlcs.retain(|htlc| {
+            let on_chain = htlc.r#final.is_some_and(|end| end.settled && !end.offchain);
+            let only_failed = htlc.answers.iter().any(|answer| answer.action == "FAIL")
+                && htlc.answers.iter().all(|answer| answer.action != "SETTLE");
+            if on_chain && only_failed {
+                claimed.insert((lnd.node, htlc.chan_id, htlc.htlc_id));
+            }
+            !(on_chain && only_failed)
+        });
+    }
+    payments.retain(|payment| {
+        let is_claimed = |part: &PartRecord| claimed.contains(&(part.front, part.chan_id, part.htlc_id));
+        !payment.parts.iter().any(is_claimed)
+    });
+    u64::try_from(claimed.len()).unwrap_or(u64::MAX)
 }
 
 /// See [`World::rests`].
