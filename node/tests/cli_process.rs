@@ -141,6 +141,27 @@ fn without_a_quorum_a_replica_is_alive_but_not_ready_and_still_ends_in_order() {
     assert_eq!(replica.exit_code(Duration::from_secs(10)), Some(0));
 }
 
+/// Whether the program's file has this text in it.
+fn has(program: &[u8], text: &str) -> bool {
+    let (first, mut rest) = (text.as_bytes()[0], program);
+    while let Some(at) = rest.iter().position(|byte| *byte == first) {
+        rest = &rest[at..];
+        if rest.starts_with(text.as_bytes()) {
+            return true;
+        }
+        rest = &rest[1..];
+    }
+    false
+}
+
+#[cfg(not(feature = "mutants"))]
+#[test]
+fn what_is_planted_to_try_the_tests_is_no_part_of_the_program() {
+    let program = std::fs::read(env!("CARGO_BIN_EXE_muxd")).unwrap();
+    assert!(has(&program, "must join under a new id"), "texts are found in it");
+    assert!(!has(&program, mux_raft::mutant::VARIABLE));
+}
+
 #[test]
 fn a_port_that_is_taken_is_a_mistake_of_configuration() {
     let dir = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@
 //! * [`archive`], [`backup`]: what has left the state, and files to begin anew from.
 //! * [`replica`]: consensus for real, with [`store`], [`network`] and [`clock`] below it.
 //! * [`blocking`]: where blocking work is done. [`fault`]: named moments at which a simulation may step in.
+//! * [`mutant`]: deliberate bugs, by which tests are tried.
 //! * [`trace`]: which call something was done for.
 //! * [`members`]: who belongs to the cluster, and which changes of that are allowed.
 //! * [`machine`]: commands, state and `apply`. Pure: no IO, no clock, no randomness, no tokio.
@@ -22,6 +23,7 @@ pub mod local;
 mod log;
 pub mod machine;
 pub mod members;
+pub mod mutant;
 pub mod network;
 pub mod replica;
 mod snapshot;

@@ -21,6 +21,8 @@ mod core;
 pub(crate) mod directory;
 pub(crate) mod divergence;
 mod farewell;
+#[cfg(feature = "mutants")]
+mod foretold;
 mod founding;
 mod gateway;
 pub(crate) mod latch;

@@ -2,6 +2,7 @@ use super::memory::Removed;
 use crate::blocking::{Blocking, Work};
 use crate::codec::marks;
 use crate::fault;
+use crate::mutant::{Mutant, planted};
 use crate::replica::latch::Latch;
 use crate::replica::opening::CHECK_DISK;
 use crate::replica::raft::{LogId, TypeConfig};
@@ -187,10 +188,14 @@ impl Writer {
                 }
                 self.batch.waiting.push(Waiting::Append(done));
             }
+            Job::Mark { mark: Mark::Vote, done, .. } if planted(Mutant::VoteNotPersisted) => {
+                Waiting::Mark(done).tell(Ok(()));
+            }
             Job::Mark { mark, bytes, done } => {
                 self.batch.changes.push(Change::Mark(mark, bytes));
                 self.batch.waiting.push(Waiting::Mark(done));
             }
+            Job::Truncate(_) if planted(Mutant::TruncateNotPersisted) => {}
             Job::Truncate(removed) => {
                 for (index, bytes) in removed {
                     if !self.batch.has_room() {
@@ -203,6 +208,9 @@ impl Writer {
                 // The mark goes first: from then on the entries do not count, wherever a crash stops this.
                 self.batch.changes.push(Change::Mark(Mark::Purged, marks::encode_log_id(Some(upto))));
                 self.garbage.extend(removed);
+                if planted(Mutant::PurgeTooFar) {
+                    self.garbage.push_back((upto.index.saturating_add(1), 0));
+                }
             }
             Job::Committed(committed) => self.committed = committed,
             Job::Stop { done } => return Ok(Some(done)),
@@ -222,6 +230,9 @@ impl Writer {
         fault::point("log.write");
         engine.write(&self.batch.changes)?;
         fault::point("log.written");
+        if planted(Mutant::AckBeforeSync) {
+            std::mem::take(&mut self.batch.waiting).into_iter().for_each(|waiting| waiting.tell(Ok(())));
+        }
         self.blocking.pass(Work::LogSync).await;
         let started = Instant::now();
         engine.sync()?;

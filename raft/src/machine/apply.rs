@@ -11,6 +11,7 @@ use super::model::{Event, GAP_GRACE_MS, GAP_MS, Settings};
 use super::recall::Recalled;
 use super::reply::{Alarm, Applied, Rejection, Reply};
 use super::state::{LogPosition, State};
+use crate::mutant::{Mutant, planted};
 use crate::types::{LogTimeMs, NodePubkey};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
@@ -128,7 +129,8 @@ impl State {
     fn apply_envelope(&mut self, step: &mut Step, envelope: &Envelope) -> Reply {
         self.advance_time(envelope.time_ms);
         self.run_due(step);
-        let known = envelope.request_id.and_then(|id| self.core.requests.get(&id));
+        let known = envelope.request_id.filter(|_| !planted(Mutant::ForgetDedupe));
+        let known = known.and_then(|id| self.core.requests.get(&id));
         let reply = if let Some((_, reply)) = known {
             reply.clone()
         } else {

@@ -7,6 +7,7 @@
 use super::apply::Step;
 use super::model::{Htlc, Invoice, InvoiceState};
 use super::state::State;
+use crate::mutant::{Mutant, planted};
 use crate::types::{CircuitKey, NodePubkey, PaymentHash, SetId};
 use std::collections::BTreeSet;
 
@@ -99,6 +100,9 @@ impl State {
         let Some(front) = self.core.front_nodes.get(&htlc.key.node) else {
             return Some(ObstacleCause::LinkDown);
         };
+        if planted(Mutant::DeadLinkSettles) && htlc.verdict.is_none() && !self.is_session_live(front) {
+            return None;
+        }
         let Some(session) = &front.session else { return Some(ObstacleCause::LinkDown) };
         let deadline = htlc.settle_deadline(self.core.settings.margin_blocks);
         if self.is_reconciling() {

@@ -9,6 +9,7 @@ use super::model::{DetailsCause, EventKind, Invoice, InvoiceKind, InvoiceState, 
 use super::reply::{Rejection, Reply};
 use super::sets::SetFailure;
 use super::state::State;
+use crate::mutant::{Mutant, planted};
 use crate::types::{Msat, PaymentHash, PaymentSecret, SetId};
 
 impl State {
@@ -91,6 +92,10 @@ impl State {
             }
             (CancelScope::Invoice | CancelScope::Unseen { .. }, Some(invoice)) => match invoice.state {
                 InvoiceState::Canceled => Reply::Done,
+                InvoiceState::Settling if planted(Mutant::CancelAfterDecision) => {
+                    self.cancel_undecided(step, hash);
+                    Reply::Done
+                }
                 InvoiceState::Open | InvoiceState::Accepted => {
                     self.cancel_undecided(step, hash);
                     Reply::Done

@@ -8,6 +8,7 @@ use super::model::{
     DetailsCause, EventKind, FailReason, Htlc, HtlcSet, Invoice, InvoiceState, TemporaryCause, Verdict,
 };
 use super::state::State;
+use crate::mutant::{Mutant, planted};
 use crate::types::{BlockHeight, CircuitKey, Msat, NodePubkey, PaymentHash, SetId};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
@@ -168,7 +169,7 @@ impl State {
     fn record_fail(&mut self, step: &mut Step, key: &CircuitKey, reason: FailReason) {
         let index = self.core.applied.index;
         self.change_htlc(key, |htlc| {
-            if htlc.verdict.is_none() {
+            if htlc.verdict.is_none() || planted(Mutant::CancelAfterDecision) {
                 htlc.verdict = Some(Verdict::Fail(reason));
                 htlc.decided_at_index = index;
             }
@@ -180,6 +181,7 @@ impl State {
 /// Takes the set off an invoice that is not decided; it is OPEN for the moment.
 fn take_undecided_set(invoice: &mut Invoice) -> Option<HtlcSet> {
     match invoice.state {
+        InvoiceState::Settling if planted(Mutant::CancelAfterDecision) => invoice.set.take(),
         InvoiceState::Open | InvoiceState::Accepted => {
             let set = invoice.set.take()?;
             invoice.state = InvoiceState::Open;

@@ -4,6 +4,7 @@ use super::apply::Step;
 use super::model::{EventKind, Invoice, InvoiceKind, InvoiceState, Verdict};
 use super::reply::{Rejection, Reply, SettleReply};
 use super::state::State;
+use crate::mutant::{Mutant, planted};
 use crate::types::{PaymentHash, Preimage, SetId};
 
 impl State {
@@ -14,14 +15,16 @@ impl State {
         let (time_ms, log_index) = (self.core.time_ms, self.core.applied.index);
         let preimage = self.core.intents.remove(&hash);
         let set = self.change_invoice(&hash, |invoice| {
-            invoice.state = InvoiceState::Settling;
+            let early = planted(Mutant::SettledUnconfirmed);
+            invoice.state = if early { InvoiceState::Settled } else { InvoiceState::Settling };
             invoice.decision_index = decision_index;
             invoice.decided_at_ms = time_ms;
             invoice.preimage = preimage;
             invoice.set.clone()
         });
         let Some(set) = set.flatten() else { return decision_index };
-        for key in &set.parts {
+        let left_out = usize::from(planted(Mutant::PartOfSetSettles) && set.parts.len() > 1);
+        for key in set.parts.iter().skip(left_out) {
             self.change_htlc(key, |htlc| {
                 htlc.verdict = Some(Verdict::Settle);
                 htlc.decided_at_index = log_index;

@@ -15,6 +15,7 @@ use super::index::Index;
 use super::level;
 use super::recall::Recalled;
 use super::state::{Core, More, State};
+use crate::mutant::{Mutant, planted};
 
 /// Format, archived_up_to, archive_hash.
 const HEADER_LEN: usize = 2 + 8 + 32;
@@ -64,6 +65,10 @@ impl State {
         bytes.extend(self.feature_level().to_le_bytes());
         bytes.extend(self.more.archive.next.to_le_bytes());
         bytes.extend(self.more.archive.hash);
+        if planted(Mutant::DedupeNotInSnapshot) && !self.core.requests.is_empty() {
+            let core = Core { requests: Default::default(), ..self.core.clone() };
+            return Self { core, ..self.clone() }.encode_snapshot();
+        }
         let plain = "the records are plain data";
         let bytes = if self.feature_level() == level::FIRST {
             postcard::to_extend(&self.core, bytes).expect(plain)

@@ -37,6 +37,8 @@ pub(crate) struct Core {
     pub(crate) removed: OnceLock<String>,
     /// Held while members change.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    #[cfg(feature = "mutants")]
+    pub(crate) foretold: super::foretold::Foretold,
     handing_over: AtomicBool,
 }
 
@@ -92,6 +94,8 @@ impl Core {
             archive_fetched: Arc::default(),
             removed: OnceLock::new(),
             changing: tokio::sync::Mutex::new(()),
+            #[cfg(feature = "mutants")]
+            foretold: super::foretold::Foretold::default(),
             handing_over: AtomicBool::new(false),
         }
     }

@@ -1,6 +1,7 @@
 use super::core::Core;
 use super::recognition::recognise;
 use crate::log::LogStore;
+use crate::mutant::{Mutant, planted};
 use crate::network::{Clearance, May};
 use crate::types::{LogIndex, ReplicaId};
 use mux_proto::mux::raft::v1 as pb;
@@ -143,7 +144,8 @@ fn clear(core: &Core, clearance: &Clearance) {
 fn find(standings: &Standings, majority: Option<usize>) -> Finding {
     let remembers = |standing: &pb::StandingResponse| standing.knows_your_log || standing.confirmed.is_some();
     if standings.iter().any(|(_, standing)| remembers(standing)) {
-        return Finding::LostLog;
+        let wrong = planted(Mutant::WipedReplicaVotes);
+        return if wrong { Finding::FromTheBeginning { founded: true } } else { Finding::LostLog };
     }
     if standings.iter().any(|(_, standing)| standing.retired) {
         return Finding::Retired;

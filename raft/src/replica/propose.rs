@@ -4,6 +4,7 @@ use crate::codec::LoggedCommand;
 use crate::consensus::{Committed, ProposeError};
 use crate::machine::command::COMMAND_FORMAT;
 use crate::machine::{Command, Envelope, LogPosition, Reply, RequestId};
+use crate::mutant::{Mutant, planted};
 use crate::network::{Lane, MESSAGE_BYTES_MAX, PeerChannel};
 use crate::trace;
 use crate::trace_step;
@@ -158,7 +159,7 @@ impl Core {
 
     /// The caller reads its own write from its own state: it must be applied here.
     async fn applied_here(&self, committed: Committed, deadline: Instant) -> Result<Committed, ProposeError> {
-        let index = committed.at.index;
+        let index = if planted(Mutant::AnswerBeforeApply) { 0 } else { committed.at.index };
         let stopped = self.latch.tripped();
         tokio::select! {
             biased;
@@ -201,11 +202,19 @@ impl Core {
             sleep(CLOCK_PAUSE).await;
         };
         let envelope = Envelope { format: command.level(), time_ms, request_id, command: command.clone() };
+        #[cfg(feature = "mutants")]
+        let foretold = self.foretold.foretell(self, &envelope);
         let command = match LoggedCommand::new(envelope) {
             Ok(command) if command.bytes().len() <= COMMAND_BYTES_MAX => command,
             Ok(command) => return Attempt::Refused(format!("{command} is too large")),
             Err(error) => return Attempt::Refused(error.to_string()),
         };
+        #[cfg(feature = "mutants")]
+        if let Some(committed) = foretold {
+            let raft = self.raft.clone();
+            tokio::spawn(async move { raft.client_write(command).await });
+            return Attempt::Committed(committed);
+        }
         match timeout_at(deadline, self.raft.client_write(command)).await {
             Err(_) => Attempt::Unknown("not committed in time".into()),
             Ok(Ok(written)) => Attempt::Committed(Committed {

@@ -1,5 +1,6 @@
 use super::core::Core;
 use crate::consensus::ProposeError;
+use crate::mutant::{Mutant, planted};
 use crate::types::{LogIndex, ReplicaId};
 use mux_proto::mux::raft::v1 as pb;
 use openraft::ReadPolicy;
@@ -22,6 +23,9 @@ impl Core {
     pub(crate) async fn read_barrier(&self) -> Result<LogIndex, ProposeError> {
         let deadline = Instant::now() + self.timing.propose;
         let mut hint = None;
+        if planted(Mutant::StaleRead) {
+            return Ok(self.cell.read(|state| state.applied().index));
+        }
         loop {
             if let Some(reason) = self.latch.reason() {
                 return Err(ProposeError::Fatal(reason));

@@ -76,6 +76,8 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
     let peers =
         Peers::new(config.id, config.cluster_id, net, blocking.clone(), (links.clone(), stores.clone()));
     let machine = Machine::new(Arc::clone(&cell), snapshots.clone(), blocking.clone(), latch.clone());
+    #[cfg(feature = "mutants")]
+    let machine = machine.with_clock(Arc::clone(&wiring.clock));
     let clearance = Clearance::new(may(&config, &log));
     if clearance.get() == May::Vote {
         stores.introduce();

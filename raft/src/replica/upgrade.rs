@@ -4,6 +4,7 @@ use super::roster::program;
 use crate::consensus::{Program, ProposeError};
 use crate::machine::level::{self, version_of};
 use crate::machine::{Command, State};
+use crate::mutant::{Mutant, planted};
 use crate::types::{ReplicaId, StoreId};
 use futures::future::join_all;
 use std::collections::BTreeMap;
@@ -74,6 +75,8 @@ async fn raise(core: &Core, answers: &Answers) -> bool {
     let all = core.other_members().iter().all(|(id, _)| answers.contains_key(id));
     let others = answers.values().map(|(program, _)| program.feature_level_max);
     let known = others.fold(core.roster.feature_level_max(), u16::min);
+    let early = planted(Mutant::LevelTooEarly);
+    let (all, known) = if early { (true, core.roster.feature_level_max()) } else { (all, known) };
     let level = core.feature_level();
     if !all || known <= level {
         return false;

@@ -6,6 +6,7 @@ use crate::blocking::{Blocking, Work};
 use crate::consensus::StateCell;
 use crate::fault;
 use crate::machine::{Applied, ArchiveTip, ArchiveUnreadable, Envelope, FatalApply, LogPosition, State};
+use crate::mutant::{Mutant, planted};
 use crate::replica::latch::Latch;
 use crate::replica::raft::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use futures::{FutureExt as _, Stream, StreamExt as _};
@@ -28,6 +29,25 @@ pub(crate) struct Machine {
     latch: Latch,
     applied: Option<LogId>,
     membership: StoredMembership,
+    #[cfg(feature = "mutants")]
+    wrong: Wrong,
+}
+
+/// What some mutants need.
+#[cfg(feature = "mutants")]
+#[derive(Default)]
+pub(crate) struct Wrong {
+    /// The replica's own.
+    pub(crate) clock: Option<Arc<dyn crate::clock::Clock>>,
+    /// The state before the last entry.
+    before_last: Option<State>,
+}
+
+#[cfg(feature = "mutants")]
+impl std::fmt::Debug for Wrong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wrong").finish_non_exhaustive()
+    }
 }
 
 /// A frozen view to make a snapshot from while apply goes on.
@@ -55,7 +75,23 @@ impl Machine {
         blocking: Blocking,
         latch: Latch,
     ) -> Self {
-        Self { cell, directory, blocking, latch, applied: None, membership: StoredMembership::default() }
+        let membership = StoredMembership::default();
+        Self {
+            cell,
+            directory,
+            blocking,
+            latch,
+            applied: None,
+            membership,
+            #[cfg(feature = "mutants")]
+            wrong: Wrong::default(),
+        }
+    }
+
+    #[cfg(feature = "mutants")]
+    pub(crate) fn with_clock(mut self, clock: Arc<dyn crate::clock::Clock>) -> Self {
+        self.wrong.clock = Some(clock);
+        self
     }
 
     /// Decodes what has to be applied. A command that this program does not know stops the replica: to skip
@@ -73,6 +109,13 @@ impl Machine {
                     self.latch.trip(reason.clone());
                     io::Error::other(reason)
                 })?;
+                #[cfg(feature = "mutants")]
+                let envelope = match &self.wrong.clock {
+                    Some(clock) if planted(Mutant::LocalClock) => {
+                        Arc::new(Envelope { time_ms: clock.wall_ms(), ..(*envelope).clone() })
+                    }
+                    _ => envelope,
+                };
                 (Some(envelope), None)
             }
         };
@@ -89,6 +132,14 @@ impl Machine {
         self.cell.write(|state| {
             for entry in &batch {
                 let at = LogPosition { term: entry.at.leader_id.term, index: entry.at.index };
+                #[cfg(feature = "mutants")]
+                if planted(Mutant::SnapshotLacksLast) {
+                    self.wrong.before_last = Some(state.clone());
+                }
+                if planted(Mutant::SkipEntry) && !results.is_empty() && results.len() + 1 == batch.len() {
+                    results.push(Default::default());
+                    break;
+                }
                 let applied = state.apply(at, entry.envelope.as_deref(), archive.as_ref());
                 match applied.and_then(|applied| keep_archived(archive.as_ref(), applied)) {
                     Ok(applied) => {
@@ -160,6 +211,9 @@ fn has_archive(archive: &dyn Archive, tip: &ArchiveTip) -> io::Result<()> {
 /// A snapshot that is found must find what it names.
 fn sync(archive: &dyn Archive, tip: &ArchiveTip) -> io::Result<()> {
     fault::point("archive.sync");
+    if planted(Mutant::ArchiveNotSynced) {
+        return Ok(());
+    }
     archive.sync(tip.next).map_err(io::Error::other)?;
     fault::point("archive.synced");
     Ok(())
@@ -216,6 +270,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         let state = self.cell.read(|state| Arc::new(state.clone()));
+        #[cfg(feature = "mutants")]
+        let state = self.wrong.before_last.take().map_or(state, Arc::new);
         let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
         let archive = Arc::clone(self.cell.archive());
         Builder { state, archive, meta, directory: self.directory.clone(), blocking: self.blocking.clone() }

@@ -12,6 +12,7 @@ use mux_raft::machine::command::{HtlcOffer, OFFERS_PER_ENTRY_MAX};
 use mux_raft::machine::model::{Htlc, InvoiceKind, Verdict};
 use mux_raft::machine::reply::OfferReply;
 use mux_raft::machine::{Command, Reply, State};
+use mux_raft::mutant::{Mutant, planted};
 use mux_raft::types::{Msat, PaymentHash};
 use std::sync::Arc;
 use tracing::Span;
@@ -149,8 +150,11 @@ impl LinkCore {
 
     fn advance_unknown(&mut self, htlc: HtlcId, state: &State, now: MonoMs) {
         let Some(stream) = &mut self.stream else { return };
-        let up = stream.up.filter(|up| state.applied().index >= up.index);
-        let (Some(_), Some(offer)) = (up, stream.offers.get_mut(&htlc)) else { return };
+        let up = stream.up.is_some_and(|up| state.applied().index >= up.index);
+        let Some(offer) = stream.offers.get_mut(&htlc) else { return };
+        if !up && !planted(Mutant::ReplayUnbarred) {
+            return;
+        }
         match &offer.stage {
             Stage::Waiting => self.screen(htlc, state, now),
             // It was known: if its invoice was finished, its verdict is in the archive.

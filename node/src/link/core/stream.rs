@@ -3,6 +3,7 @@ use super::{HtlcId, MonoMs};
 use mux_proto::routerrpc::ForwardHtlcInterceptRequest;
 use mux_raft::machine::RequestId;
 use mux_raft::machine::command::HtlcOffer;
+use mux_raft::mutant::{Mutant, planted};
 use mux_raft::types::{LogIndex, PaymentHash, SessionId};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -81,7 +82,7 @@ impl StreamState {
             number,
             id,
             degraded,
-            barrier_passed: false,
+            barrier_passed: planted(Mutant::ReplayUnbarred),
             barrier_asked: false,
             barrier_retry_at: 0,
             up: None,
