@@ -11,7 +11,7 @@
 //!
 //! * `packet`: what travels. `conditions`: how it fares. `network`: in between. `connection`: what both ends know.
 //! * `port`: a host's end. `stream`: one call there. `body`: what arrives of it. `channel`: the clients' side. `peers`: the
-//!   replicas' [`mux_raft::network::Net`].
+//!   replicas' [`mux_raft::network::Net`]. `votes`: what they said in elections.
 
 mod body;
 mod channel;
@@ -22,6 +22,7 @@ mod packet;
 mod peers;
 mod port;
 mod stream;
+mod votes;
 
 pub use channel::{ChannelSettings, SimChannel};
 pub use conditions::{Conditions, KeepAlive};

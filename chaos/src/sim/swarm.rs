@@ -6,6 +6,7 @@
 use super::disk::Latency;
 use super::net::Conditions;
 use super::random;
+use mux_raft::machine::command::COMMAND_FORMAT;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
@@ -151,11 +152,19 @@ pub enum FaultKind {
     Blocks,
     /// The leader is killed in the moment in which a set is decided.
     KillDecider,
+    /// A replica dies at a named point of its own code.
+    CrashAtPoint,
+    /// A replica falls behind, and dies at a named point while it takes a snapshot.
+    CrashInInstall,
+    /// A replica loses its disk, and is replaced by one with another id.
+    Wipe,
+    /// A replica that began with the version before this one gets this one. In runs without this fault all have it.
+    Upgrade,
 }
 
 impl FaultKind {
     /// All there are.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 30] = [
         Self::Kill,
         Self::KillLeader,
         Self::PowerCut,
@@ -182,31 +191,51 @@ impl FaultKind {
         Self::LndCutOff,
         Self::Blocks,
         Self::KillDecider,
+        Self::CrashAtPoint,
+        Self::CrashInInstall,
+        Self::Wipe,
+        Self::Upgrade,
     ];
 }
 
 impl Swarm {
+    /// The feature level that replicas know at first.
+    #[must_use]
+    pub fn first_level(&self) -> u16 {
+        let upgrades = self.faults.iter().any(|(kind, _)| *kind == FaultKind::Upgrade);
+        if upgrades { COMMAND_FORMAT - 1 } else { COMMAND_FORMAT }
+    }
+
     /// What this seed draws.
     #[must_use]
     pub fn draw(seed: u64) -> Self {
         let rng = &mut random::stream(seed, "swarm");
         let mut faults = Vec::new();
         for kind in FaultKind::ALL {
-            // Each in one of four runs, from rare to often: every three to sixty seconds.
-            if rng.random_bool(0.25) {
-                let mean = rng.random_range(3_000.0_f64.ln()..60_000.0_f64.ln()).exp();
+            // Each in one of four runs, from rare to often: every three to sixty seconds. There are many points.
+            let (chance, least, most) = match kind {
+                FaultKind::CrashAtPoint => (0.3, 1_000.0_f64, 8_000.0_f64),
+                _ => (0.25, 3_000.0, 60_000.0),
+            };
+            if rng.random_bool(chance) {
+                let mean = rng.random_range(least.ln()..most.ln()).exp();
                 let mean = Duration::from_secs_f64(mean / 1000.0);
                 faults.push((kind, u64::try_from(mean.as_millis()).unwrap_or(u64::MAX)));
             }
         }
+        let (replicas, torn_writes) = (*pick(rng, &[3, 3, 3, 4, 5]), rng.random_bool(0.5));
+        let (snapshot_every, keep_logs) =
+            (*pick(rng, &[50, 200, 1_000, 5_000]), *pick(rng, &[10, 100, 1_000]));
+        // Who falls behind is to need a snapshot.
+        let installs = faults.iter().any(|(kind, _)| *kind == FaultKind::CrashInInstall);
         Self {
             seed,
-            replicas: *pick(rng, &[3, 3, 3, 4, 5]),
+            replicas,
             network: network(rng),
             disk: disk(rng),
-            torn_writes: rng.random_bool(0.5),
-            snapshot_every: *pick(rng, &[50, 200, 1_000, 5_000]),
-            keep_logs: *pick(rng, &[10, 100, 1_000]),
+            torn_writes,
+            snapshot_every: if installs { 50 } else { snapshot_every },
+            keep_logs: if installs { 10 } else { keep_logs },
             faults,
             load: Load { clients: rng.random_range(1..=3), pause_ms: *pick(rng, &[5, 20, 100, 400]) },
             payments: payments(rng),

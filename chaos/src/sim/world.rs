@@ -1,8 +1,8 @@
 //! A cluster of real replicas with LND nodes, who uses it, what happens to it, and what is checked after each tick.
 //!
-//! * `replica_host`: a replica on a host with its disk. `fronts`: the LND nodes. `load`: commands by the thousand, without
-//!   payments. Payments: [`super::payments`].
-//! * `schedule`: when what happens; `faults`, `lnd_faults`: what that does.
+//! * `replica_host`: a replica on a host with its disk. `fronts`: the LND nodes. `load`, `reads`: commands by the thousand, and
+//!   reads, without payments. Payments: [`super::payments`].
+//! * `schedule`: when what happens; `faults`, `points`, `replacing`, `upgrading`, `lnd_faults`: what that does.
 //! * `watch`: what must hold of replicas. `settlements`: what must hold of money. `rest`: the end of a run, when all must
 //!   have ended and everybody's books agree. `outcome`: what a run reports.
 
@@ -12,13 +12,18 @@ mod links;
 mod lnd_faults;
 mod load;
 mod outcome;
+mod points;
+mod reads;
+mod replacing;
 mod replica_host;
 mod rest;
 mod schedule;
 mod settlements;
+mod upgrading;
 mod watch;
 
 use super::coverage::{Condition, Coverage};
+use super::disk::Remains;
 use super::host::{Ending, HostClock, HostId};
 use super::lnd::{Chain, LndHost};
 use super::net::Network;
@@ -34,8 +39,11 @@ use lnd_faults::Blocks;
 use load::Book;
 use mux_raft::types::ReplicaId;
 pub use outcome::{Outcome, PaymentCounts, Proposals};
+use points::Points;
+pub(crate) use points::reachable as reachable_points;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
+use replacing::Replacing;
 use replica_host::{Cluster, ReplicaHost};
 use schedule::Schedule;
 use settlements::Settlements;
@@ -69,6 +77,8 @@ pub struct World {
     owners: Owners,
     schedule: Schedule,
     faults: Faults,
+    points: Points,
+    replacing: Replacing,
     book: Book,
     watch: Watch,
 }
@@ -108,6 +118,8 @@ impl World {
             order: random::stream(seed, "order"),
             schedule: Schedule::new(&swarm),
             faults: Faults::new(seed),
+            points: Points::default(),
+            replacing: Replacing::default(),
             watch: Watch::new(hosts.len()),
             blocks: Blocks::new(&swarm),
             swarm,
@@ -158,7 +170,7 @@ impl World {
         order.shuffle(&mut self.order);
         for at in order {
             if let Some(host) = self.hosts.get_mut(at) {
-                host.step(self.now, until);
+                self.points.step(at, host, self.now, until);
             } else if let Some(lnd) = self.lnds.get_mut(at - replicas) {
                 lnd.step(self.now, until);
             } else {
@@ -166,6 +178,7 @@ impl World {
             }
         }
         self.now = until;
+        self.bury_those_at_points();
         self.look_at_settlements();
         self.strike_when_decided();
         if self.now.is_multiple_of(LOOK) {
@@ -173,6 +186,9 @@ impl World {
         }
         self.bury_the_dead();
         self.watch.look(self.now, &mut self.hosts, &self.trace, &self.coverage);
+        for problem in self.network.take_double_votes().into_iter().chain(self.book.take_problems()) {
+            self.watch.violated(self.now, problem);
+        }
     }
 
     fn start(&mut self, at: usize) {
@@ -191,11 +207,15 @@ impl World {
             host.column(),
             format_args!("{how:?}; of {} unsynced batches {} are lost", remains.unsynced, remains.lost),
         );
-        self.coverage.met_times(Condition::UnsyncedLost, u64::from(remains.lost > 0));
-        self.coverage.met_times(Condition::BatchTorn, u64::from(remains.torn));
+        self.note_remains(remains);
         if self.hosts.iter().all(|host| !host.is_up()) {
             self.coverage.met(Condition::AllDown);
         }
+    }
+
+    fn note_remains(&self, remains: Remains) {
+        self.coverage.met_times(Condition::UnsyncedLost, u64::from(remains.lost > 0));
+        self.coverage.met_times(Condition::BatchTorn, u64::from(remains.torn));
     }
 
     /// Replicas that cannot go on end their processes, and are started again as a supervisor would.
@@ -205,6 +225,12 @@ impl World {
             let Some(reason) = host.take_stopped() else { continue };
             // Where the files are differs from run to run.
             let reason = reason.replace(&self.dir, "");
+            if self.is_refused(at, &reason) {
+                self.end_process(at, Ending::Killed);
+                self.take_new_id(at);
+                continue;
+            }
+            let Some(host) = self.hosts.get_mut(at) else { continue };
             let (id, blamed) = (host.id(), self.faults.blame_disk(self.now, host.host_id()));
             self.trace.event(self.now, host.column(), format_args!("stops: {reason}"));
             match blamed {
@@ -230,7 +256,7 @@ impl World {
                 self.tick();
             }
             let unfinished = self.book.under_way();
-            let state = self.watch.converged(&self.hosts);
+            let state = self.replacing.finished().and_then(|()| self.watch.converged(&self.hosts));
             match state {
                 _ if !self.watch.is_fine() => return,
                 Ok(()) if unfinished == 0 => break,
@@ -266,6 +292,7 @@ impl World {
             payments: PaymentCounts::of(&self.payments),
             traffic,
             faults: self.faults.counts(),
+            points: self.points.counts(),
             coverage: self.coverage.counts(),
             violations: self.watch.into_violations(),
         };

@@ -1,30 +1,29 @@
 mod told;
 
+use super::child::Child;
 use super::one::Report;
 use super::{SimulateArgs, to_f64};
 use crate::sim::coverage::Coverage;
 use crate::sim::swarm::FaultKind;
-use crate::sim::world::PaymentCounts;
+use crate::sim::world::{PaymentCounts, reachable_points};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::io::Read as _;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use told::{Failure, Told};
 
-/// Real time after which a seed is taken to hang: this, and as long as it would take at real speed.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// From so many seeds on everything required must have happened.
 const SEEDS_THAT_COUNT: u64 = 200;
-/// Between two looks at a process.
-const LOOK: Duration = Duration::from_millis(2);
+/// From so many on a replica must have died at every named point: some are rarely met.
+const SEEDS_FOR_POINTS: u64 = 1_000;
 
 /// What all seeds add up to.
 #[derive(Debug, Default)]
 struct Sum {
     coverage: Coverage,
     faults: BTreeMap<FaultKind, u64>,
+    points: BTreeMap<String, u64>,
     seeds: u64,
     failed: u64,
     simulated_ms: u64,
@@ -35,6 +34,13 @@ struct Sum {
     healed_ms_max: u64,
     failures: Vec<Failure>,
     payments: PaymentCounts,
+}
+
+impl Sum {
+    /// Named points at which no replica died.
+    fn unmet_points(&self) -> Vec<&'static str> {
+        reachable_points().filter(|point| !self.points.contains_key(*point)).collect()
+    }
 }
 
 pub(super) fn run(args: &SimulateArgs) -> ExitCode {
@@ -60,9 +66,10 @@ pub(super) fn run(args: &SimulateArgs) -> ExitCode {
 
 /// Runs a seed, twice if asked for.
 fn run_seed(args: &SimulateArgs, seed: u64) -> Result<Report, String> {
-    let first = run_process(args, seed)?;
+    let child = Child { seed, time: args.each(), trace: args.trace, mutant: None };
+    let first = child.run()?;
     if args.twice {
-        let second = run_process(args, seed)?;
+        let second = child.run()?;
         if first.outcome != second.outcome {
             return Err(format!(
                 "it does not repeat: {} events with hash {}, then {} with {}",
@@ -76,52 +83,6 @@ fn run_seed(args: &SimulateArgs, seed: u64) -> Result<Report, String> {
     Ok(first)
 }
 
-fn run_process(args: &SimulateArgs, seed: u64) -> Result<Report, String> {
-    let failed = |doing: &str, error: &dyn std::fmt::Display| format!("{doing}: {error}");
-    let program = std::env::current_exe().map_err(|error| failed("finding this program", &error))?;
-    let mut command = Command::new(program);
-    command.args(["--here", "--seed", &seed.to_string(), "--seconds", &args.each().as_secs().to_string()]);
-    if args.trace {
-        command.arg("--trace");
-    }
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(if args.trace || std::env::var_os("RUST_LOG").is_some() {
-            Stdio::inherit()
-        } else {
-            Stdio::null()
-        })
-        .spawn()
-        .map_err(|error| failed("starting a process", &error))?;
-    let Some(mut output) = child.stdout.take() else { return Err("a process without output".into()) };
-    let reader = std::thread::spawn(move || {
-        let mut text = String::new();
-        output.read_to_string(&mut text).map(|_| text)
-    });
-    let deadline = Instant::now() + PATIENCE + args.each();
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if Instant::now() < deadline => std::thread::sleep(LOOK),
-            Ok(None) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err("it hangs".into());
-            }
-            Err(error) => return Err(failed("waiting for a process", &error)),
-        }
-    };
-    let text = reader.join().map_err(|_| "reading a process's output panicked".to_owned())?;
-    let text = text.map_err(|error| failed("reading a process's output", &error))?;
-    let text = text.trim_end();
-    let (before, last) = text.rsplit_once('\n').unwrap_or(("", text));
-    if args.trace {
-        println!("{before}");
-    }
-    serde_json::from_str(last)
-        .map_err(|error| format!("its process ended with {status} and no report ({error})"))
-}
-
 fn add(args: &SimulateArgs, seed: u64, result: Result<Report, String>, sum: &mut Sum) {
     sum.seeds += 1;
     let problems = match result {
@@ -130,6 +91,9 @@ fn add(args: &SimulateArgs, seed: u64, result: Result<Report, String>, sum: &mut
             sum.coverage.add(&outcome.coverage);
             for (kind, times) in &outcome.faults {
                 *sum.faults.entry(*kind).or_default() += times;
+            }
+            for (point, times) in &outcome.points {
+                *sum.points.entry(point.clone()).or_default() += times;
             }
             sum.simulated_ms += outcome.simulated_ms;
             sum.cpu_ms += report.cpu_ms;
@@ -183,7 +147,13 @@ fn tell(args: &SimulateArgs, sum: &Sum, took: Duration) -> ExitCode {
     for condition in &missing {
         println!("     NEVER  {}", condition.text());
     }
-    let counts = missing.is_empty() || args.seeds < SEEDS_THAT_COUNT;
+    println!("died at: {:?}", sum.points);
+    let unmet = sum.unmet_points();
+    for point in &unmet {
+        println!("     NEVER  died at {point}");
+    }
+    let counts = (missing.is_empty() || args.seeds < SEEDS_THAT_COUNT)
+        && (unmet.is_empty() || args.seeds < SEEDS_FOR_POINTS);
     if !counts {
         println!("the runs do not count: not everything happened that must");
     }

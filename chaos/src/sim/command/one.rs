@@ -18,10 +18,10 @@ const MEMORY: &str = "/dev/shm";
 
 /// What a process reports of its seed.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Report {
-    pub(super) outcome: Outcome,
+pub(crate) struct Report {
+    pub(crate) outcome: Outcome,
     /// Milliseconds of CPU time, which do not depend on what else the machine does.
-    pub(super) cpu_ms: u64,
+    pub(crate) cpu_ms: u64,
 }
 
 /// Runs a seed in this process, which must be fresh, and prints the report as the last line.

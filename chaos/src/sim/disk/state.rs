@@ -120,6 +120,12 @@ impl SimDisk {
         }
     }
 
+    /// Everything on it is gone; no process may use it at the moment.
+    pub fn wipe(&self) {
+        let mut state = self.state();
+        (state.log, state.archive) = (LogDisk::default(), ArchiveDisk::default());
+    }
+
     /// Whether the log has something that is written and not synced.
     #[must_use]
     pub fn is_unsynced(&self) -> bool {

@@ -1,6 +1,7 @@
 use super::conditions::{Conditions, KeepAlive};
 use super::connection::Connection;
 use super::packet::{ConnectionId, Content, End, Packet, StreamId};
+use super::votes::Votes;
 use crate::sim::host::{Ending, HostId};
 use crate::sim::random;
 use crate::sim::time::SimTime;
@@ -45,6 +46,7 @@ struct Inner {
     addresses: BTreeMap<Arc<str>, HostId>,
     connections: BTreeMap<ConnectionId, Connection>,
     traffic: Traffic,
+    votes: Votes,
 }
 
 /// One direction between two hosts.
@@ -84,6 +86,7 @@ impl Network {
             addresses: BTreeMap::new(),
             connections: BTreeMap::new(),
             traffic: Traffic::default(),
+            votes: Votes::default(),
         };
         Self { inner: Arc::new(Mutex::new(inner)) }
     }
@@ -232,7 +235,15 @@ impl Network {
 
     /// Something leaves a host.
     pub(super) fn send(&self, from: HostId, at: SimTime, packet: Packet) {
-        self.inner.lock().send(from, at, packet);
+        let mut inner = self.inner.lock();
+        inner.votes.see(&packet);
+        inner.send(from, at, packet);
+    }
+
+    /// Votes that a replica gave to two candidates of one term, since this was asked last.
+    #[must_use]
+    pub fn take_double_votes(&self) -> Vec<String> {
+        self.inner.lock().votes.take_doubles()
     }
 
     /// An end gives a connection up.

@@ -16,6 +16,11 @@ impl StreamId {
     pub(super) const NONE: Self = Self(0);
     const COPY: u32 = 1 << 31;
 
+    /// The call that this is, or is a copy of.
+    pub(super) fn original(self) -> Self {
+        Self(self.0 & !Self::COPY)
+    }
+
     /// The name of a request's second arrival, to which nobody waits for an answer.
     pub(super) fn copy(self) -> Self {
         Self(self.0 | Self::COPY)

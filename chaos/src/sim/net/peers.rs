@@ -3,7 +3,6 @@ use super::port::{Admit, Port};
 use crate::sim::host::HostId;
 use mux_raft::network::{CallerId, Lane, Net, PeerChannel};
 use mux_raft::types::ReplicaId;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use tonic::Status;
 
@@ -22,10 +21,10 @@ impl RaftNet {
 
     /// Tells a replica who calls it, in place of a certificate: the replica that runs on the host.
     #[must_use]
-    pub fn admit(replicas: BTreeMap<HostId, ReplicaId>) -> Admit {
+    pub fn admit(replica_on: impl Fn(HostId) -> Option<ReplicaId> + Send + Sync + 'static) -> Admit {
         Arc::new(move |host, extensions| {
-            if let Some(replica) = replicas.get(&host) {
-                extensions.insert(CallerId(*replica));
+            if let Some(replica) = replica_on(host) {
+                extensions.insert(CallerId(replica));
             }
         })
     }

@@ -75,6 +75,11 @@ impl Faults {
         self.ends_in(now, time, End::Lnd(end));
     }
 
+    /// Where chance comes from.
+    pub(super) fn rng(&mut self) -> &mut StdRng {
+        &mut self.rng
+    }
+
     fn ends_in(&mut self, now: SimTime, time: Duration, end: End) {
         self.count += 1;
         self.ends.insert((now + time, self.count), end);
@@ -96,6 +101,7 @@ impl World {
         for end in self.faults.due(self.now) {
             self.end_fault(&end);
         }
+        self.go_on_replacing();
         for kind in self.schedule.due(self.now) {
             if self.begin(kind) {
                 *self.faults.counts.entry(kind).or_default() += 1;
@@ -106,6 +112,8 @@ impl World {
     /// Ends everything at once, and begins nothing more.
     pub(super) fn undo_all(&mut self) {
         self.schedule.stop();
+        self.points.disarm();
+        self.upgrade_all();
         for end in std::mem::take(&mut self.faults.ends).into_values() {
             self.end_fault(&end);
         }
@@ -148,6 +156,10 @@ impl World {
             FaultKind::ClockJump => self.jump_clock(),
             FaultKind::SlowDisk => self.slow_disk(),
             FaultKind::FullDisk => self.spoil_disk(Mood::Full, Condition::DiskFull),
+            FaultKind::Wipe => self.wipe_one(),
+            FaultKind::Upgrade => self.upgrade_one(),
+            FaultKind::CrashAtPoint => self.points.arm(self.now, &mut self.faults.rng),
+            FaultKind::CrashInInstall => self.fall_behind_and_crash(),
             FaultKind::FailingDisk => self.spoil_disk(Mood::Fails, Condition::DiskFailed),
             kind => self.begin_lnd_fault(kind),
         }
@@ -189,12 +201,12 @@ impl World {
         }
     }
 
-    fn leader(&self) -> Option<usize> {
+    pub(super) fn leader(&self) -> Option<usize> {
         self.hosts.iter().position(|host| host.is_up() && host.leads())
     }
 
     /// One that runs, drawn.
-    fn any(&mut self) -> Option<usize> {
+    pub(super) fn any(&mut self) -> Option<usize> {
         let running = |at: &usize| self.hosts[*at].is_up() && !self.hosts[*at].is_paused();
         let up: Vec<usize> = (0..self.hosts.len()).filter(running).collect();
         if up.is_empty() { None } else { Some(up[self.faults.rng.random_range(0..up.len())]) }
@@ -213,6 +225,19 @@ impl World {
         self.coverage.met(condition);
         self.end_process(at, how);
         let down = self.faults.time(20..=6_000);
+        self.faults.ends_in(self.now, down, End::Start(at));
+        true
+    }
+
+    /// A follower is down for so long that it needs a snapshot, and dies again while it takes it.
+    fn fall_behind_and_crash(&mut self) -> bool {
+        let Some(at) = self.any().filter(|at| !self.hosts[*at].leads()) else { return false };
+        if !self.points.arm_install(self.now, &mut self.faults.rng, at) {
+            return false;
+        }
+        self.coverage.met(Condition::Killed);
+        self.end_process(at, Ending::Killed);
+        let down = self.faults.time(3_000..=12_000);
         self.faults.ends_in(self.now, down, End::Start(at));
         true
     }

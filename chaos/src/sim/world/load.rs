@@ -1,15 +1,17 @@
 use super::outcome::Proposals;
+use super::reads::Acknowledged;
 use super::replica_host::ReplicaHost;
 use crate::sim::coverage::{Condition, Coverage};
 use crate::sim::net::Port;
 use crate::sim::random;
 use crate::sim::swarm::Load;
+use crate::sim::time::SimTime;
 use mux_raft::consensus::{Committed, Consensus as _, ProposeError};
 use mux_raft::machine::command::{CancelScope, NewInvoice};
 use mux_raft::machine::model::{InvoiceKind, InvoiceTerms};
-use mux_raft::machine::{Command, Reply, RequestId};
+use mux_raft::machine::{Command, Rejection, Reply, RequestId};
 use mux_raft::replica::Replica;
-use mux_raft::types::{Msat, PaymentHash, PaymentSecret};
+use mux_raft::types::{LogIndex, Msat, PaymentHash, PaymentSecret};
 use parking_lot::Mutex;
 use rand::Rng as _;
 use rand::rngs::StdRng;
@@ -39,6 +41,8 @@ struct Inner {
     added: BTreeMap<PaymentHash, u64>,
     /// Which command an index was acknowledged for.
     by_index: BTreeMap<u64, (u64, RequestId)>,
+    /// How far what was acknowledged reaches.
+    reaches: Acknowledged,
     problems: Vec<String>,
 }
 
@@ -105,10 +109,26 @@ impl Book {
         self.inner.lock().stopped
     }
 
+    /// Something is not as it must be.
+    pub(super) fn wrong(&self, text: String) {
+        self.inner.lock().problems.push(text);
+    }
+
+    /// What was not as it must be since this was asked last.
+    pub(super) fn take_problems(&self) -> Vec<String> {
+        std::mem::take(&mut self.inner.lock().problems)
+    }
+
+    /// How far a read must see that began at this time.
+    pub(super) fn reaches_before(&self, began: SimTime) -> LogIndex {
+        self.inner.lock().reaches.before(began)
+    }
+
     /// A command was acknowledged.
-    fn acknowledged(&self, id: RequestId, committed: &Committed) {
+    fn acknowledged(&self, at: SimTime, id: RequestId, committed: &Committed) {
         let mut inner = self.inner.lock();
         inner.proposals.acknowledged += 1;
+        inner.reaches.add(at, committed.at.index);
         let (term, index) = (committed.at.term, committed.at.index);
         let first = *inner.by_index.entry(index).or_insert((term, id));
         if first != (term, id) {
@@ -125,7 +145,7 @@ impl Book {
     /// What was acknowledged must be there, on every replica.
     pub(super) fn check(&self, hosts: &[ReplicaHost]) -> Vec<String> {
         let inner = self.inner.lock();
-        let mut problems = inner.problems.clone();
+        let mut problems = Vec::new();
         for host in hosts {
             let Some(seen) = host.replica() else { continue };
             let cell = seen.replica.cell();
@@ -153,11 +173,11 @@ impl Book {
 }
 
 /// An application.
-struct Client {
-    book: Book,
-    replica: Arc<Replica>,
-    port: Port,
-    coverage: Coverage,
+pub(super) struct Client {
+    pub(super) book: Book,
+    pub(super) replica: Arc<Replica>,
+    pub(super) port: Port,
+    pub(super) coverage: Coverage,
     rng: StdRng,
 }
 
@@ -168,6 +188,10 @@ impl Client {
             tokio::time::sleep(pause).await;
             if self.book.is_stopped() {
                 return;
+            }
+            if self.rng.random_bool(0.3) {
+                self.read().await;
+                continue;
             }
             let hash = self.add().await;
             if let Some(hash) = hash
@@ -206,7 +230,23 @@ impl Client {
                 self.book.added(hash, add_index);
                 Some(hash)
             }
+            Reply::Rejected(Rejection::InvoiceExists(_)) => {
+                self.book.wrong(format!("invoice {hash} was added once, and the answer is that it exists"));
+                None
+            }
             _ => None,
+        }
+    }
+
+    /// Whoever proposed something reads it where it was proposed.
+    fn check_applied(&self, committed: &Committed) {
+        let applied = self.replica.state().read(|state| state.applied().index);
+        let index = committed.at.index;
+        if applied < index {
+            let id = self.replica.status().borrow().id;
+            let text =
+                format!("replica {id} acknowledged entry {index} and has applied only up to {applied}");
+            self.book.wrong(text);
         }
     }
 
@@ -227,7 +267,8 @@ impl Client {
                     if !self.replica.status().borrow().leads {
                         self.coverage.met(Condition::CommittedByFollower);
                     }
-                    self.book.acknowledged(id, &committed);
+                    self.check_applied(&committed);
+                    self.book.acknowledged(self.port.now(), id, &committed);
                     return Some(committed);
                 }
                 Err(ProposeError::Unknown(_)) => {

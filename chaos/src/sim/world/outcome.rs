@@ -30,6 +30,8 @@ pub struct Outcome {
     pub traffic: Traffic,
     /// Faults, by kind.
     pub faults: BTreeMap<FaultKind, u64>,
+    /// How often a replica died at each named point.
+    pub points: BTreeMap<String, u64>,
     /// What happened that must happen.
     pub coverage: Counts,
     /// What must not happen and did.

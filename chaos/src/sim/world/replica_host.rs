@@ -1,5 +1,6 @@
 use super::fronts::Fronts;
 use super::load::Book;
+use super::points::Died;
 use crate::sim::coverage::Coverage;
 use crate::sim::disk::{Remains, SimDisk};
 use crate::sim::host::{Ending, Host, HostClock, HostId};
@@ -18,6 +19,7 @@ use muxd::server::{Node, Readiness};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -25,7 +27,10 @@ use tokio::sync::watch;
 /// What all replicas are configured with.
 #[derive(Clone, Debug)]
 pub(super) struct Cluster {
+    /// The founders.
     members: BTreeMap<ReplicaId, String>,
+    /// Who runs where at the moment.
+    running: Arc<Mutex<BTreeMap<HostId, ReplicaId>>>,
     dir: PathBuf,
     snapshot: SnapshotConfig,
     fronts: Arc<Fronts>,
@@ -39,18 +44,28 @@ impl Cluster {
             keep_logs: swarm.keep_logs,
             purge_batch: 1,
         };
-        Self { members, dir: dir.to_owned(), snapshot, fronts }
+        Self { members, running: Arc::default(), dir: dir.to_owned(), snapshot, fronts }
     }
 
-    fn config(&self, id: ReplicaId) -> ReplicaConfig {
+    /// Whom a replica is told of that joins: those that there are.
+    fn others(&self, id: ReplicaId) -> BTreeMap<ReplicaId, String> {
+        let running = self.running.lock();
+        running.values().filter(|other| **other != id).map(|id| (*id, address_of(*id))).collect()
+    }
+
+    fn data_dir(&self, id: ReplicaId) -> PathBuf {
+        self.dir.join(format!("replica-{id}"))
+    }
+
+    fn config(&self, id: ReplicaId, initial_members: BTreeMap<ReplicaId, String>) -> ReplicaConfig {
         let nowhere = PathBuf::from("/nonexistent");
         ReplicaConfig {
             cluster_id: self.fronts.config.api.cluster_id,
             id,
-            data_dir: self.dir.join(format!("replica-{id}")),
+            data_dir: self.data_dir(id),
             // Nothing is bound: the network is given.
             listen: std::net::SocketAddr::from(([192, 0, 2, 1], 1)),
-            initial_members: self.members.clone(),
+            initial_members,
             tls: TlsPaths {
                 ca: nowhere.clone(),
                 cert: nowhere.clone(),
@@ -81,12 +96,19 @@ fn host_of(id: ReplicaId) -> HostId {
 pub(super) struct ReplicaHost {
     id: ReplicaId,
     host: Host,
+    network: Network,
     disk: SimDisk,
     cluster: Cluster,
+    /// Whom its configuration names.
+    initial_members: BTreeMap<ReplicaId, String>,
     wall_offset_ms: i64,
+    /// The highest feature level that its version knows, at first and now.
+    levels: (u16, u16),
     /// What became of the process's replica.
     life: Arc<Mutex<Life>>,
     seen: Option<Seen>,
+    /// It died at a named point, and is to be buried.
+    died: Option<Died>,
 }
 
 #[derive(Default)]
@@ -116,15 +138,20 @@ impl ReplicaHost {
         let host = host_of(id);
         network.name(&address_of(id), host);
         network.name(&api_of(id), host);
+        cluster.running.lock().insert(host, id);
         let rng = random::stream(swarm.seed, &format!("disk of {id}"));
         Self {
             id,
             host: Host::new(host, network.clone()),
+            network: network.clone(),
             disk: SimDisk::new(rng, swarm.disk.clone(), swarm.torn_writes),
             cluster: cluster.clone(),
+            initial_members: cluster.members.clone(),
             wall_offset_ms: 0,
+            levels: (swarm.first_level(), swarm.first_level()),
             life: Arc::default(),
             seen: None,
+            died: None,
         }
     }
 
@@ -148,6 +175,62 @@ impl ReplicaHost {
         self.host.is_up()
     }
 
+    /// Its end of the network, while it is up.
+    pub(super) fn port(&self) -> Option<Port> {
+        self.host.port().cloned()
+    }
+
+    /// Where the others reach it.
+    pub(super) fn address(&self) -> String {
+        address_of(self.id)
+    }
+
+    /// The highest feature level that its version knows.
+    pub(super) fn feature_level_max(&self) -> u16 {
+        self.levels.1
+    }
+
+    /// Whether its version is not the one that it began with.
+    pub(super) fn was_upgraded(&self) -> bool {
+        self.levels.0 < self.levels.1
+    }
+
+    /// From its next start on it knows this.
+    pub(super) fn set_feature_level_max(&mut self, level: u16) {
+        self.levels.1 = level;
+    }
+
+    /// Everything that it wrote is gone. It is down.
+    pub(super) fn wipe(&mut self) {
+        self.disk.wipe();
+        // There may be none yet.
+        let _ = std::fs::remove_dir_all(self.cluster.data_dir(self.id));
+    }
+
+    /// From its next start on, with an empty disk, it is another replica.
+    pub(super) fn become_another(&mut self, id: ReplicaId) {
+        self.wipe();
+        self.id = id;
+        self.network.name(&address_of(id), self.host.id());
+        self.cluster.running.lock().insert(self.host.id(), id);
+        self.initial_members = self.cluster.others(id);
+    }
+
+    /// Runs something in its process, from the next step on.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        drop(self.host.spawn(task));
+    }
+
+    /// It has died at a named point: its disk and its port know already.
+    pub(super) fn died(&mut self, died: Died) {
+        self.died = Some(died);
+    }
+
+    /// See [`ReplicaHost::died`], once.
+    pub(super) fn take_died(&mut self) -> Option<Died> {
+        self.died.take()
+    }
+
     pub(super) fn is_paused(&self) -> bool {
         self.host.is_paused()
     }
@@ -168,11 +251,13 @@ impl ReplicaHost {
     pub(super) fn start(&mut self, now: SimTime, book: &Book, coverage: &Coverage) {
         self.life = Arc::default();
         let life = Arc::clone(&self.life);
-        let hosts = self.cluster.members.keys().map(|id| (host_of(*id), *id)).collect();
         let start = Start {
-            config: self.cluster.config(self.id),
-            hosts,
+            config: self.cluster.config(self.id, self.initial_members.clone()),
+            running: Arc::clone(&self.cluster.running),
+            feature_level_max: self.feature_level_max(),
             fronts: Arc::clone(&self.cluster.fronts),
+            // Of the machine: whoever runs there, clients find it there.
+            api: api_of(ReplicaId::try_from(self.host.id().0).unwrap_or(self.id)),
             disk: self.disk.clone(),
             book: book.clone(),
             coverage: coverage.clone(),
@@ -239,8 +324,10 @@ impl ReplicaHost {
 /// What a process does.
 struct Start {
     config: ReplicaConfig,
-    hosts: BTreeMap<HostId, ReplicaId>,
+    running: Arc<Mutex<BTreeMap<HostId, ReplicaId>>>,
+    feature_level_max: u16,
     fronts: Arc<Fronts>,
+    api: String,
     disk: SimDisk,
     book: Book,
     coverage: Coverage,
@@ -255,6 +342,7 @@ impl Start {
             clock: Arc::new(clock.clone()),
             engine: self.disk.engine(),
             archive: self.disk.archive(),
+            feature_level_max: self.feature_level_max,
             ..Wiring::default()
         };
         let replica = match Replica::start_with(self.config, wiring).await {
@@ -264,7 +352,8 @@ impl Start {
                 return;
             }
         };
-        port.listen(&address_of(id), replica.routes(), RaftNet::admit(self.hosts));
+        let admit = RaftNet::admit(move |host| self.running.lock().get(&host).copied());
+        port.listen(&address_of(id), replica.routes(), admit);
         let wiring = NodeWiring {
             lnd: Arc::new(SimLnds::new(port.clone(), Arc::clone(&self.fronts.macaroons))),
             blocking: self.disk.blocking(),
@@ -280,7 +369,7 @@ impl Start {
                 return;
             }
         };
-        port.listen(&api_of(id), node.routes(), Arc::new(|_, _| ()));
+        port.listen(&self.api, node.routes(), Arc::new(|_, _| ()));
         *life.lock() = Life::Running(Arc::clone(&replica), node.links());
         self.book.begin(&replica, &port, &self.coverage);
         let reason = replica.stopped().await;

@@ -4,8 +4,10 @@ use crate::sim::panics;
 use crate::sim::time::SimTime;
 use crate::sim::trace::Trace;
 use mux_raft::consensus::Consensus as _;
+use mux_raft::machine::State;
+use mux_raft::machine::command::COMMAND_FORMAT;
 use mux_raft::types::{LogIndex, ReplicaId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What must hold at every moment, and whether it did.
 #[derive(Debug)]
@@ -29,6 +31,7 @@ struct Known {
     snapshot: LogIndex,
     /// In an earlier process: what was applied then was committed.
     once_applied: LogIndex,
+    level: u16,
 }
 
 impl Watch {
@@ -80,6 +83,13 @@ impl Watch {
         self.healed_in_ms = since.and_then(|ms| u64::try_from(ms).ok());
     }
 
+    /// It has lost its disk, with all that it knew.
+    pub(super) fn wiped(&mut self, at: usize) {
+        if let Some(known) = self.replicas.get_mut(at) {
+            *known = Known::default();
+        }
+    }
+
     /// What a replica knew is gone with its process, but for what was committed.
     pub(super) fn process_ended(&mut self, at: usize) {
         if let Some(known) = self.replicas.get_mut(at) {
@@ -100,6 +110,7 @@ impl Watch {
         }
         for (at, host) in hosts.iter_mut().enumerate() {
             let (id, column) = (host.id(), host.column());
+            let (host_level, upgraded) = (host.feature_level_max(), host.was_upgraded());
             let Some(seen) = host.seen() else { continue };
             let Some(mut known) = self.replicas.get(at).copied() else { continue };
             let before = known;
@@ -107,6 +118,10 @@ impl Watch {
                 self.look_at_status(now, id, seen, &mut known);
             }
             if seen.applied.has_changed().unwrap_or(false) {
+                if self.look_at_level(now, id, (seen, host_level), &mut known) {
+                    coverage.met_times(Condition::LevelRose, u64::from(upgraded));
+                    trace.event(now, column, format_args!("feature level {}", known.level));
+                }
                 let hash = self.look_at_state(now, id, seen, &mut known);
                 trace.digest(now, column, &[b"applied", &known.applied.to_be_bytes(), &hash]);
             }
@@ -157,10 +172,28 @@ impl Watch {
         hash
     }
 
+    /// Whether the feature level rose. Nobody may be left behind by it.
+    fn look_at_level(
+        &mut self,
+        now: SimTime,
+        id: ReplicaId,
+        (seen, knows): (&Seen, u16),
+        known: &mut Known,
+    ) -> bool {
+        let level = seen.replica.state().read(State::feature_level);
+        if level > knows {
+            self.violated(now, format!("replica {id} is at feature level {level} and knows up to {knows}"));
+        }
+        let rose = known.level > 0 && level > known.level;
+        known.level = level;
+        rose
+    }
+
     /// Whether all run, have one leader, and have applied the same; otherwise what is missing.
     pub(super) fn converged(&self, hosts: &[ReplicaHost]) -> Result<(), String> {
         let mut positions = Vec::new();
         let mut leader = None;
+        let ids: BTreeSet<ReplicaId> = hosts.iter().map(ReplicaHost::id).collect();
         for host in hosts {
             let id = host.id();
             let seen = host.replica().ok_or_else(|| format!("replica {id} does not run"))?;
@@ -171,6 +204,14 @@ impl Watch {
             let first = *leader.get_or_insert(status.leader);
             if first != status.leader {
                 return Err(format!("replica {id} follows {:?}, another {first:?}", status.leader));
+            }
+            if !status.members.iter().all(|(_, member)| member.voter)
+                || !status.members.keys().copied().eq(ids.iter().copied())
+            {
+                return Err(format!("replica {id} knows the members {:?}", status.members.keys()));
+            }
+            if status.feature_level < COMMAND_FORMAT {
+                return Err(format!("replica {id} is at feature level {}", status.feature_level));
             }
             let state = seen.replica.state();
             positions.push(state.read(|state| (state.applied().index, state.chain_hash())));

@@ -29,7 +29,9 @@ pub(super) struct Told<'a> {
     cpu_ms: u64,
     faults: &'a BTreeMap<FaultKind, u64>,
     happened: BTreeMap<&'static str, u64>,
-    missing: Vec<&'static str>,
+    missing: Vec<String>,
+    /// How often a replica died at each named point.
+    points: &'a BTreeMap<String, u64>,
     counts: bool,
     failed: u64,
     violations: &'a [Failure],
@@ -42,6 +44,8 @@ pub(super) struct Told<'a> {
 
 impl<'a> Told<'a> {
     pub(super) fn new(args: &SimulateArgs, sum: &'a Sum, counts: bool) -> Self {
+        let missing = sum.coverage.missing().into_iter().map(|met| met.text().to_owned());
+        let unmet = sum.unmet_points().into_iter().map(|point| format!("a replica died at {point}"));
         Self {
             run: Provenance::here(),
             seed: args.seed,
@@ -51,7 +55,8 @@ impl<'a> Told<'a> {
             cpu_ms: sum.cpu_ms,
             faults: &sum.faults,
             happened: sum.coverage.counts().iter().map(|(met, times)| (met.text(), *times)).collect(),
-            missing: sum.coverage.missing().iter().map(|met| met.text()).collect(),
+            missing: missing.chain(unmet).collect(),
+            points: &sum.points,
             counts,
             failed: sum.failed,
             violations: &sum.failures,

@@ -1,0 +1,192 @@
+//! A replica that loses its disk: under its old id it must be refused; then it joins under a new one, and the old one is
+//! removed, while all else goes on.
+
+use super::World;
+use super::replica_host::ReplicaHost;
+use crate::sim::coverage::Condition;
+use crate::sim::host::Ending;
+use crate::sim::time::SimTime;
+use mux_raft::consensus::Consensus as _;
+use mux_raft::members::MemberChange;
+use mux_raft::types::ReplicaId;
+use parking_lot::Mutex;
+use rand::Rng as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An operator who was told that it cannot be done now tries again after this time.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// What a replica says that finds out that it has lost its disk.
+const REFUSED: &str = "must join under a new id";
+
+/// The replacement that is under way, of which there is one at a time: otherwise what only the lost disks had would be gone.
+#[derive(Debug, Default)]
+pub(super) struct Replacing {
+    current: Option<Replacement>,
+    /// Ids given out beyond the first replicas'.
+    given: u64,
+}
+
+#[derive(Debug)]
+struct Replacement {
+    at: usize,
+    old: ReplicaId,
+    new: ReplicaId,
+    step: Step,
+    next_try: SimTime,
+    /// The log knew whose the lost disk was, so that nobody can be taken for its owner.
+    enrolled: bool,
+    /// What became of what an operator asked for. Gone with the process that was asked.
+    asked: Option<Answer>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// It is started with its old id and an empty disk.
+    BeRefused,
+    Add,
+    Promote,
+    Remove,
+}
+
+type Answer = Arc<Mutex<Option<Result<(), String>>>>;
+
+impl Replacing {
+    /// What is not finished yet.
+    pub(super) fn finished(&self) -> Result<(), String> {
+        match &self.current {
+            None => Ok(()),
+            Some(now) => Err(format!("replica {} is replaced by {}: {:?}", now.old, now.new, now.step)),
+        }
+    }
+}
+
+impl World {
+    /// A replica loses its disk.
+    pub(super) fn wipe_one(&mut self) -> bool {
+        if self.replacing.current.is_some() || self.leader().is_none() {
+            return false;
+        }
+        let Some(at) = self.any() else { return false };
+        self.replacing.given += 1;
+        let first = u64::try_from(self.hosts.len()).unwrap_or(u64::MAX);
+        let (old, new) = (self.hosts[at].id(), first + self.replacing.given);
+        let running = self.hosts.iter().filter_map(ReplicaHost::replica);
+        let enrolled =
+            running.filter(|seen| seen.replica.state().read(|state| state.store_of(old).is_some())).count()
+                > 0;
+        self.end_process(at, Ending::Killed);
+        self.trace.event(self.now, self.hosts[at].column(), format_args!("loses its disk"));
+        self.hosts[at].wipe();
+        self.watch.wiped(at);
+        let next_try = self.now;
+        self.replacing.current =
+            Some(Replacement { at, old, new, step: Step::BeRefused, next_try, enrolled, asked: None });
+        self.faults.starts_again(self.now, at);
+        true
+    }
+
+    /// A replica stopped: whether it was right to, because it has lost its disk.
+    pub(super) fn is_refused(&self, at: usize, reason: &str) -> bool {
+        let now = self.replacing.current.as_ref();
+        now.is_some_and(|now| now.at == at && now.step == Step::BeRefused) && reason.contains(REFUSED)
+    }
+
+    /// Then, its process being ended, it is to join under another id.
+    pub(super) fn take_new_id(&mut self, at: usize) {
+        let Some(now) = self.replacing.current.as_mut() else { return };
+        (now.step, now.next_try) = (Step::Add, self.now);
+        let new = now.new;
+        self.coverage.met(Condition::WipedRefused);
+        self.trace.event(self.now, self.hosts[at].column(), format_args!("is to join as replica {new}"));
+        self.hosts[at].become_another(new);
+        self.faults.starts_again(self.now, at);
+    }
+
+    /// Does what an operator does who replaces a replica.
+    pub(super) fn go_on_replacing(&mut self) {
+        let Some(mut now) = self.replacing.current.take() else { return };
+        let done = match now.step {
+            Step::BeRefused => self.was_taken_back(&now),
+            Step::Add | Step::Promote | Step::Remove => self.change_members(&mut now),
+        };
+        self.replacing.current = (!done).then_some(now);
+    }
+
+    /// Whether the replica with the empty disk takes part under its old id. As long as the log does not know whose the disk
+    /// was (before level 2, and in a cluster's first moments), one that nobody remembers is taken for a new one, which is
+    /// safe: it votes only when it has all that the leader has.
+    fn was_taken_back(&mut self, now: &Replacement) -> bool {
+        let Some(seen) = self.hosts[now.at].replica() else { return false };
+        let index = seen.replica.state().read(|state| state.applied().index);
+        if index > 0 && now.enrolled {
+            let old = now.old;
+            let text = format!("replica {old} lost its disk and has applied entry {index} under its old id");
+            self.watch.violated(self.now, text);
+        }
+        index > 0
+    }
+
+    fn change_members(&mut self, now: &mut Replacement) -> bool {
+        let answer = now.asked.as_ref().map(|asked| (asked.lock().take(), Arc::strong_count(asked)));
+        match answer {
+            // Still waited for.
+            Some((None, owners)) if owners > 1 => return false,
+            Some((Some(Ok(())), _)) => {
+                now.asked = None;
+                let id = now.new;
+                self.trace.event(
+                    self.now,
+                    self.hosts[now.at].column(),
+                    format_args!("{id}: {:?} is done", now.step),
+                );
+                now.step = match now.step {
+                    Step::BeRefused | Step::Add => Step::Promote,
+                    Step::Promote => Step::Remove,
+                    Step::Remove => {
+                        self.coverage.met(Condition::Replaced);
+                        return true;
+                    }
+                };
+            }
+            // Refused, or the process that was asked has ended.
+            Some((Some(Err(_)) | None, _)) => {
+                now.asked = None;
+                now.next_try = self.now + ASK_AGAIN;
+            }
+            None => {}
+        }
+        if now.asked.is_none() && self.now >= now.next_try {
+            self.ask(now);
+        }
+        false
+    }
+
+    /// Asks any replica that runs.
+    fn ask(&mut self, now: &mut Replacement) {
+        let change = match now.step {
+            Step::BeRefused => return,
+            Step::Add => {
+                let address = self.hosts[now.at].address();
+                MemberChange::AddLearner { id: now.new, address }
+            }
+            Step::Promote => MemberChange::Promote { id: now.new },
+            Step::Remove => MemberChange::Remove { id: now.old, force: true },
+        };
+        let running: Vec<usize> = (0..self.hosts.len())
+            .filter(|at| *at != now.at && self.hosts[*at].replica().is_some() && !self.hosts[*at].is_paused())
+            .collect();
+        if running.is_empty() {
+            return;
+        }
+        let host = &self.hosts[running[self.faults.rng().random_range(0..running.len())]];
+        let Some(replica) = host.replica().map(|seen| Arc::clone(&seen.replica)) else { return };
+        let answer = Answer::default();
+        let told = Arc::clone(&answer);
+        host.spawn(async move {
+            let changed = replica.change_members(change).await;
+            *told.lock() = Some(changed.map(|_| ()).map_err(|error| error.to_string()));
+        });
+        now.asked = Some(answer);
+    }
+}
