@@ -9,6 +9,8 @@ pub mod cluster;
 pub mod demo;
 pub mod ledger;
 pub mod lndsim;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod nemesis;
 pub mod payer;
 pub mod provenance;
