@@ -78,6 +78,7 @@ pub(crate) struct LinkCore {
     active_channels: Option<BTreeSet<u64>>,
     reported_at: MonoMs,
     report_due: bool,
+    report_retry_at: MonoMs,
     down_retry_at: MonoMs,
     outputs: VecDeque<Output>,
 }
@@ -108,6 +109,7 @@ impl LinkCore {
             active_channels: None,
             reported_at: 0,
             report_due: false,
+            report_retry_at: 0,
             down_retry_at: 0,
             outputs: VecDeque::new(),
         }
@@ -160,7 +162,8 @@ impl LinkCore {
         for (id, pending) in forgotten {
             self.proposal_lost(id, pending, true, now);
         }
-        self.report_due = true;
+        // The first of a term opens gates: it goes at once.
+        (self.report_due, self.report_retry_at) = (true, now);
         self.pump(state, now);
     }
 
@@ -261,7 +264,7 @@ impl LinkCore {
                 }
             }
             Pending::LinkDown => self.down_retry_at = retry_at,
-            Pending::Report { .. } => {}
+            Pending::Report { .. } => self.report_retry_at = retry_at,
             Pending::Offers { stream, htlcs } => self.offers_lost((id, stream), &htlcs, maybe, retry_at),
             Pending::Finals { htlcs } => self.finals.lost(&htlcs, retry_at),
         }

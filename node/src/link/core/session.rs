@@ -107,6 +107,9 @@ impl LinkCore {
             || self.has_channel_to_report(state);
         let number = stream.number;
         let pending = |pending: &Pending| matches!(pending, Pending::Report { stream } if *stream == number);
+        if now < self.report_retry_at {
+            return;
+        }
         if !due || !self.quorum || !self.standstill.is_over() || self.proposals.values().any(pending) {
             return;
         }

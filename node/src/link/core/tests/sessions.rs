@@ -259,3 +259,19 @@ fn an_offer_on_an_inactive_channel_waits_until_the_log_knows_that_it_is() {
     };
     assert!(rig.log.state().read(inactive));
 }
+
+/// It would be proposed for ever without a pause by a replica that has stopped, whose consensus says so at once.
+#[test]
+fn a_report_that_was_lost_is_not_repeated_at_once() {
+    let mut rig = Rig::up();
+    rig.tell(|core, state, now| core.channels(BTreeSet::new(), state, now));
+    rig.keep_proposals = true;
+    rig.proposed.clear();
+    rig.offer(request(1, 0, AMOUNT));
+    rig.fail_kept(&ProposeError::Fatal("test".into()));
+    assert_eq!(reports(&rig), 1);
+    rig.pass(super::super::RETRY_MS);
+    assert_eq!(reports(&rig), 2);
+    rig.tell(LinkCore::leader_changed);
+    assert_eq!(reports(&rig), 3, "a new leader hears of it without delay");
+}
