@@ -1,6 +1,7 @@
 use super::core::Core;
 use super::recognition::recognise;
 use crate::log::LogStore;
+use crate::machine::State;
 use crate::mutant::{Mutant, planted};
 use crate::network::{Clearance, May};
 use crate::types::{LogIndex, ReplicaId};
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
@@ -27,8 +28,8 @@ enum Finding {
     /// It was removed from the cluster.
     Retired,
     /// A leader does not know it: it is new, or it is forgotten. It may vote when it has all that the leader
-    /// has now, which is all that it can ever have had.
-    Joins { upto: LogIndex },
+    /// has now, which is all that it can ever have had. `added`: it is a member already.
+    Joins { upto: LogIndex, added: bool },
     /// Nobody has written anything yet: it is there from the beginning. Whether the cluster is founded.
     FromTheBeginning { founded: bool },
     /// Too few answers to tell.
@@ -58,7 +59,7 @@ pub(crate) async fn found_or_join(
 
 async fn try_until_clear(core: &Core, log: &LogStore, clearance: &Clearance) -> io::Result<()> {
     if let Some(upto) = log.probation() {
-        return serve_probation(core, log, clearance, upto).await;
+        return serve_probation(core, log, clearance, upto, log.end().is_some()).await;
     }
     if !log.is_pristine() {
         recognise(core, log).await?;
@@ -89,9 +90,9 @@ async fn try_until_clear(core: &Core, log: &LogStore, clearance: &Clearance) -> 
                     core.id
                 )));
             }
-            Finding::Joins { upto } => {
+            Finding::Joins { upto, added } => {
                 log.set_probation(Some(upto)).await?;
-                return serve_probation(core, log, clearance, upto).await;
+                return serve_probation(core, log, clearance, upto, added).await;
             }
             Finding::FromTheBeginning { founded } => {
                 clear(core, clearance);
@@ -120,18 +121,40 @@ async fn serve_probation(
     log: &LogStore,
     clearance: &Clearance,
     upto: LogIndex,
+    added: bool,
 ) -> io::Result<()> {
     tracing::info!(upto, "joining: this replica votes when it has caught up");
     core.peers.stores().introduce();
     clearance.grant(May::Append);
+    if !added {
+        tracing::warn!("{}", how_to_add(core));
+    }
     let mut applied = core.cell.watch();
-    if applied.wait_for(|applied| *applied >= upto).await.is_err() {
-        return Ok(());
+    loop {
+        let caught_up = timeout(TELL_EVERY, applied.wait_for(|applied| *applied >= upto)).await;
+        match caught_up.map(|outcome| outcome.is_ok()) {
+            Ok(true) => break,
+            Ok(false) => return Ok(()),
+            Err(_) if log.end().is_none() && core.cell.read(State::applied).index == 0 => {
+                tracing::warn!("{}", how_to_add(core))
+            }
+            Err(_) => {}
+        }
     }
     log.set_probation(None).await?;
     clear(core, clearance);
     tracing::info!(upto, "caught up: this replica votes from now on");
     Ok(())
+}
+
+/// A configuration may name a replica long before it is a member.
+fn how_to_add(core: &Core) -> String {
+    let address = core.initial_members.get(&core.id).map_or("HOST:PORT", String::as_str);
+    format!(
+        "replica {id} waits for the leader's log: it is no member of the cluster until it is added (muxcli member add \
+         {id} {address}), whatever the configurations say",
+        id = core.id
+    )
 }
 
 fn clear(core: &Core, clearance: &Clearance) {
@@ -151,7 +174,7 @@ fn find(standings: &Standings, majority: Option<usize>) -> Finding {
         return Finding::Retired;
     }
     if let Some((_, leader)) = standings.iter().find(|(_, standing)| standing.leads) {
-        return Finding::Joins { upto: leader.last_log_index };
+        return Finding::Joins { upto: leader.last_log_index, added: !leader.not_a_member };
     }
     let enough = majority.is_some_and(|majority| standings.len().saturating_add(1) >= majority);
     // Founding writes entry 0; whatever follows needs a leader.
@@ -220,6 +243,7 @@ mod tests {
         let founded = &standing(true, false, false, 0);
         let follower = &standing(true, false, false, 9);
         let leader = &standing(true, true, false, 9);
+        let stranger = &pb::StandingResponse { not_a_member: true, ..leader.clone() };
         let remembers = &standing(true, true, true, 9);
         let retired = &pb::StandingResponse { retired: true, ..follower.clone() };
         for (others, expected) in [
@@ -228,7 +252,8 @@ mod tests {
             (vec![new, founded], Finding::FromTheBeginning { founded: true }),
             (vec![new, follower], Finding::NotKnown),
             (vec![follower, follower], Finding::NotKnown),
-            (vec![follower, leader], Finding::Joins { upto: 9 }),
+            (vec![follower, leader], Finding::Joins { upto: 9, added: true }),
+            (vec![follower, stranger], Finding::Joins { upto: 9, added: false }),
             (vec![remembers], Finding::LostLog),
             (vec![new, remembers], Finding::LostLog),
             (vec![retired, leader], Finding::Retired),

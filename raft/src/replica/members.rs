@@ -3,7 +3,7 @@ use super::member_wire::{change_to_pb, outcome_from_pb, view_from_pb};
 use super::propose::not_processed;
 use super::raft::TypeConfig;
 use crate::consensus::ProposeError;
-use crate::machine::{Command, State};
+use crate::machine::{Command, State, level};
 use crate::members::{
     MemberChange, MemberChanged, MemberError, MemberList, MemberView, Refusal, RefusalKind, judge,
 };
@@ -107,6 +107,10 @@ impl Core {
     async fn make(&self, change: &MemberChange) -> Result<MemberChanged, Change> {
         if !self.status.borrow().leads || self.is_handing_over() {
             return Err(Change::NotLeader("leadership is moving".into()));
+        }
+        if self.cell.read(State::applied).term != self.metrics().current_term {
+            // Which ids are spent is known once everything of the former terms is applied.
+            return Err(Change::NotLeader("the new leader has not applied the log yet".into()));
         }
         let Ok(_one) = self.changing.try_lock() else { return Err(another_change().into()) };
         self.finish_former_change().await?;
@@ -264,11 +268,17 @@ impl Core {
         metrics.membership_config.nodes().map(view).collect()
     }
 
-    /// Ids that were members once: those that the log remembers, and founders that are gone.
+    /// Ids that were members once. The log remembers them from level [`level::ARCHIVE`] on. Before that a leader that knows
+    /// where the log stands takes a first member that is none now for one that was removed, which wrongs one that a
+    /// configuration names before it is added.
     pub(crate) fn retired(&self) -> BTreeSet<ReplicaId> {
-        let mut retired = self.cell.read(|state| state.retired_replicas().clone());
-        let membership = self.metrics().membership_config;
-        if membership.nodes().next().is_some() {
+        let (mut retired, level, applied) = self
+            .cell
+            .read(|state| (state.retired_replicas().clone(), state.feature_level(), state.applied()));
+        let metrics = self.metrics();
+        let knows = self.status.borrow().leads && applied.term == metrics.current_term;
+        if level < level::ARCHIVE && knows {
+            let membership = metrics.membership_config;
             retired.extend(self.initial_members.keys().filter(|id| membership.get_node(id).is_none()));
         }
         retired

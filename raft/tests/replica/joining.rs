@@ -1,6 +1,8 @@
 use crate::cluster::{Cluster, PATIENCE, eventually};
 use mux_raft::consensus::Consensus as _;
+use mux_raft::machine::command::COMMAND_FORMAT;
 use mux_raft::members::MemberChange;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 fn wipe(cluster: &Cluster, id: u64) {
@@ -158,4 +160,69 @@ async fn a_replica_of_another_seed_hears_why_nobody_speaks_with_it() {
     cluster.leader().await;
     cluster.commit(3).await;
     eventually("nobody refuses any more", || (1..=3).all(|id| cluster.status(id).refusals.is_empty())).await;
+}
+
+/// A chart that scales a cluster up rewrites the configurations of all: they name the new ones before these are added.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_all_configurations_name_waits_to_be_added() {
+    let mut cluster = Cluster::founded(3, 5).await;
+    let leader = cluster.leader().await;
+    eventually("the level rises", || cluster.status(leader).feature_level == COMMAND_FORMAT).await;
+    let everybody: BTreeMap<_, _> =
+        cluster.configs.iter().map(|(id, config)| (*id, config.listen.to_string())).collect();
+    for config in cluster.configs.values_mut() {
+        config.initial_members.clone_from(&everybody);
+    }
+    // They come up all at once, those that are members with a state to read again.
+    cluster.stop_all().await;
+    cluster.start_all().await;
+    let asked = cluster.leader_among(&[1, 2, 3]).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for id in [4, 5] {
+        let status = cluster.status(id);
+        assert_eq!((status.removed, status.fatal), (None, None), "replica {id}");
+        assert!(!cluster.status(asked).members.contains_key(&id));
+    }
+    // Waiting, one is started again: it goes on waiting.
+    cluster.stop(5).await;
+    cluster.start_one(5).await;
+    for id in [4, 5] {
+        cluster.join(asked, id).await;
+    }
+    eventually("all vote", || {
+        (1..=5).all(|id| cluster.status(id).members.values().filter(|member| member.voter).count() == 5)
+    })
+    .await;
+    cluster.leader().await;
+    cluster.commit(5).await;
+    // Removed is removed, whatever the configurations say.
+    let leaver = if cluster.status(4).leads { 5 } else { 4 };
+    let other = cluster.leader().await;
+    cluster.replica(other).change_members(MemberChange::Remove { id: leaver, force: false }).await.unwrap();
+    eventually("it is told", || cluster.status(leaver).removed.is_some()).await;
+    let address = everybody[&leaver].clone();
+    let again = cluster.replica(other).change_members(MemberChange::AddLearner { id: leaver, address }).await;
+    assert!(again.unwrap_err().to_string().contains("was removed"));
+    cluster.stop(leaver).await;
+    wipe(&cluster, leaver);
+    cluster.start_one(leaver).await;
+    tokio::time::timeout(PATIENCE, cluster.replica(leaver).stopped()).await.unwrap();
+}
+
+/// The log of the first version remembers no removals: a first member that is none now was removed, to be sure.
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_first_level_a_first_member_that_is_none_is_taken_for_a_removed_one() {
+    let mut cluster = Cluster::prepare(4);
+    cluster.levels = (1..=4).map(|id| (id, 1)).collect();
+    cluster.start_all().await;
+    let leader = cluster.leader().await;
+    let removed = cluster.follower().await;
+    let asked = (1..=4).find(|id| ![leader, removed].contains(id)).unwrap();
+    let change = MemberChange::Remove { id: removed, force: false };
+    let warnings = cluster.replica(asked).change_members(change).await.unwrap().warnings;
+    assert!(warnings.iter().any(|warning| warning.contains("never reuse")), "{warnings:?}");
+    let address = cluster.configs[&removed].listen.to_string();
+    let add = MemberChange::AddLearner { id: removed, address };
+    let refused = cluster.replica(asked).change_members(add).await.unwrap_err();
+    assert!(refused.to_string().contains("was removed"), "{refused}");
 }
