@@ -6,7 +6,10 @@ mod e2e_support;
 
 use e2e_support::{SOON, World, payments::Payments};
 use mux_chaos::cluster::until;
-use mux_raft::machine::{command::COMMAND_FORMAT, level::FIRST};
+use mux_raft::machine::{
+    command::COMMAND_FORMAT,
+    level::{ARCHIVE, FIRST},
+};
 use std::time::{Duration, Instant};
 
 /// `muxcli`: unavailable, nothing happened.
@@ -49,10 +52,22 @@ async fn a_rolling_restart_loses_no_payment() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rolling_upgrade_raises_the_level_with_the_last_replica_and_loses_no_payment() {
-    let mut world = World::start(|options| options.start_as.feature_level_max = Some(FIRST)).await;
+async fn a_rolling_upgrade_from_the_first_version_raises_the_level_with_the_last_replica_and_loses_no_payment()
+ {
+    upgrade(FIRST).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_upgrade_from_the_second_version_does_so_too() {
+    upgrade(ARCHIVE).await;
+}
+
+/// From a version that knows this level to the present one.
+async fn upgrade(old: u16) {
+    let mut world = World::start(|options| options.start_as.feature_level_max = Some(old)).await;
     let load = Payments::start(&world);
     load.go_on(SOME).await;
+    rises_to(&world, old).await;
 
     let last = world.cluster.leader().await.unwrap();
     let others = [(last + 1) % 3, (last + 2) % 3];
@@ -66,15 +81,16 @@ async fn a_rolling_upgrade_raises_the_level_with_the_last_replica_and_loses_no_p
     for at in others {
         knows(&world, last, at, COMMAND_FORMAT).await;
     }
-    assert_eq!(levels(&mut world).await, [FIRST; 3], "one does not know more");
+    assert_eq!(levels(&mut world).await, [old; 3], "one does not know more");
 
     world.step("what needs more is refused, and names the replica that is behind");
     let id = world.cluster.replicas[last].id;
     let keep = ["settings", "--keep-finished", "365"];
-    let refused = world.said(others[0], &keep).await;
+    let said = world.said(others[0], &keep).await;
     let named = format!("replica {id} runs");
-    assert!(refused.code == UNAVAILABLE && refused.err.contains(&named), "{refused:?}");
-    let waits = format!("{FIRST}; rises to {COMMAND_FORMAT} when replica {id} is upgraded");
+    let refused = said.code == UNAVAILABLE && said.err.contains(&named);
+    assert!(if old < ARCHIVE { refused } else { said.done() }, "{said:?}");
+    let waits = format!("{old}; rises to {COMMAND_FORMAT} when replica {id} is upgraded");
     until("the status names it", SOON, || async {
         world.cli(others[0], &["status"]).await.contains(&waits).then_some(())
     })
@@ -83,7 +99,7 @@ async fn a_rolling_upgrade_raises_the_level_with_the_last_replica_and_loses_no_p
 
     world.step("an upgraded replica is taken back, and upgraded again");
     let at = others[0];
-    for version in [Some(FIRST), None] {
+    for version in [Some(old), None] {
         end(&mut world, at).await;
         world.cluster.upgrade_replica(at, version).unwrap();
         follows(&mut world, &load, at).await;
@@ -95,24 +111,29 @@ async fn a_rolling_upgrade_raises_the_level_with_the_last_replica_and_loses_no_p
     while away.elapsed() < ROUNDS {
         load.go_on(1).await;
     }
-    assert_eq!(levels(&mut world).await, [FIRST; 2]);
+    assert_eq!(levels(&mut world).await, [old; 2]);
 
     world.step("with the last one the level rises by itself");
     world.cluster.upgrade_replica(last, None).unwrap();
     follows(&mut world, &load, last).await;
+    rises_to(&world, COMMAND_FORMAT).await;
+    world.cli(others[0], &keep).await;
+    load.go_on(SOME).await;
+    load.stop().await;
+    world.reckon().await;
+}
+
+/// Every replica is at this level soon.
+async fn rises_to(world: &World, level: u16) {
     let clients: Vec<_> = world.cluster.replicas.iter().map(|replica| replica.client.clone()).collect();
     until("the level rises everywhere", SOON, || async {
         for client in &clients {
-            (client.status().await.ok()?.feature_level == u32::from(COMMAND_FORMAT)).then_some(())?;
+            (client.status().await.ok()?.feature_level == u32::from(level)).then_some(())?;
         }
         Some(())
     })
     .await
     .unwrap();
-    world.cli(others[0], &keep).await;
-    load.go_on(SOME).await;
-    load.stop().await;
-    world.reckon().await;
 }
 
 /// SIGTERM: hands over and ends in time.

@@ -7,6 +7,9 @@
 //! * `marks.txt`: what a replica had computed after every 25 of them: `index chain-hash hash-of-replies`.
 //! * `snapshot.bin`: the state at the end.
 //! * `replica.bin`, `replica.txt`: the data directory of a replica that was stopped in order, and the mark of it.
+//! * `voided.bin`, `voided-events.bin` (from level 3 on): a restoration, see `log_fixtures/voided.rs`.
+//! * `removal.bin`, `removal.txt` (level 3 only): a log and its marks in which the removal of a front node fails sets, which
+//!   `log.bin` of that level does not show. Later logs do.
 //!
 //! `level1` is of the last commit before feature levels, `level2` of 0.2.0: archive, retention, identity of stores, access to
 //! front nodes, retired replicas, restoration; `level3` of 0.3.0: what a front node's removal does to sets.
@@ -28,6 +31,8 @@ mod files;
 mod seen;
 #[path = "machine_support/mod.rs"]
 mod support;
+#[path = "log_fixtures/voided.rs"]
+mod voided;
 #[path = "log_fixtures/write.rs"]
 mod write;
 
@@ -36,6 +41,7 @@ use cluster::{Cluster, eventually};
 use files::{Mark, Raw, directory, read_log, read_marks, unpack};
 use mux_raft::archive::{Archive as _, MemoryArchive};
 use mux_raft::consensus::Consensus as _;
+use mux_raft::machine::archive::NewRecord;
 use mux_raft::machine::command::COMMAND_FORMAT;
 use mux_raft::machine::model::{FrontNodeAccess, FrontNodeEndpoint, FrontNodePolicy};
 use mux_raft::machine::{Command, Envelope, LogPosition, State, level};
@@ -55,6 +61,8 @@ const CLUSTER: [u8; 32] = [0xf1; 32];
 struct Machine {
     state: State,
     archive: Arc<MemoryArchive>,
+    /// All that ever went there.
+    records: Vec<NewRecord>,
     replies: [u8; 32],
     log: Vec<Raw>,
     marks: Vec<Mark>,
@@ -69,6 +77,7 @@ impl Machine {
             envelope
         });
         let applied = self.state.apply(raw.0, envelope.as_ref(), self.archive.as_ref()).unwrap();
+        self.records.extend(applied.archived.iter().cloned());
         self.archive.append(applied.archived).unwrap();
         let mut hasher = Sha256::new_with_prefix(self.replies);
         hasher.update(postcard::to_stdvec(&applied.reply).unwrap());
@@ -91,11 +100,15 @@ impl Machine {
 
     /// The log of a level, applied.
     fn replay(level: u16) -> Self {
+        Self::replay_file(level, "log.bin", "marks.txt")
+    }
+
+    fn replay_file(level: u16, log: &str, marks: &str) -> Self {
         let dir = directory(level);
         let mut machine = Self::default();
-        let mut marks = read_marks(&dir.join("marks.txt")).into_iter();
+        let mut marks = read_marks(&dir.join(marks)).into_iter();
         let mut next = marks.next();
-        for raw in read_log(&dir.join("log.bin")) {
+        for raw in read_log(&dir.join(log)) {
             machine.apply(&raw);
             if next.as_ref().is_some_and(|mark| mark.index == raw.0.index) {
                 assert_eq!(Some(machine.mark()), next, "level {level} diverges before entry {}", raw.0.index);
@@ -166,6 +179,12 @@ fn old_logs_give_the_same_replies_events_and_states() {
 }
 
 #[test]
+fn a_removal_fails_the_same_sets() {
+    let machine = Machine::replay_file(level::REMOVAL_FAILS_SETS, "removal.bin", "removal.txt");
+    assert!(write::failed_with_a_node(&machine.state, 0) > 0);
+}
+
+#[test]
 fn every_kind_of_command_is_in_the_fixtures() {
     let of_level =
         |level| Machine::replay(level).commands().map(|command| kind(&command)).collect::<BTreeSet<_>>();
@@ -191,13 +210,22 @@ fn old_snapshots_are_read_and_written_alike() {
 
 #[test]
 fn an_old_log_and_an_old_snapshot_go_on_alike_at_the_next_level() {
-    let mut replayed = Machine::replay(1);
-    let bytes = std::fs::read(directory(1).join("snapshot.bin")).unwrap();
-    let mut restored = Machine { state: State::decode_snapshot(&bytes).unwrap(), ..Machine::default() };
-    restored.replies = replayed.replies;
+    for old in LEVELS.into_iter().filter(|level| *level < COMMAND_FORMAT) {
+        goes_on_alike(old);
+    }
+}
+
+fn goes_on_alike(old: u16) {
+    let mut replayed = Machine::replay(old);
+    let bytes = std::fs::read(directory(old).join("snapshot.bin")).unwrap();
+    let state = State::decode_snapshot(&bytes).unwrap();
+    // The old log's records are there, whoever has the snapshot.
+    let archive = Arc::new(MemoryArchive::default());
+    archive.append(replayed.records.clone()).unwrap();
+    let mut restored = Machine { state, archive, replies: replayed.replies, ..Machine::default() };
     let start = replayed.state.applied();
     let raise = Envelope {
-        format: level::FIRST + 1,
+        format: Command::raise_feature_level().level(),
         time_ms: replayed.state.time_ms(),
         request_id: None,
         command: Command::raise_feature_level(),
@@ -213,7 +241,7 @@ fn an_old_log_and_an_old_snapshot_go_on_alike_at_the_next_level() {
     for raw in std::iter::once(raised).chain(rest) {
         replayed.apply(&raw);
         restored.apply(&raw);
-        assert_eq!(replayed.mark(), restored.mark());
+        assert_eq!(replayed.mark(), restored.mark(), "from level {old}");
     }
     assert!(replayed.state == restored.state);
     assert_eq!(replayed.state.feature_level(), COMMAND_FORMAT);
