@@ -9,15 +9,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const HOUR_MS: i64 = 3_600_000;
+pub(crate) const HOUR_MS: i64 = 3_600_000;
 
-fn frequent(cluster: &mut Cluster) {
+pub(crate) fn frequent(cluster: &mut Cluster) {
     for config in cluster.configs.values_mut() {
         config.snapshot = SnapshotConfig { logs_since_last: 50, keep_logs: 10, purge_batch: 1 };
     }
 }
 
-fn tip(cluster: &Cluster, id: u64) -> ArchiveTip {
+pub(crate) fn tip(cluster: &Cluster, id: u64) -> ArchiveTip {
     cluster.replica(id).state().read(|state| *state.archive_tip())
 }
 
@@ -31,7 +31,7 @@ fn fetched(cluster: &Cluster, id: u64) -> u64 {
 
 /// Commits until a snapshot at each of these covers all that is archived and the log before it is gone; says how
 /// many records that is.
-async fn only_in_snapshots(cluster: &Cluster, ids: impl IntoIterator<Item = u64>) -> u64 {
+pub(crate) async fn only_in_snapshots(cluster: &Cluster, ids: impl IntoIterator<Item = u64>) -> u64 {
     let ids: Vec<u64> = ids.into_iter().collect();
     let started = Instant::now();
     let mut commit = cluster.commit(ids[0]).await;

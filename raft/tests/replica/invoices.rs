@@ -53,7 +53,7 @@ pub(crate) async fn add_and_cancel(
     each.await;
 }
 
-/// Adds an invoice with a text of this length.
+/// Adds an invoice with a text of this length, for a minute.
 pub(crate) async fn add(
     cluster: &Cluster,
     id: ReplicaId,
@@ -61,6 +61,17 @@ pub(crate) async fn add(
     text: usize,
 ) -> Result<(), ProposeError> {
     let expires_at_ms = cluster.replica(id).state().read(|state| state.time_ms()) + 60_000;
+    add_until(cluster, id, number, text, expires_at_ms).await
+}
+
+/// Adds an invoice with a text of this length that can be paid until then, log time.
+pub(crate) async fn add_until(
+    cluster: &Cluster,
+    id: ReplicaId,
+    number: u64,
+    text: usize,
+    expires_at_ms: u64,
+) -> Result<(), ProposeError> {
     let invoice = NewInvoice {
         hash: hash(number),
         secret: PaymentSecret([9; 32]),

@@ -1,12 +1,29 @@
 //! A whole replica on the data directory that is made from a backup.
 
 use crate::cluster::{Cluster, PATIENCE, eventually};
-use mux_raft::backup::{BackupFrames, BackupLabel, RestorePlan, restore_new_cluster};
+use mux_raft::backup::{BackupFrames, BackupLabel, Restoration, RestorePlan, restore_new_cluster};
 use mux_raft::consensus::Consensus as _;
 use mux_raft::machine::command::NewInvoice;
 use mux_raft::machine::model::{InvoiceKind, InvoiceState, InvoiceTerms};
 use mux_raft::machine::{Command, Reply};
 use mux_raft::types::{Msat, PaymentHash, PaymentSecret};
+use std::path::PathBuf;
+
+/// Makes the data directory from which replica 1 begins a new cluster.
+pub(crate) fn restore(cluster: &mut Cluster, backup: PathBuf, void_open: bool) -> Restoration {
+    let config = cluster.configs.get_mut(&1).unwrap();
+    config.cluster_id = [0xee; 32];
+    config.data_dir = config.data_dir.with_extension("restored");
+    let plan = RestorePlan {
+        backup,
+        data_dir: config.data_dir.clone(),
+        cluster_id: config.cluster_id,
+        replica: 1,
+        address: config.listen.to_string(),
+        void_open,
+    };
+    restore_new_cluster(&plan).unwrap()
+}
 
 /// A restored replica that voted in term 1 with a last entry of a later one stopped at its first election.
 #[tokio::test(flavor = "multi_thread")]
@@ -41,18 +58,7 @@ async fn a_backup_of_a_later_term_becomes_a_cluster_that_elects_a_leader_and_com
     std::fs::write(&backup, frames.map(Result::unwrap).collect::<Vec<_>>().concat()).unwrap();
     cluster.stop(1).await;
 
-    let config = cluster.configs.get_mut(&1).unwrap();
-    config.cluster_id = [0xee; 32];
-    config.data_dir = config.data_dir.with_extension("restored");
-    let plan = RestorePlan {
-        backup,
-        data_dir: config.data_dir.clone(),
-        cluster_id: config.cluster_id,
-        replica: 1,
-        address: config.listen.to_string(),
-        void_open: true,
-    };
-    let restoration = restore_new_cluster(&plan).unwrap();
+    let restoration = restore(&mut cluster, backup, true);
     assert_eq!((restoration.open, restoration.voided), (0, 1));
 
     cluster.start_one(1).await;
