@@ -26,6 +26,7 @@ pub use reading::{FoundInvoice, InvoicePage};
 use crate::machine::archive::{ArchiveLookup, ArchiveTip, ArchiveUnreadable, ArchivedInvoice, NewRecord};
 use crate::machine::model::Event;
 use crate::replica::Latch;
+use crate::replica::opening::JOIN_ANEW;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
@@ -143,6 +144,7 @@ fn missing(number: u64) -> ArchiveUnreadable {
     ArchiveUnreadable(format!("record {number} is missing"))
 }
 
+/// E.g. after a restart, when the state that made the record differed from what the log makes of it now.
 fn other(number: u64) -> ArchiveUnreadable {
-    ArchiveUnreadable(format!("record {number} is another one than the log says"))
+    ArchiveUnreadable(format!("record {number} is another one than the log says: {JOIN_ANEW}"))
 }

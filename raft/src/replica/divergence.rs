@@ -124,17 +124,21 @@ pub(crate) async fn compare_states(core: Arc<Core>, stop: CancellationToken) {
 }
 
 async fn compare_for_ever(core: &Core) {
+    let mut shown = BTreeSet::new();
     loop {
         sleep(COMPARE_EVERY).await;
-        if core.leader() == Some(core.id)
-            && let Some((index, own)) = core.cell.hashes().newest()
-        {
-            compare_once(core, index, own).await;
+        if core.leader() != Some(core.id) {
+            // Somebody else judges now.
+            shown.iter().for_each(|id| show_difference(*id, false));
+            shown.clear();
+        } else if let Some((index, own)) = core.cell.hashes().newest() {
+            compare_once(core, (index, own), &mut shown).await;
         }
     }
 }
 
-async fn compare_once(core: &Core, index: LogIndex, own: Hash) {
+/// `shown`: members whose difference, or that they have none, is to be seen in the metrics.
+async fn compare_once(core: &Core, (index, own): (LogIndex, Hash), shown: &mut BTreeSet<ReplicaId>) {
     let membership = core.metrics().membership_config;
     let voters: BTreeSet<ReplicaId> = membership.voter_ids().collect();
     let members = core.other_members();
@@ -149,8 +153,13 @@ async fn compare_once(core: &Core, index: LogIndex, own: Hash) {
             hex::encode(other)
         )),
         Judgement::Others(differ) => {
-            for (id, _) in members.iter().filter(|(id, _)| answers.contains_key(id)) {
+            for id in answers.keys() {
                 show_difference(*id, differ.contains(id));
+                shown.insert(*id);
+            }
+            // One that was removed, as it should be, is to raise no alarm for ever.
+            for id in shown.extract_if(.., |id| !members.iter().any(|(member, _)| member == id)) {
+                show_difference(id, false);
             }
             for (id, address) in members.iter().filter(|(id, _)| differ.contains(id)) {
                 tracing::error!(
