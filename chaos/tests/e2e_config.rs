@@ -5,13 +5,14 @@
 mod e2e_support;
 
 use clap::Parser as _;
-use e2e_support::{ALICE, SOON, World};
+use e2e_support::{ALICE, BOB, SOON, World};
 use mux_chaos::{
-    cluster::{ReplicaClient, until},
-    payer::PaymentPlan,
+    cluster::{ReplicaClient, fetch, until},
+    ledger::{Expectation, PartEnd},
+    payer::{Patience, PaymentPlan, TEMPORARY_CHANNEL_FAILURE},
 };
-use mux_proto::mux::v1::FrontNodeStatus;
-use mux_raft::types::NodePubkey;
+use mux_proto::mux::v1::{FrontNodeStatus, InvoiceState, Settings};
+use mux_raft::{machine::level::REMOVAL_FAILS_SETS, types::NodePubkey};
 use muxd::muxcli::{self, Cli, Failure};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
@@ -22,6 +23,9 @@ use std::{
 
 /// Files are looked at every 10 s, and a node that refuses is tried again after some more.
 const EXCHANGED_MAX: Duration = Duration::from_secs(60);
+
+/// More than any HTLC of a payment has left.
+const BLOCKS_TO_EXPIRY: u32 = 200;
 
 /// The LND node that is in no configuration.
 const CAROL: usize = 2;
@@ -83,6 +87,105 @@ async fn front_nodes_come_rest_and_go_without_a_restart() {
     world.pay_well(PaymentPlan::new("over carol again", text, 2).only_through(carol)).await;
 
     world.reckon().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forced_removal_refuses_the_payment_that_waits_there_as_a_whole() {
+    let mut world = World::start(|options| {
+        options.lnds = 3;
+        options.spare_lnds = 1;
+    })
+    .await;
+    let carol = world.cluster.lnds[CAROL].node;
+    carol_joins(&mut world).await;
+    let by_hand = |auto_settle| Settings { auto_settle: Some(auto_settle), ..Settings::default() };
+    world.cluster.replicas[0].client.update_settings(by_hand(false)).await.unwrap();
+
+    world.step("a payment over all three waits for its application");
+    let (text, hash) = world.invoice(600_000).await;
+    let plan = PaymentPlan::new("held", text, 3).expecting(Expectation::Any);
+    let payer = world.load.payer().with_patience(Patience { attempts_per_part: 1, ..Patience::default() });
+    let paying = tokio::spawn(async move { payer.pay(&plan).await.unwrap() });
+    world.wait_state(hash, InvoiceState::Accepted).await;
+    for lnd in [ALICE, BOB, CAROL] {
+        assert_eq!(world.htlcs(lnd, hash).await.len(), 1);
+    }
+
+    world.step("carol is not removed under it, but by force");
+    let refused = world.said(1, &["front-node", "remove", "carol"]).await;
+    assert!(
+        refused.code == Some(1) && refused.err.contains("the end of 1 HTLCs at this node"),
+        "{refused:?}"
+    );
+    assert_eq!(world.wait_state(hash, InvoiceState::Accepted).await.amount_received_msat, 0);
+    let removed = world.cli(1, &["front-node", "remove", "carol", "--force"]).await;
+    assert!(removed.starts_with("front node carol is removed"), "{removed}");
+
+    world.step("the payer has its other parts back at once, and the invoice is open again");
+    for lnd in [ALICE, BOB] {
+        world.wait_htlc(lnd, hash, |htlc| htlc.outcome.is_some() && !htlc.preimage_revealed).await;
+    }
+    world.wait_state(hash, InvoiceState::Open).await;
+    let late = world.said(0, &["invoice", "settle", &hash.to_string()]).await;
+    assert!(!late.done(), "there is nothing to settle: {late:?}");
+
+    world.step("no replica warns of a certificate that nobody uses any more");
+    until("carol's certificate never ends", EXCHANGED_MAX, || async {
+        let ends = carols_certificate(&world).await;
+        (ends.len() == 3 && ends.iter().all(|end| end.is_infinite())).then_some(())
+    })
+    .await
+    .unwrap();
+
+    world.step("carol's own LND gives its part back when its time is over; nothing was paid");
+    world.mine(BLOCKS_TO_EXPIRY).await;
+    let id = tokio::time::timeout(SOON, paying).await.unwrap().unwrap();
+    let record = world.ledger.payment(id);
+    let failed = |code| {
+        let of_code = |end: &PartEnd| matches!(end, PartEnd::Failed(failure) if failure.code == code);
+        record
+            .parts
+            .iter()
+            .filter(|part| part.front != carol && part.end.as_ref().is_some_and(of_code))
+            .count()
+    };
+    assert_eq!((record.settled_msat(), failed(TEMPORARY_CHANNEL_FAILURE)), (0, 2), "{record:#?}");
+
+    world.step("over the others payments go on");
+    world.cluster.replicas[0].client.update_settings(by_hand(true)).await.unwrap();
+    let (text, _) = world.invoice(600_000).await;
+    world.pay_well(PaymentPlan::new("without carol", text, 2)).await;
+    world.reckon().await;
+}
+
+/// She is linked, her certificate is watched, and her removal will fail sets.
+async fn carol_joins(world: &mut World) {
+    let (address, carol) = (world.cluster.lnds[CAROL].grpc.to_string(), world.cluster.lnds[CAROL].node);
+    until("carol is added", SOON, || async { add(world, &address, &[]).await.ok() }).await.unwrap();
+    everywhere(world, carol, |front| front.is_some_and(|front| front.healthy)).await;
+    until("removals fail sets", SOON, || async {
+        let status = world.cluster.replicas[0].client.status().await.ok()?;
+        (status.feature_level >= u32::from(REMOVAL_FAILS_SETS)).then_some(())
+    })
+    .await
+    .unwrap();
+    until("every replica watches carol's certificate", EXCHANGED_MAX, || async {
+        let ends = carols_certificate(world).await;
+        (ends.len() == 3 && ends.iter().all(|end| end.is_finite())).then_some(())
+    })
+    .await
+    .unwrap();
+}
+
+/// When it ends, by the metrics of each replica that shows it; seconds.
+async fn carols_certificate(world: &World) -> Vec<f64> {
+    let series = "mux_certificate_expiry_timestamp_seconds{certificate=\"lnd-carol\"}";
+    let mut ends = Vec::new();
+    for replica in &world.cluster.replicas {
+        let page = String::from_utf8(fetch(replica.metrics, "/metrics").await.unwrap()).unwrap();
+        ends.extend(page.lines().filter_map(|line| line.strip_prefix(series)?.trim().parse::<f64>().ok()));
+    }
+    ends
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

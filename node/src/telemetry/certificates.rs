@@ -1,7 +1,7 @@
 //! When certificates end: the alarm that is always forgotten.
 
 use crate::lnd::CertificateSource;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A certificate to watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ const DAY_S: i64 = 86_400;
 #[derive(Debug, Default)]
 pub struct Expiries {
     told: BTreeMap<String, Told>,
+    /// On the page of metrics, from which nothing can be taken away.
+    shown: BTreeSet<String>,
 }
 
 /// When, and the end that the certificate had (`None`: it could not be read).
@@ -31,7 +33,8 @@ struct Told {
 
 impl Expiries {
     /// Sets `mux_certificate_expiry_timestamp_seconds` for each, and warns of those that end. Files are read again
-    /// each time: certificates are exchanged under a running replica.
+    /// each time: certificates are exchanged under a running replica. One that is not watched any more, because its front
+    /// node was removed, never ends: an alert on "soon" falls silent.
     pub fn record(&mut self, certificates: &[CertificateFile], now_ms: u64) {
         let now = i64::try_from(now_ms / 1_000).unwrap_or(i64::MAX);
         for certificate in certificates {
@@ -47,7 +50,18 @@ impl Expiries {
                 self.told.remove(&certificate.name);
             }
         }
+        let watched: BTreeSet<_> = certificates.iter().map(|certificate| certificate.name.clone()).collect();
+        for gone in self.shown.difference(&watched) {
+            show(gone, f64::INFINITY);
+            self.told.remove(gone);
+        }
+        self.shown = watched;
     }
+}
+
+fn show(certificate: &str, end: f64) {
+    metrics::gauge!("mux_certificate_expiry_timestamp_seconds", "certificate" => certificate.to_owned())
+        .set(end);
 }
 
 /// What is to be said of a certificate that ends at this time.
@@ -73,11 +87,7 @@ fn record_one(certificate: &CertificateFile, end: Result<i64, String>, now: i64,
     match end {
         Ok(seconds) => {
             // A date of this century is exact in a double.
-            metrics::gauge!(
-                "mux_certificate_expiry_timestamp_seconds",
-                "certificate" => certificate.name.clone()
-            )
-            .set(seconds as f64);
+            show(&certificate.name, seconds as f64);
             let warning = warning(certificate, now, seconds).filter(|_| due);
             if let Some(warning) = &warning {
                 tracing::warn!(certificate = certificate.name, "{warning}");

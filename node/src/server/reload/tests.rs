@@ -214,3 +214,28 @@ fn the_certificate_of_a_front_node_that_is_added_is_watched_from_the_next_look_o
     assert_eq!(rig.look(), (0, 0), "nothing is reloaded");
     assert!(rig.metrics.render().contains(series), "{}", rig.metrics.render());
 }
+
+#[test]
+fn the_certificate_of_a_front_node_that_was_removed_alarms_nobody() {
+    let mut rig = Rig::new(&pair());
+    let carol = CertificateFile { name: "lnd-carol".into(), source: CertificateSource::Log(pair().0) };
+    rig.ending.lock().push(carol.clone());
+    rig.look();
+    let shown = |rig: &Rig| -> f64 {
+        let page = rig.metrics.render();
+        let line = page.lines().find(|line| line.contains("certificate=\"lnd-carol\"")).unwrap();
+        line.rsplit_once(' ').unwrap().1.parse().unwrap()
+    };
+    let end = shown(&rig);
+    assert!(end.is_finite() && end > 0.0);
+    rig.ending.lock().pop();
+    rig.look();
+    assert_eq!(shown(&rig), f64::INFINITY, "as if it never ended");
+    assert!(
+        rig.value("certificate_expiry_timestamp_seconds{certificate=\"api\"}") > 0,
+        "the others are watched"
+    );
+    rig.ending.lock().push(carol);
+    rig.look();
+    assert_eq!(shown(&rig), end, "it came back");
+}

@@ -152,7 +152,7 @@ pub const CATALOGUE: &[Metric] = &[
         gauge(
             "mux_certificate_expiry_timestamp_seconds",
             &["certificate"],
-            "When a certificate ends, in seconds since the Unix epoch",
+            "When a certificate ends, in seconds since the Unix epoch; +Inf once its front node was removed",
         ),
     ),
     counter("mux_reloads_total", &[], "Certificates and macaroons that were exchanged while running"),
