@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // test code, outside of test functions
 
 mod e2e_support;
+#[path = "../../node/tests/otlp_support/mod.rs"]
+mod otlp_support;
 
 use e2e_support::{SOON, World};
 use mux_chaos::{
@@ -11,15 +13,24 @@ use mux_chaos::{
     ledger::Expectation,
     payer::{Deviation, PaymentPlan},
 };
-use mux_proto::mux::v1::{AddInvoiceRequest, InvoiceState, invoice_service_client::InvoiceServiceClient};
+use mux_proto::mux::v1::{
+    AddInvoiceRequest, InvoiceState, Settings, SettleInvoiceRequest,
+    invoice_service_client::InvoiceServiceClient,
+};
 use muxd::telemetry::{CATALOGUE, Kind};
+use opentelemetry_proto::tonic::{
+    common::v1::{KeyValue, any_value::Value},
+    trace::v1::Span,
+};
 use std::{collections::BTreeSet, io::Write as _};
 use tonic::{
     Request,
-    transport::{Certificate, ClientTlsConfig, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+/// Of the caller.
+const SPAN_ID: &str = "00f067aa0ba902b7";
 
 /// Metrics that a short and happy life does not bring forth. Counters are not asked for: they begin with the first
 /// thing that they count.
@@ -46,29 +57,42 @@ impl World {
         seen
     }
 
-    async fn add_traced(&self, at: usize, traceparent: String) {
+    async fn invoices(&self, at: usize) -> InvoiceServiceClient<Channel> {
         let cert = Certificate::from_pem(std::fs::read(&self.cluster.tls_cert).unwrap());
         let tls = ClientTlsConfig::new().ca_certificate(cert).domain_name("localhost");
         let address = format!("https://{}", self.cluster.replicas[at].grpc);
         let endpoint = Endpoint::from_shared(address).unwrap().tls_config(tls).unwrap();
-        let mut client = InvoiceServiceClient::new(endpoint.connect().await.unwrap());
-        let mut request = Request::new(AddInvoiceRequest { amount_msat: 1_000, ..Default::default() });
+        InvoiceServiceClient::new(endpoint.connect().await.unwrap())
+    }
+
+    fn traced<T>(&self, message: T, traceparent: &str) -> Request<T> {
+        let mut request = Request::new(message);
         let macaroon = hex::encode(std::fs::read(&self.cluster.macaroon).unwrap());
         request.metadata_mut().insert("macaroon", macaroon.parse().unwrap());
         request.metadata_mut().insert("traceparent", traceparent.parse().unwrap());
-        client.add_invoice(request).await.unwrap();
+        request
+    }
+
+    async fn add_traced(&self, at: usize, traceparent: String) {
+        let message = AddInvoiceRequest { amount_msat: 1_000, ..Default::default() };
+        self.invoices(at).await.add_invoice(self.traced(message, &traceparent)).await.unwrap();
+    }
+
+    /// The leader and one that does not lead.
+    async fn leader_and_follower(&self) -> (usize, usize) {
+        let leader = self.cluster.replicas[0].client.status().await.unwrap().leader;
+        let leader = usize::try_from(leader).unwrap() - 1;
+        (leader, (0..3).find(|at| *at != leader).unwrap())
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_call_is_found_in_the_logs_of_the_replicas_that_served_it_and_a_payment_has_one_line() {
     let mut world = World::start(|_| {}).await;
-    let leader = world.cluster.replicas[0].client.status().await.unwrap().leader;
-    let leader = usize::try_from(leader).unwrap() - 1;
-    let follower = (0..3).find(|at| *at != leader).unwrap();
+    let (leader, follower) = world.leader_and_follower().await;
 
     world.step("the trace id of a call stands in the logs of the replica called and of the leader");
-    world.add_traced(follower, format!("00-{TRACE_ID}-00f067aa0ba902b7-01")).await;
+    world.add_traced(follower, format!("00-{TRACE_ID}-{SPAN_ID}-01")).await;
     let told = until("both replicas tell of the call", SOON, || async {
         let own = world.lines(follower, &[TRACE_ID, "call answered"]);
         let forwarded = world.lines(leader, &[TRACE_ID, "committed a proposal of another replica"]);
@@ -134,6 +158,86 @@ fn series(line: &str) -> Option<String> {
         assert!(metric.labels.contains(&label), "{line}");
     }
     Some(metric.name.to_owned())
+}
+
+/// A number among the attributes of a span or of an event.
+fn number(attributes: &[KeyValue], name: &str) -> Option<i64> {
+    let value = attributes.iter().find(|pair| pair.key == name)?.value.as_ref()?.value.as_ref()?;
+    match value {
+        Value::IntValue(number) => Some(*number),
+        // What may not fit into 63 bits.
+        Value::StringValue(text) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+/// Where in the log a span's events of this name say that they are, `(term, index)`.
+fn place(span: &Span, event: &str) -> Option<(i64, i64)> {
+    let event = span.events.iter().find(|told| told.name == event)?;
+    Some((number(&event.attributes, "term")?, number(&event.attributes, "index")?))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_traced_wish_to_settle_is_followed_to_its_decision_and_to_the_htlcs() {
+    let (collector, mut spans) = otlp_support::collect().await;
+    let mut world = World::start(|options| {
+        options.settings.push(("telemetry.otlp.endpoint".into(), format!("\"http://{collector}\"")));
+        options.settings.push(("telemetry.otlp.sample_ratio".into(), "1.0".into()));
+    })
+    .await;
+    let by_hand = Settings { auto_settle: Some(false), ..Settings::default() };
+    world.cluster.replicas[0].client.update_settings(by_hand).await.unwrap();
+    let (text, hash) = world.invoice(600_000).await;
+    let paying = world.begin(PaymentPlan::new("held", text, 2));
+    world.wait_state(hash, InvoiceState::Accepted).await;
+
+    world.step("an application settles, by way of a replica that does not lead");
+    let (leader, follower) = world.leader_and_follower().await;
+    let wish = SettleInvoiceRequest { hash: hash.0.to_vec().into(), ..Default::default() };
+    let wish = world.traced(wish, &format!("00-{TRACE_ID}-{SPAN_ID}-01"));
+    world.invoices(follower).await.settle_invoice(wish).await.unwrap();
+    paying.await.unwrap();
+    world.wait_state(hash, InvoiceState::Settled).await;
+    let hash_told = hash.to_string();
+    let decision = world.lines(leader, &[&hash_told, "payment settles"]).remove(0);
+
+    world.step(
+        "its spans lead from the call to the leader's entry, and to the HTLCs that were answered by it",
+    );
+    let payment = &hash.0[..16];
+    let mut all = Vec::new();
+    let told = async {
+        let complete = |all: &[Span]| {
+            let of_call = |name: &str| {
+                all.iter().any(|span| span.name == name && hex::encode(&span.trace_id) == TRACE_ID)
+            };
+            let htlcs = all.iter().filter(|span| span.name == "htlc" && span.trace_id == payment).count();
+            htlcs == 2 && ["api_call", "proposal", "forwarded_proposal"].iter().all(|name| of_call(name))
+        };
+        while !complete(&all) {
+            all.push(spans.recv().await.unwrap());
+        }
+    };
+    tokio::time::timeout(SOON, told).await.unwrap_or_else(|_| panic!("{all:#?}"));
+    let named = |name: &str, parent: &str| {
+        let of_it = |span: &&Span| hex::encode(&span.trace_id) == TRACE_ID && span.name == name;
+        let found = all.iter().filter(of_it).find(|span| hex::encode(&span.parent_span_id) == parent);
+        found.unwrap_or_else(|| panic!("no {name} under {parent}: {all:#?}"))
+    };
+    let call = named("api_call", SPAN_ID);
+    assert!(format!("{call:?}").contains("InvoiceService/SettleInvoice"), "{call:#?}");
+    let proposal = named("proposal", &hex::encode(&call.span_id));
+    let forwarded = named("forwarded_proposal", &hex::encode(&proposal.span_id));
+    let source = i64::try_from(world.cluster.replicas[follower].id).unwrap();
+    assert_eq!(number(&forwarded.attributes, "replica"), Some(source), "{forwarded:#?}");
+    let decided = place(call, "proposal committed and applied").unwrap_or_else(|| panic!("{call:#?}"));
+    let (term, index) = decided;
+    assert!(decision.contains(&format!("term={term} index={index}")), "{decision} is not at {decided:?}");
+    assert!(call.links.iter().any(|link| link.trace_id == payment), "{call:#?}");
+    for htlc in all.iter().filter(|span| span.name == "htlc" && span.trace_id == payment) {
+        assert_eq!(place(htlc, "HTLC answered"), Some(decided), "{htlc:#?}");
+    }
+    world.reckon().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -62,8 +62,10 @@ pub(super) fn config(plan: &ClusterPlan, replica: &ReplicaPlan) -> String {
 /// Whether the example has this `section.key`.
 pub(super) fn is_key(key: &str) -> bool {
     let Ok(example) = EXAMPLE.parse::<toml::Table>() else { return false };
-    let Some((section, key)) = key.split_once('.') else { return false };
-    example.get(section).and_then(|section| section.get(key)).is_some()
+    // Sections may be within sections.
+    let example = toml::Value::Table(example);
+    let found = key.split('.').try_fold(&example, |value, name| value.get(name));
+    found.is_some_and(|value| !value.is_table())
 }
 
 fn push(text: &mut String, line: &str) {
