@@ -7,6 +7,7 @@ mod readme_support;
 
 use readme_support::{
     document::{Block, Place, What, blocks},
+    lnd,
     machine::{Machine, lines_up},
 };
 use std::{path::Path, time::Duration};
@@ -129,6 +130,22 @@ async fn a_readme_that_is_not_true_is_found() {
     ] {
         assert!(machine.carry_out(&block(wrong)).await.is_err(), "{wrong}");
     }
+    std::fs::write(machine.base().join("multiplexer.macaroon"), "a macaroon").unwrap();
+    let calls = lnd::calls();
+    assert!(calls.contains(lnd::RESCUE) && readme().contains(lnd::RESCUE), "{calls:?}");
+    let exact: Vec<_> = calls.into_iter().filter(|call| call != lnd::RESCUE).collect();
+    let bake =
+        |calls: &[String]| block(&format!("lncli bakemacaroon --save_to mux.macaroon {}", calls.join(" ")));
+    machine.carry_out(&bake(&exact)).await.unwrap();
+    for at in 0..exact.len() {
+        let mut too_few = exact.clone();
+        let missing = too_few.remove(at);
+        let why = machine.carry_out(&bake(&too_few)).await.unwrap_err();
+        assert!(why.contains(&format!("< {missing}")), "{why}");
+    }
+    let too_many = [&exact[..], &["uri:/lnrpc.Lightning/SendCoins".to_owned()]].concat();
+    let why = machine.carry_out(&bake(&too_many)).await.unwrap_err();
+    assert!(why.contains("> uri:/lnrpc.Lightning/SendCoins"), "{why}");
     for unclear in
         ["## Operations\n```python\n```", "<!-- test: somewhere -->", "<!-- test: on each host -->\nx"]
     {

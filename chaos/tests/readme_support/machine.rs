@@ -6,7 +6,7 @@
 
 use super::{
     document::{Block, Place, What},
-    lnd::Lnd,
+    lnd::{self, Lnd},
 };
 use rand::Rng as _;
 use serde_json::Value;
@@ -372,8 +372,19 @@ fn scripts(base: &Path, demo: &Path) {
     // It is built already.
     script(&base.join("bin/cargo"), "#!/bin/sh\n[ \"$*\" = 'build --release -p muxd' ]\n");
     symlink(base.join("bin/muxd"), base.join("target/release/muxd")).unwrap();
-    let lncli = "#!/bin/sh\n[ \"$1 $2\" = 'bakemacaroon --save_to' ] && cp multiplexer.macaroon \"$3\"\n";
-    script(&base.join("bin/lncli"), lncli);
+    // Exactly the calls that are made: no macaroon otherwise.
+    let calls: Vec<_> = lnd::calls().into_iter().filter(|call| call != lnd::RESCUE).collect();
+    let lncli = format!(
+        "#!/bin/sh\n\
+         [ \"$1 $2\" = 'bakemacaroon --save_to' ] || exit 1\n\
+         file=$3\n\
+         shift 3\n\
+         echo '{}' >{1}\n\
+         printf '%s\\n' \"$@\" | LC_ALL=C sort | diff {1} - >&2 && cp multiplexer.macaroon \"$file\"\n",
+        calls.join("\n"),
+        base.join("calls").display()
+    );
+    script(&base.join("bin/lncli"), &lncli);
 }
 
 fn script(path: &Path, text: &str) {
