@@ -6,6 +6,7 @@ mod e2e_support;
 
 use e2e_support::{SOON, World, payments::Payments};
 use mux_chaos::cluster::until;
+use mux_raft::machine::level::ARCHIVE;
 
 /// `muxcli`: the cluster said no.
 const REFUSED: Option<i32> = Some(1);
@@ -64,6 +65,55 @@ async fn a_cluster_grows_and_shrinks_while_payments_go_on() {
         refused.code == REFUSED && refused.err.contains("the next failure stops the cluster"),
         "{refused:?}"
     );
+    world.reckon().await;
+}
+
+/// As a chart does that is scaled up: it names the newcomer in every configuration, and restarts all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_every_configuration_names_says_how_to_add_it_and_joins() {
+    let mut world = World::start(|_| {}).await;
+    until("the log remembers removals", SOON, || async {
+        let status = world.cluster.replicas[0].client.status().await.ok()?;
+        (status.feature_level >= u32::from(ARCHIVE)).then_some(())
+    })
+    .await
+    .unwrap();
+    let (_, address) = world.cluster.start_another(4, &[]).await.unwrap();
+
+    world.step("every configuration names the fourth, and all are restarted");
+    for at in 0..4 {
+        world.cluster.replicas[at].process.terminate(SOON).await.unwrap();
+        let config = world.cluster.replicas[at].dir.join("muxd.toml");
+        let members = "[cluster.initial_members]\n";
+        let text = std::fs::read_to_string(&config).unwrap();
+        assert!(text.contains(members), "{text}");
+        let text = text.replace(members, &format!("{members}4 = \"{address}\"\n"));
+        std::fs::write(&config, text.replace("\njoin = true\n", "\njoin = false\n")).unwrap();
+        world.cluster.restart_replica(at).unwrap();
+    }
+    world.wait_members(0, 3).await;
+
+    world.step("it runs, and says what to type");
+    let add = format!("muxcli member add 4 {address}");
+    let log = world.cluster.replicas[3].process.log().to_owned();
+    until("it says how to add it", SOON, || async {
+        std::fs::read_to_string(&log).ok()?.contains(&add).then_some(())
+    })
+    .await
+    .unwrap();
+    let typed: Vec<_> = add.split(' ').skip(1).collect();
+    world.cli(0, &typed).await;
+    world.wait_members(3, 4).await;
+    assert!(!std::fs::read_to_string(&log).unwrap().contains("was removed"));
+
+    world.step("once removed it is removed, whatever the configurations say");
+    world.cli(0, &["member", "remove", "4"]).await;
+    let status = world.cluster.replicas[3].process.ended(SOON).await.unwrap();
+    assert!(status.success(), "{status}");
+    world.cluster.forget(3);
+    let again = world.said(0, &typed).await;
+    assert!(again.code == REFUSED && again.err.contains("replica 4 was removed"), "{again:?}");
+    world.cluster.wait_ready(SOON).await.unwrap();
     world.reckon().await;
 }
 
