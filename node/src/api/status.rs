@@ -23,7 +23,8 @@ pub(super) fn get_status(context: &Context) -> Response<proto::GetStatusResponse
         network: config.network.name().into(),
         leader: raft.leader.unwrap_or(0),
         term: raft.term,
-        commit_index: raft.committed,
+        // What is applied is committed, and the state may be further than the status that was published last.
+        commit_index: raft.committed.max(state.applied().index),
         applied_index: state.applied().index,
         members: members(&raft),
         front_nodes: state.front_nodes().map(|front| front_node(state, &links, front)).collect(),

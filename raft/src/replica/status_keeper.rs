@@ -146,6 +146,8 @@ fn status_of(core: &Core, metrics: &RaftMetrics<TypeConfig>) -> RaftStatus {
         .filter(|(id, _)| **id != core.id)
         .map(|(id, matched)| (*id, index_of(matched)))
         .collect();
+    // Read after openraft's view was taken: it may be further, and what is applied is committed.
+    let applied = core.cell.read(|state| state.applied().index);
     let fatal = core.latch.reason();
     let alive = fatal.is_none() && core.removed.get().is_none();
     RaftStatus {
@@ -155,8 +157,8 @@ fn status_of(core: &Core, metrics: &RaftMetrics<TypeConfig>) -> RaftStatus {
         leads: is_leader && quorum && alive,
         quorum: quorum && alive,
         last_log_index: metrics.last_log_index.unwrap_or(0),
-        committed: index_of(&metrics.local_committed),
-        applied: core.cell.read(|state| state.applied().index),
+        committed: index_of(&metrics.local_committed).max(applied),
+        applied,
         snapshot: index_of(&metrics.snapshot),
         purged: index_of(&metrics.purged),
         members,

@@ -103,3 +103,41 @@ async fn a_retried_request_is_applied_once() {
     assert_eq!(first.reply, again.reply);
     assert!(again.at > first.at);
 }
+
+/// Whoever looks at a replica that has just begun to lead, or at any other, must not see more applied than committed.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_status_says_that_more_is_applied_than_committed() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let watch = |cluster: &Cluster, id: u64| {
+        let mut statuses = cluster.replica(id).status();
+        tokio::spawn(async move {
+            let mut seen = 0;
+            while statuses.changed().await.is_ok() {
+                let (applied, committed) = {
+                    let status = statuses.borrow_and_update();
+                    (status.applied, status.committed)
+                };
+                assert!(applied <= committed, "applied {applied}, committed {committed}");
+                seen += 1;
+            }
+            seen
+        })
+    };
+    let mut watches: Vec<_> = (1..=3).map(|id| watch(&cluster, id)).collect();
+    for _ in 0..100 {
+        cluster.commit(leader).await;
+    }
+    cluster.stop(leader).await;
+    cluster.start_one(leader).await;
+    watches.push(watch(&cluster, leader));
+    let next = cluster.leader().await;
+    for _ in 0..100 {
+        cluster.commit(next).await;
+    }
+    cluster.stop_all().await;
+    drop(cluster);
+    for watch in watches {
+        assert!(watch.await.unwrap() > 10);
+    }
+}
