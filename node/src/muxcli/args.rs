@@ -68,11 +68,12 @@ pub enum Command {
     /// Replicas: list, add, promote, remove.
     #[command(subcommand)]
     Member(MemberCommand),
-    /// Ends the replica at hand in order: it hands over its streams and leadership, and exits.
+    /// Ends one replica in order: it hands over its streams and leadership, and exits.
     ///
-    /// It exits when --timeout is over, whatever is left to do then.
+    /// It is the one that --config or --rpc names. It exits when --timeout is over, whatever is left to do then.
     Drain {
-        /// Also when the cluster has no quorum without it.
+        /// Also when the cluster has no quorum without it, or nobody can tell: no payment is decided then until it is
+        /// back.
         #[arg(long)]
         force: bool,
     },

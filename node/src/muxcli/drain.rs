@@ -15,7 +15,7 @@ const RESERVE: Duration = Duration::from_secs(3);
 
 pub(super) async fn run(client: &Client, force: bool, as_json: bool) -> Result<String, Failure> {
     if client.has_choice() {
-        let text = "drain ends the replica that is asked: name one alone with --rpc, or give --config";
+        let text = "drain ends the replica that is asked, and --rpc (or MUXCLI_RPC) names several: name that one alone";
         return Err(Failure::Usage(text.into()));
     }
     let timeout = client.timeout_or(DRAIN_TIMEOUT);

@@ -126,5 +126,5 @@ async fn a_refused_change_of_members_says_what_to_do() {
     assert!(code == 4 && said.contains("repeat with --force"), "{said}");
     assert_eq!(fails(&server, &["member", "remove", "2"]).await.0, 4);
     let (code, said) = fails(&server, &["drain", "--rpc", "127.0.0.1:1"]).await;
-    assert!(code == 2 && said.contains("name one alone with --rpc"), "{said}");
+    assert!(code == 2 && said.contains("names several: name that one alone"), "{said}");
 }
