@@ -25,6 +25,7 @@ mod spans;
 mod status;
 mod stream;
 mod supervisor;
+mod told;
 mod watch;
 
 pub use config::{AssignConfig, LinkTiming, LinksConfig, RescueConfig};

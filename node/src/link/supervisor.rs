@@ -18,6 +18,7 @@ use super::seats::Seat;
 use super::spans;
 use super::status::{LinkPhase, LinkStatus};
 use super::stream::{Stream, StreamItem};
+use super::told::Told;
 use super::watch::{self, Sight};
 use crate::NodeWiring;
 use crate::lnd::{Dialer, FrontNodeConfig, LndClient, LndError};
@@ -93,6 +94,7 @@ pub(super) struct Supervisor {
     findings: Option<(mpsc::Receiver<Finding>, AbortOnDropHandle<()>)>,
     open_at: Instant,
     backoff: Backoff,
+    told: Told,
     tip_at: Option<Instant>,
     scanned_at: Instant,
     scan_due: bool,
@@ -125,6 +127,7 @@ impl Supervisor {
         let mut supervisor = Self {
             core: LinkCore::new(core_config, Arc::clone(&parts.screener)),
             ownership: Ownership::new(&timing),
+            told: Told::default(),
             measure: Measure::new(&parts.front.alias),
             parts,
             seat,
@@ -252,6 +255,7 @@ impl Supervisor {
                 status.endpoint = Some(client.endpoint().to_owned());
                 status.last_error = None;
                 drop(status);
+                self.told.forget();
                 tracing::info!(front_node = %self.parts.front.alias, endpoint = client.endpoint(), "connected");
                 self.client = Some(*client);
                 self.open_at = Instant::now();
@@ -271,8 +275,8 @@ impl Supervisor {
 
     fn lost(&mut self, error: &LndError) {
         let text = error.to_string();
+        let news = self.told.is_news(&text);
         let mut status = self.parts.status.write();
-        let news = status.last_error.as_deref() != Some(&text);
         let refused = matches!(error, LndError::Refused(_));
         status.phase = if refused { LinkPhase::Refused } else { LinkPhase::Disconnected };
         status.endpoint = None;
@@ -351,6 +355,7 @@ impl Supervisor {
         tracing::info!(front_node = %self.parts.front.alias, height, degraded, "interceptor stream held");
         self.tell(|core, state, now| core.stream_opened(id, degraded, state, now));
         self.parts.status.write().last_error = None;
+        self.told.forget();
         let Some(client) = self.client.clone() else { return };
         let (to, from) = mpsc::channel(EVENTS_QUEUED_MAX);
         let lookups = self.parts.config.timing.lookup_interval;
@@ -373,7 +378,7 @@ impl Supervisor {
         };
         self.open_at = Instant::now() + jitter(wait);
         let text = error.to_string();
-        let news = self.parts.status.read().last_error.as_deref() != Some(&text);
+        let news = self.told.is_news(&text);
         if news || held_for.is_some() {
             tracing::warn!(front_node = %self.parts.front.alias, %error, "interceptor stream ended");
         }
