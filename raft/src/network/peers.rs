@@ -38,6 +38,8 @@ struct Inner {
     channels: Mutex<BTreeMap<(ReplicaId, Lane), Made>>,
     /// Why a peer was not reached last time.
     troubles: Mutex<BTreeMap<ReplicaId, String>>,
+    /// Where this replica is reached, by the log; empty as long as that is not known.
+    address: Mutex<String>,
 }
 
 impl Peers {
@@ -58,12 +60,26 @@ impl Peers {
                 stores,
                 channels: Mutex::default(),
                 troubles: Mutex::default(),
+                address: Mutex::default(),
             }),
         }
     }
 
     pub(crate) fn id(&self) -> ReplicaId {
         self.inner.id
+    }
+
+    /// Where this replica is reached, by the log; empty as long as that is not known.
+    pub(crate) fn address(&self) -> String {
+        self.inner.address.lock().clone()
+    }
+
+    /// The log says where this replica is reached.
+    pub(crate) fn set_address(&self, address: &str) {
+        let mut known = self.inner.address.lock();
+        if *known != address {
+            address.clone_into(&mut known);
+        }
     }
 
     /// Where what blocks is done.

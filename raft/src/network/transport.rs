@@ -15,15 +15,20 @@ use mux_proto::mux::raft::v1 as pb;
 use mux_proto::mux::raft::v1::raft_transport_server::RaftTransport;
 use openraft::raft::{AppendEntriesRequest, StreamAppendError};
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
-/// When the leader was last heard from.
+/// Candidates that are remembered.
+const CANDIDATES_MAX: usize = 16;
+
+/// When the leader was last heard from, and who wanted to lead when this replica could not vote yet.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
     last: Mutex<Option<(ReplicaId, Instant)>>,
+    candidates: Mutex<BTreeMap<ReplicaId, String>>,
 }
 
 impl Heard {
@@ -34,6 +39,19 @@ impl Heard {
     /// Whether this replica spoke as leader within this time.
     pub(crate) fn within(&self, leader: ReplicaId, time: Duration) -> bool {
         self.last.lock().is_some_and(|(who, when)| who == leader && when.elapsed() <= time)
+    }
+
+    fn candidate(&self, id: ReplicaId, address: &str) {
+        let mut candidates = self.candidates.lock();
+        if !address.is_empty() && (candidates.len() < CANDIDATES_MAX || candidates.contains_key(&id)) {
+            candidates.insert(id, address.to_owned());
+        }
+    }
+
+    /// Who wanted to lead when this replica could not vote yet, and where they are reached: members, perhaps, that joined
+    /// while it was away.
+    pub(crate) fn candidates(&self) -> BTreeMap<ReplicaId, String> {
+        self.candidates.lock().clone()
     }
 }
 
@@ -115,9 +133,9 @@ impl Transport {
     }
 
     /// Who calls an election, if this replica may take part in it.
-    fn check_vote(&self, header: Option<&pb::Header>, caller: &Caller) -> Result<(), Status> {
-        self.guard.check(header, caller)?;
-        self.clearance.check_vote()
+    fn check_vote(&self, header: Option<&pb::Header>, address: &str, caller: &Caller) -> Result<(), Status> {
+        let source = self.guard.check(header, caller)?;
+        self.clearance.check_vote().inspect_err(|_| self.heard.candidate(source, address))
     }
 }
 
@@ -157,7 +175,7 @@ impl RaftTransport for Transport {
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
         let caller = self.guard.caller(&request);
         let message = request.into_inner();
-        self.check_vote(message.header.as_ref(), &caller)?;
+        self.check_vote(message.header.as_ref(), &message.address, &caller)?;
         let request = wire::vote_request_from_pb(message).map_err(malformed)?;
         let response = self.raft.vote(request).await.map_err(stopped)?;
         Ok(Response::new(wire::voted_to_pb(&response)))
@@ -169,7 +187,7 @@ impl RaftTransport for Transport {
     ) -> Result<Response<pb::VoteResponse>, Status> {
         let caller = self.guard.caller(&request);
         let message = request.into_inner();
-        self.check_vote(message.header.as_ref(), &caller)?;
+        self.check_vote(message.header.as_ref(), &message.address, &caller)?;
         let request = wire::vote_request_from_pb(message).map_err(malformed)?;
         let response = self.raft.pre_vote(request).await.map_err(stopped)?;
         Ok(Response::new(wire::voted_to_pb(&response)))
@@ -181,7 +199,7 @@ impl RaftTransport for Transport {
     ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
         let caller = self.guard.caller(&request);
         let message = request.into_inner();
-        self.check_vote(message.header.as_ref(), &caller)?;
+        self.check_vote(message.header.as_ref(), "", &caller)?;
         let request = wire::transfer_from_pb(message).map_err(malformed)?;
         let response = self.raft.handle_transfer_leader(request).await.map_err(stopped)?;
         Ok(Response::new(wire::transferred_to_pb(response)))

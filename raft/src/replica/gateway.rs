@@ -151,6 +151,8 @@ impl LeaderGateway for Gateway {
         let member = metrics.membership_config.get_node(&source).is_some();
         let address_of = |id: &u64| Some(metrics.membership_config.get_node(id)?.addr.clone());
         let leader_address = metrics.current_leader.as_ref().and_then(address_of);
+        let voters = metrics.membership_config.voter_ids().collect();
+        let membership = *metrics.membership_config.log_id();
         let matched = metrics.replication.and_then(|peers| peers.get(&source).copied()).flatten();
         Ok(Response::new(pb::StandingResponse {
             initialized,
@@ -166,6 +168,8 @@ impl LeaderGateway for Gateway {
             term: metrics.current_term,
             leader: metrics.current_leader.unwrap_or(0),
             leader_address: leader_address.unwrap_or_default(),
+            voters,
+            membership: membership.map(|at| pb::LogId { term: at.leader_id.term, index: at.index }),
         }))
     }
 

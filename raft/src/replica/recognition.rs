@@ -28,12 +28,17 @@ pub(super) async fn recognise(core: &Core, log: &LogStore) -> io::Result<()> {
     while log.end().is_some() && core.metrics().last_log_index.is_none() {
         sleep(START_PAUSE).await;
     }
-    let (voters, others) = electorate(core);
+    let (known, mut others) = electorate(core);
     let (started, mut told) = (Instant::now(), Instant::now());
     loop {
+        // Who stands for election may have joined while this replica was away: nobody else can tell of it, if those are gone
+        // that are known here.
+        others.extend(core.heard.candidates());
+        others.remove(&core.id);
         let standings = ask(core, others.iter()).await;
         judge(core.id, end, &standings)?;
         let all = standings.len() == others.len();
+        let voters = newest(&known, &standings);
         if all || (are_enough(core.id, &voters, &standings) && started.elapsed() >= PATIENCE) {
             tracing::debug!(
                 asked = others.len(),
@@ -51,6 +56,23 @@ pub(super) async fn recognise(core: &Core, log: &LogStore) -> io::Result<()> {
     }
 }
 
+/// Who votes, and the entry that says so.
+type Electorate = (LogPosition, Vec<ReplicaId>);
+
+/// Who votes by the newest membership that anybody knows: that of a replica that was away may name some that are gone for
+/// long, and would wait for them for ever.
+fn newest<'a>(known: &'a Electorate, standings: &'a Standings) -> Vec<ReplicaId> {
+    let mut newest = (known.0, &known.1);
+    for (_, standing) in standings {
+        let Some(at) = &standing.membership else { continue };
+        let at = LogPosition { term: at.term, index: at.index };
+        if at > newest.0 && !standing.voters.is_empty() {
+            newest = (at, &standing.voters);
+        }
+    }
+    newest.1.clone()
+}
+
 /// Whether what these say is all that has to be known.
 fn are_enough(id: ReplicaId, voters: &[ReplicaId], standings: &Standings) -> bool {
     let counted = |voter: &&ReplicaId| **voter == id || standings.iter().any(|(other, _)| other == *voter);
@@ -60,9 +82,12 @@ fn are_enough(id: ReplicaId, voters: &[ReplicaId], standings: &Standings) -> boo
 }
 
 /// Who votes, and whom else to ask: by the log, or by the configuration if the log does not say.
-fn electorate(core: &Core) -> (Vec<ReplicaId>, BTreeMap<ReplicaId, String>) {
-    let voters: Vec<_> = core.metrics().membership_config.voter_ids().collect();
-    electorate_of(core.id, voters, core.other_members(), &core.initial_members)
+fn electorate(core: &Core) -> (Electorate, BTreeMap<ReplicaId, String>) {
+    let membership = core.metrics().membership_config;
+    let at = membership.log_id().map(|at| LogPosition { term: at.leader_id.term, index: at.index });
+    let voters: Vec<_> = membership.voter_ids().collect();
+    let (voters, others) = electorate_of(core.id, voters, core.other_members(), &core.initial_members);
+    ((at.unwrap_or_default(), voters), others)
 }
 
 fn electorate_of(
@@ -142,6 +167,29 @@ mod tests {
             assert_eq!(found, enough, "{from:?}, leader {leader:?}");
         }
         assert!(are_enough(1, &[1], &Vec::new()), "a cluster of one has nobody to ask");
+    }
+
+    #[test]
+    fn who_votes_is_the_newest_membership_that_anybody_knows() {
+        let known = (LogPosition { term: 2, index: 7 }, vec![1, 2, 3]);
+        let says = |id, at: Option<(u64, u64)>, voters: &[ReplicaId]| {
+            let membership = at.map(|(term, index)| pb::LogId { term, index });
+            (id, pb::StandingResponse { membership, voters: voters.to_vec(), ..Default::default() })
+        };
+        for (answers, expected) in [
+            (vec![], vec![1, 2, 3]),
+            // An older version says nothing.
+            (vec![says(4, None, &[])], vec![1, 2, 3]),
+            (vec![says(4, Some((2, 5)), &[1, 2])], vec![1, 2, 3]),
+            (vec![says(4, Some((4, 9)), &[3, 4, 5])], vec![3, 4, 5]),
+            (vec![says(4, Some((4, 9)), &[3, 4, 5]), says(5, Some((4, 8)), &[2, 3, 4])], vec![3, 4, 5]),
+        ] {
+            assert_eq!(newest(&known, &answers), expected, "{answers:?}");
+        }
+        // Of the three that vote now, this one and one that answers are a majority. Of those it knew, nobody is left.
+        let answers = vec![says(4, Some((4, 9)), &[3, 4, 5])];
+        assert!(are_enough(3, &newest(&known, &answers), &answers));
+        assert!(!are_enough(3, &known.1, &answers));
     }
 
     #[test]

@@ -105,6 +105,9 @@ fn has_quorum(core: &Core, metrics: &RaftMetrics<TypeConfig>) -> bool {
 
 fn publish(core: &Core, metrics: &RaftMetrics<TypeConfig>) {
     core.confirmed.note(metrics);
+    if let Some(node) = metrics.membership_config.get_node(&core.id) {
+        core.peers.set_address(&node.addr);
+    }
     let status = status_of(core, metrics);
     export(&status, core);
     core.status.send_if_modified(|current| {
