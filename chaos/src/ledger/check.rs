@@ -121,9 +121,9 @@ fn is_lost(htlc: &HtlcEntry, decided: &InvoiceView) -> bool {
 /// fails an HTLC only so close to its expiry that it is not decided any more. And the two moments must be close: the
 /// decision may be as late as LND's news may be, the answer as late as disturbances may keep it from LND.
 fn is_lost_under_way(htlc: &HtlcEntry, decided: &InvoiceView) -> bool {
-    let Some(end) = htlc.r#final.filter(|end| htlc.lost_as_dust && !end.settled) else { return false };
-    let waited_ms = end.unix_ms.saturating_sub(decided.decided_at_ms);
-    htlc.answers.is_empty()
+    let lost = htlc.lost_as_dust && htlc.r#final.is_some_and(|end| !end.settled);
+    let waited_ms = htlc.closing_unix_ms.saturating_sub(decided.seen_decided_ms);
+    lost && htlc.answers.is_empty()
         && decided.decided_at_ms > 0
         && waited_ms <= ANSWER_LATE_MAX_MS + CLOCKS_DIFFER_MAX_MS
         && !is_decided_too_late(htlc, decided)

@@ -38,6 +38,9 @@ pub struct InvoiceView {
     /// When the decision to settle was taken, in log time, which is Unix milliseconds up to what the replicas' clocks
     /// differ by; 0 before.
     pub decided_at_ms: u64,
+    /// When it was decided in fact, as somebody saw who looks at all replicas (the simulation): log time stands still while
+    /// no majority can compare clocks. As `decided_at_ms`, where nobody looks.
+    pub seen_decided_ms: u64,
     /// Its HTLCs.
     pub htlcs: Vec<HtlcView>,
 }
@@ -66,6 +69,7 @@ impl From<&mux::Invoice> for InvoiceView {
             paid_msat: invoice.amount_paid_msat,
             received_msat: invoice.amount_received_msat,
             decided_at_ms: invoice.decided_at_ms,
+            seen_decided_ms: invoice.decided_at_ms,
             htlcs: invoice.htlcs.iter().map(HtlcView::from).collect(),
         }
     }

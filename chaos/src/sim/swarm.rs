@@ -61,6 +61,10 @@ pub struct Lnds {
     pub block_ms: u64,
 }
 
+/// Pauses that are drawn. Many proposals at once are of interest now and then, and cost more time than anything else: five
+/// replicas apply all of them.
+const LOADS_MS: [u64; 8] = [10, 100, 200, 400, 400, 1_000, 1_000, 2_000];
+
 /// What payers do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Payments {
@@ -237,7 +241,7 @@ impl Swarm {
             snapshot_every: if installs { 50 } else { snapshot_every },
             keep_logs: if installs { 10 } else { keep_logs },
             faults,
-            load: Load { clients: rng.random_range(1..=3), pause_ms: *pick(rng, &[5, 20, 100, 400]) },
+            load: Load { clients: rng.random_range(1..=3), pause_ms: *pick(rng, &LOADS_MS) },
             payments: payments(rng),
             lnds: lnds(rng),
         }

@@ -67,6 +67,7 @@ fn replica(number: u8) -> ReplicaView {
         paid_msat: 300,
         received_msat: 300,
         decided_at_ms: DECIDED_MS,
+        seen_decided_ms: DECIDED_MS,
         htlcs: vec![htlc(1), htlc(2)],
     };
     ReplicaView {
@@ -179,6 +180,7 @@ fn lose_under_way(payment: &mut PaymentRecord, view: &mut ClusterView) {
     htlc.preimage_revealed = false;
     htlc.node_paid = false;
     htlc.lost_as_dust = true;
+    htlc.closing_unix_ms = DECIDED_MS - 105;
     htlc.r#final = Some(FinalResolution { unix_ms: DECIDED_MS - 105, ..FinalResolution::default() });
     each_replica(view, |invoice| {
         invoice.state = InvoiceState::Partial;
@@ -206,8 +208,15 @@ fn dust_may_go_to_chain_while_its_settle_is_on_the_way() {
         invoice.received_msat = 0;
     });
     assert_eq!(check(&payments, &view), []);
-    end_of_lost(&mut view).unix_ms = DECIDED_MS + 8_000;
+    view.lnds[1].htlcs[0].closing_unix_ms = DECIDED_MS + 8_000;
+    // The block may be long in coming.
+    end_of_lost(&mut view).unix_ms = DECIDED_MS + 80_000;
     assert_eq!(check(&payments, &view), [], "decided first, and kept from LND by a fault");
+
+    // Log time stood still, and somebody saw when it was decided.
+    view.lnds[1].htlcs[0].closing_unix_ms = DECIDED_MS + 40_000;
+    each_replica(&mut view, |invoice| invoice.seen_decided_ms = DECIDED_MS + 38_000);
+    assert_eq!(check(&payments, &view), []);
 }
 
 #[test]
@@ -230,7 +239,7 @@ fn a_decided_htlc_without_an_answer_is_excused_for_nothing_else() {
     rejects("partial_without_loss", |view| view.lnds[1].htlcs[0].lost_as_dust = false);
     rejects("part_not_settled", |view| view.lnds[1].htlcs[0].answers.push(answer("FAIL")));
     // It was decided, and nobody told LND for half a minute.
-    rejects("part_not_settled", |view| end_of_lost(view).unix_ms = DECIDED_MS + 30_000);
+    rejects("part_not_settled", |view| view.lnds[1].htlcs[0].closing_unix_ms = DECIDED_MS + 30_000);
     // It was decided when everybody had to know that it was gone.
     rejects("part_not_settled", |view| end_of_lost(view).unix_ms = DECIDED_MS - 16_000);
     rejects("decided_when_gone", |view| end_of_lost(view).unix_ms = DECIDED_MS - 16_000);

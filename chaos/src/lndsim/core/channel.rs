@@ -44,6 +44,9 @@ pub struct Channel {
     pub limit_release_ms: u64,
     /// What the peer does with HTLCs forwarded to it.
     pub downstream: Downstream,
+    /// When a commitment was broadcast; 0: never.
+    #[serde(default)]
+    pub closing_unix_ms: u64,
 }
 
 /// The last stage an answer may reach.
@@ -142,6 +145,7 @@ impl Channel {
             limit: Limit::Final,
             limit_release_ms: 0,
             downstream: Downstream::Settle,
+            closing_unix_ms: 0,
         }
     }
 

@@ -161,6 +161,12 @@ impl Core {
             },
             lost_as_dust: matches!(&progress.stage, Stage::Final(fin) if !fin.settled && !fin.offchain)
                 && self.is_dust(htlc),
+            dust: self.is_dust(htlc),
+            closing_unix_ms: self
+                .db
+                .channels
+                .get(&terms.key.chan_id)
+                .map_or(0, |channel| channel.closing_unix_ms),
         }
     }
 

@@ -47,9 +47,11 @@ impl Core {
     /// The commitment is broadcast: the link is gone, off-chain answers go nowhere from now on.
     pub(super) fn broadcast(&mut self, chan_id: u64, commitment: Commitment) {
         self.unsend(chan_id);
+        let closing_unix_ms = self.now_ms;
         if let Some(channel) = self.channel_mut(chan_id) {
             channel.status = Status::Closing(commitment);
             channel.online = false;
+            channel.closing_unix_ms = closing_unix_ms;
         }
     }
 

@@ -19,7 +19,7 @@ use super::{
     journal::{Journal, MemoryJournal, Place},
     lightning::LightningService,
     macaroon::Macaroons,
-    node::Node,
+    node::{EVENTS_FEW, EVENTS_MAX, Node},
     router::RouterService,
     running::StartError,
     state::StateService,
@@ -76,7 +76,8 @@ impl Hosted {
         let core = Core::start(settings, config.height, records, seed);
         let journal = if config.ephemeral { Journal::None } else { place.create(core.dump())? };
         let on_ports = tls.is_some();
-        let node = Node::new(core, journal, macaroons, tls, unix_us);
+        let events_max = if on_ports { EVENTS_MAX } else { EVENTS_FEW };
+        let node = Node::new(core, journal, macaroons, tls, unix_us, events_max);
         let node =
             if on_ports { node } else { node.with_keepalive(config.ping_interval + config.ping_timeout) };
         let node = Arc::new(node);

@@ -30,7 +30,9 @@ use super::{
 };
 
 /// Events a subscriber may be behind by; LND queues without bound.
-const EVENT_CAPACITY: usize = 65_536;
+pub(super) const EVENTS_MAX: usize = 65_536;
+/// The same for a node without ports of its own, one of many that are started again and again.
+pub(super) const EVENTS_FEW: usize = 2_048;
 /// What the core hands to a stream before it waits: one offer, one end.
 const STREAM_CAPACITY: usize = 4;
 /// How long after a graceful stop connections are cut.
@@ -96,15 +98,16 @@ impl Node {
         macaroons: Macaroons,
         tls: Option<Arc<Tls>>,
         unix_us: u64,
+        events_max: usize,
     ) -> Self {
         Self {
             inner: Mutex::new(Inner { core, journal, load: Load::default(), killed: false }),
             streams: Mutex::default(),
             streams_total: AtomicU64::new(0),
             connections: Connections::default(),
-            htlc_events: broadcast::channel(EVENT_CAPACITY).0,
-            blocks: broadcast::channel(EVENT_CAPACITY).0,
-            channel_events: broadcast::channel(EVENT_CAPACITY).0,
+            htlc_events: broadcast::channel(events_max).0,
+            blocks: broadcast::channel(events_max).0,
+            channel_events: broadcast::channel(events_max).0,
             wallet: watch::channel(WalletState::WaitingToStart).0,
             listening: watch::channel(false).0,
             changed: watch::channel(0).0,

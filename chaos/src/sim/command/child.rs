@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// Real time after which a seed is taken to hang: this, and as long as it would take at real speed.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks at a process.
-const LOOK: Duration = Duration::from_millis(2);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// A seed to be run in a process of its own: a fresh one, of the same program.
 #[derive(Clone, Debug)]

@@ -9,12 +9,15 @@ use crate::sim::random;
 use crate::sim::swarm::{FaultKind, Swarm};
 use crate::sim::time::SimTime;
 use mux_proto::lndsim::v1::{
-    ChannelEntry, ChannelRef, CutStreamsRequest, FailHtlcRequest, ForceCloseRequest, OpenChannelRequest,
-    Power, RestartRequest, SetHeightRequest, SetStageLimitRequest, Stage, channel_entry::Status,
-    cut_streams_request::Mode, force_close_request::Commitment, restart_request::Phase,
+    ChannelEntry, ChannelRef, CutStreamsRequest, FailHtlcRequest, ForceCloseRequest, HtlcEntry,
+    OpenChannelRequest, Power, RestartRequest, SetHeightRequest, SetStageLimitRequest, Stage,
+    channel_entry::Status, cut_streams_request::Mode, force_close_request::Commitment,
+    restart_request::Phase,
 };
+use mux_raft::types::PaymentHash;
 use rand::Rng as _;
 use rand::rngs::StdRng;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Times that the peers of a storm flap.
@@ -208,9 +211,11 @@ impl World {
 
     /// One channel goes to chain with everything that is on it; another takes its place.
     fn force_close(&mut self, at: usize, node: &Running) -> bool {
-        let channels = node.state().channels;
-        let incoming: Vec<_> =
-            channels.iter().filter(|one| is_open(one) && one.chan_id != FORWARD_CHANNEL).collect();
+        let (channels, late) = (node.state().channels, self.channels_with_late_dust(node));
+        let usable = |one: &&ChannelEntry| {
+            is_open(one) && one.chan_id != FORWARD_CHANNEL && !late.contains(&one.chan_id)
+        };
+        let incoming: Vec<_> = channels.iter().filter(usable).collect();
         // One with HTLCs rather than without.
         let busy = incoming.iter().find(|one| one.pending_htlcs > 0);
         let Some(channel) = busy.or_else(|| incoming.first()) else { return false };
@@ -223,6 +228,18 @@ impl World {
         };
         self.lnds[at].command(Command::ForceClose(request));
         true
+    }
+
+    /// Channels with dust that was decided long ago, and that faults have kept from being settled since: on chain it is lost,
+    /// and nobody can promise anything of that.
+    fn channels_with_late_dust(&self, node: &Running) -> BTreeSet<u64> {
+        let is_late = |htlc: &&HtlcEntry| {
+            let hash = PaymentHash::try_from(htlc.payment_hash.as_ref()).ok();
+            let decided = hash.and_then(|hash| self.settlements.decided_at(&hash));
+            let open = htlc.r#final.is_none();
+            open && htlc.dust && decided.is_some_and(|at| self.now.since(at) > DECIDED_LONG_AGO)
+        };
+        node.ledger().htlcs.iter().filter(is_late).map(|htlc| htlc.chan_id).collect()
     }
 
     /// A held HTLC in its last blocks, in which LND looks after itself and the cluster decides nothing any more.

@@ -3,6 +3,7 @@
 use super::{LOOK, World};
 use crate::ledger::{ClusterView, LndView, PartRecord, PaymentRecord, check};
 use crate::sim::coverage::Condition;
+use crate::sim::host::HostClock;
 use crate::sim::lnd::LndHost;
 use crate::sim::payments::Books;
 use crate::sim::trace;
@@ -16,7 +17,8 @@ use std::time::Duration;
 /// channels that are resolved on chain.
 const REST_WITHIN: Duration = Duration::from_secs(240);
 
-/// Blocks found at a time while channels are on chain, and between.
+/// Blocks found at a time while channels are on chain, and between. One at a time while a decided set is not final: an HTLC
+/// whose channel is confirmed by the first of a dozen blocks must not run out with the last, before anybody could answer.
 const BLOCKS: u32 = 12;
 const BLOCKS_EVERY: Duration = Duration::from_secs(2);
 
@@ -38,7 +40,8 @@ impl World {
             }
             if self.any_on_chain() && self.now.since(mined) >= BLOCKS_EVERY {
                 mined = self.now;
-                self.find_blocks(BLOCKS);
+                let undone = self.settlements.undone().next().is_some();
+                self.find_blocks(if undone { 1 } else { BLOCKS });
             }
         }
         self.trace.event(self.now, trace::WORLD, format_args!("is at rest"));
@@ -177,6 +180,11 @@ impl World {
             let state = seen.replica.state();
             let (index, hash) = state.read(|state| (state.applied().index, state.chain_hash()));
             books.state_hashes = BTreeMap::from([(index, hash.to_vec())]);
+            for (hash, invoice) in &mut books.invoices {
+                if let Some(at) = self.settlements.decided_at(hash) {
+                    invoice.seen_decided_ms = HostClock::wall_at(at);
+                }
+            }
         }
         let lnds = self.lnds.iter().filter_map(|lnd| {
             let ledger = lnd.running()?.ledger();

@@ -47,6 +47,11 @@ impl Settlements {
         self.open.iter().filter_map(|hash| self.decided.get(hash).copied())
     }
 
+    /// When the decision for this hash was first applied.
+    pub(super) fn decided_at(&self, hash: &PaymentHash) -> Option<SimTime> {
+        self.decided.get(hash).copied()
+    }
+
     /// Whether anybody has applied a decision for this hash.
     pub(super) fn is_decided(&self, hash: &[u8]) -> bool {
         PaymentHash::try_from(hash).is_ok_and(|hash| self.decided.contains_key(&hash))
@@ -165,6 +170,10 @@ impl World {
             });
             for event in news {
                 self.trace.digest(self.now, column, &[b"event", &event.sequence.to_be_bytes()]);
+                if matches!(event.kind, EventKind::Settling { .. } | EventKind::Partial { .. }) {
+                    let what = format_args!("{:?} of {}", event.kind, event.hash);
+                    self.trace.event(self.now, column, what);
+                }
                 let (met, found) = self.settlements.see(self.now, &event);
                 met.into_iter().for_each(|condition| self.coverage.met(condition));
                 wrong.extend(found);
