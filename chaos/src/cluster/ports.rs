@@ -1,6 +1,8 @@
 //! Free ports on loopback.
 
+use parking_lot::Mutex;
 use rand::Rng as _;
+use std::collections::BTreeSet;
 use std::io::{Error, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Range;
@@ -11,7 +13,10 @@ const PORTS: Range<u16> = 12_000..32_000;
 
 const TRIES_MAX: usize = 1_000;
 
-/// Distinct ports that were free a moment ago: all are held until the last is found.
+/// Given out by this process: to a replica that is not started yet, perhaps, or is down.
+static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+/// Distinct ports that were free a moment ago, and that nobody else in this process was given.
 pub(super) fn free(count: usize) -> std::io::Result<Vec<SocketAddr>> {
     let mut random = rand::rng();
     let mut listeners = Vec::new();
@@ -20,7 +25,11 @@ pub(super) fn free(count: usize) -> std::io::Result<Vec<SocketAddr>> {
             return listeners.iter().map(TcpListener::local_addr).collect();
         }
         let port = random.random_range(PORTS);
-        listeners.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            && GIVEN.lock().insert(port)
+        {
+            listeners.push(listener);
+        }
     }
     Err(Error::new(ErrorKind::AddrNotAvailable, "no free ports on loopback"))
 }

@@ -6,7 +6,7 @@ use super::raft::{Raft, TypeConfig};
 use super::roster::Roster;
 use super::time_keeper::TimeKeeper;
 use crate::consensus::{RaftStatus, StateCell};
-use crate::network::{Heard, Peers};
+use crate::network::{Clearance, Heard, Peers};
 use crate::types::{LogIndex, ReplicaId};
 use openraft::RaftMetrics;
 use std::collections::BTreeMap;
@@ -24,6 +24,7 @@ pub(crate) struct Core {
     pub(crate) cell: Arc<StateCell>,
     pub(crate) peers: Peers,
     pub(crate) heard: Arc<Heard>,
+    pub(crate) clearance: Clearance,
     pub(crate) latch: Latch,
     pub(crate) time: TimeKeeper,
     pub(crate) roster: Roster,
@@ -58,6 +59,7 @@ pub(crate) struct CoreParts {
     pub(crate) raft: Raft,
     pub(crate) cell: Arc<StateCell>,
     pub(crate) peers: Peers,
+    pub(crate) clearance: Clearance,
     pub(crate) latch: Latch,
     pub(crate) time: TimeKeeper,
     pub(crate) feature_level_max: u16,
@@ -84,6 +86,7 @@ impl Core {
             cell: parts.cell,
             peers: parts.peers,
             heard: Arc::default(),
+            clearance: parts.clearance,
             latch: parts.latch,
             time: parts.time,
             roster: Roster::new(id, parts.feature_level_max),

@@ -2,7 +2,7 @@ use super::core::Core;
 use super::member_wire;
 use super::propose::{Attempt, decode_request};
 use crate::consensus::Committed;
-use crate::network::Guard;
+use crate::network::{Guard, May};
 use crate::trace::{self, TraceContext};
 use crate::trace_step;
 use mux_proto::mux::raft::v1 as pb;
@@ -169,6 +169,7 @@ impl LeaderGateway for Gateway {
             leader: metrics.current_leader.unwrap_or(0),
             leader_address: leader_address.unwrap_or_default(),
             voters,
+            cannot_vote: self.core.clearance.get() != May::Vote,
             membership: membership.map(|at| pb::LogId { term: at.leader_id.term, index: at.index }),
         }))
     }

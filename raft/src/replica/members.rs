@@ -118,6 +118,7 @@ impl Core {
         match change {
             MemberChange::AddLearner { id, address } => self.add_learner(*id, address).await?,
             MemberChange::Promote { id } => {
+                self.check_may_vote(*id).await?;
                 let voters = ChangeMembers::AddVoterIds(BTreeSet::from([*id]));
                 bounded(self.raft.change_membership(voters, true)).await?;
             }
@@ -169,6 +170,24 @@ impl Core {
             }
         }
         bounded(self.raft.add_learner(id, BasicNode::new(address), false)).await
+    }
+
+    /// A voter that does not vote yet could be the one that a majority lacks, when the leader that would make it fit is gone.
+    async fn check_may_vote(&self, id: ReplicaId) -> Result<(), Change> {
+        let Some(address) = self.address_of(id) else { return Ok(()) };
+        let deadline = Instant::now() + NEWCOMER_MAX;
+        loop {
+            let why = match self.standing_of(id, &address).await {
+                Ok(standing) if !standing.cannot_vote => return Ok(()),
+                Ok(_) => "it has not applied yet what the cluster had when it joined".to_owned(),
+                Err(status) => status.message().to_owned(),
+            };
+            if Instant::now() >= deadline {
+                let text = format!("replica {id} cannot vote yet ({why}): try again in a while");
+                return Err(Refusal::new(RefusalKind::NotYet, text).into());
+            }
+            sleep(PAUSE).await;
+        }
     }
 
     /// Its id is spent first, its links go to others, then it goes.

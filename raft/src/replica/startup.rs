@@ -102,6 +102,7 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
         raft,
         cell,
         peers,
+        clearance: clearance.clone(),
         latch,
         time: TimeKeeper::new(Arc::new(clock)),
         feature_level_max: wiring.feature_level_max,

@@ -20,6 +20,9 @@ use rand::rngs::StdRng;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+/// What an LND node that is down cannot be told is tried again after this.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
 /// Times that the peers of a storm flap.
 const FLAPS: usize = 3;
 
@@ -127,9 +130,11 @@ impl World {
                 }
             }
             LndEnd::Forget(at) => {
-                let node = self.lnds[at].running();
-                let closed =
-                    self.faults.rng.random_bool(0.4) && node.is_some_and(|node| self.force_close(at, &node));
+                let Some(node) = self.lnds[at].running() else {
+                    // Its database would remember the limit, when it comes back.
+                    return self.faults.lnd_ends_in(self.now, ASK_AGAIN, LndEnd::Forget(at));
+                };
+                let closed = self.faults.rng.random_bool(0.4) && self.force_close(at, &node);
                 if !closed {
                     self.lnds[at].command(Command::Restart(RestartRequest::default()));
                 }

@@ -35,7 +35,9 @@ impl World {
             }
             let Err(missing) = self.rests() else { break };
             if self.now > deadline {
-                let text = format!("not at rest {REST_WITHIN:?} after all had converged: {missing}");
+                let held = self.lnds.iter().flat_map(held_at).collect::<Vec<_>>();
+                let text =
+                    format!("not at rest {REST_WITHIN:?} after all had converged: {missing}; held: {held:?}");
                 return self.watch.violated(self.now, text);
             }
             if self.any_on_chain() && self.now.since(mined) >= BLOCKS_EVERY {
@@ -132,8 +134,9 @@ impl World {
         self.settlements.look_back(&payments, &view.lnds, &self.coverage);
         let claimed = leave_out_claimed(&mut view.lnds, &mut payments);
         self.coverage.met_times(Condition::FailedAndClaimed, claimed);
+        let mut told = BTreeSet::new();
         for violation in check::check(&payments, &view) {
-            self.tell_of(&violation.evidence, &payments, &view);
+            self.tell_of(&violation.evidence, (&payments, &view), &mut told);
             self.watch.violated(self.now, format!("{}: {}", violation.rule, violation.evidence));
         }
         for problem in self.payments.check() {
@@ -142,10 +145,15 @@ impl World {
     }
 
     /// Everything about the invoice that a violation names, for whoever looks at the trace.
-    fn tell_of(&self, evidence: &str, payments: &[PaymentRecord], view: &ClusterView) {
+    fn tell_of(
+        &self,
+        evidence: &str,
+        (payments, view): (&[PaymentRecord], &ClusterView),
+        told: &mut BTreeSet<usize>,
+    ) {
         for (number, payment) in payments.iter().enumerate() {
             let hash = payment.order.hash;
-            if !evidence.contains(&hash.to_string()) {
+            if !evidence.contains(&hash.to_string()) || !told.insert(number) {
                 continue;
             }
             self.trace.event(self.now, trace::WORLD, format_args!("payment {number}: {payment:?}"));
@@ -195,20 +203,35 @@ impl World {
     }
 }
 
+/// HTLCs without an end, for people.
+fn held_at(lnd: &LndHost) -> Vec<String> {
+    let held = |htlc: HtlcEntry| {
+        let (stage, seen) = (htlc.stage(), (htlc.offers, htlc.answers.len(), htlc.outcome.is_some()));
+        format!(
+            "{} {}/{} of {}: {stage:?}, offers, answers, outcome {seen:?}",
+            lnd.alias(),
+            htlc.chan_id,
+            htlc.htlc_id,
+            hex::encode(&htlc.payment_hash)
+        )
+    };
+    let htlcs = lnd.running().map(|node| node.ledger().htlcs).unwrap_or_default();
+    htlcs.into_iter().filter(|htlc| htlc.r#final.is_none()).map(held).collect()
+}
+
 /// An LND node that learns a preimage on chain claims every HTLC with its hash that is on chain there, also one that the
-/// cluster has failed (a second payment of an invoice whose FAIL did not get as far as the peer). Nobody can keep it from
+/// cluster has failed, or not answered yet (a second payment of an invoice whose FAIL did not get as far as the peer). Nobody can keep it from
 /// that, and its money is not the cluster's word: such HTLCs, and the payments that sent them, are left out of the books.
 fn leave_out_claimed(lnds: &mut [LndView], payments: &mut Vec<PaymentRecord>) -> u64 {
     let mut claimed = BTreeSet::new();
     for lnd in lnds {
         lnd.htlcs.retain(|htlc| {
             let on_chain = htlc.r#final.is_some_and(|end| end.settled && !end.offchain);
-            let only_failed = htlc.answers.iter().any(|answer| answer.action == "FAIL")
-                && htlc.answers.iter().all(|answer| answer.action != "SETTLE");
-            if on_chain && only_failed {
+            let not_settled = htlc.answers.iter().all(|answer| answer.action != "SETTLE");
+            if on_chain && not_settled {
                 claimed.insert((lnd.node, htlc.chan_id, htlc.htlc_id));
             }
-            !(on_chain && only_failed)
+            !(on_chain && not_settled)
         });
     }
     payments.retain(|payment| {
