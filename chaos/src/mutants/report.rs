@@ -3,6 +3,8 @@ use comfy_table::{Table, presets::ASCII_MARKDOWN};
 use serde::Serialize;
 use std::fmt;
 
+/// How this crate was optimised.
+const OPT_LEVEL: &str = env!("MUX_CHAOS_OPT_LEVEL");
 /// Longer texts are cut in the table.
 const HOW_CHARS_MAX: usize = 160;
 
@@ -89,7 +91,7 @@ impl Report {
         let Provenance { commit, machine, .. } = &self.run;
         format!(
             "# Deliberate bugs, and what finds them\n\nWritten by `cargo run --release -p mux-chaos --features mutants \
-             --bin mutants -- --markdown FILE`, of commit {commit}, on {machine}.\n\nEach bug of \
+             --bin mutants -- --markdown FILE`, of commit {commit} (`mux-chaos` with opt-level {OPT_LEVEL}), on {machine}.\n\nEach bug of \
              `raft/src/mutant.rs` is planted alone and lives through seeds of the simulation, {seconds} simulated \
              seconds with faults each, until something is noticed, or {budget} s have passed. Every seed up to the one \
              that caught it was run without any bug, too, and passed.\n\n{caught} of {all} were caught. *Seeds*: how \

@@ -11,8 +11,9 @@
 //!
 //! * `packet`: what travels. `conditions`: how it fares. `network`: in between. `connection`: what both ends know.
 //! * `port`: a host's end. `stream`: one call there. `body`: what arrives of it. `channel`: the clients' side. `peers`: the
-//!   replicas' [`mux_raft::network::Net`]. `votes`: what they said in elections.
+//!   replicas' [`mux_raft::network::Net`]. `votes`: what they said in elections. `answers`: what they said to LND nodes.
 
+mod answers;
 mod body;
 mod channel;
 mod conditions;

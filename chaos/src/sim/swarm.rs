@@ -164,11 +164,17 @@ pub enum FaultKind {
     Wipe,
     /// A replica that began with the version before this one gets this one. In runs without this fault all have it.
     Upgrade,
+    /// The leader is cut off with much that was proposed to it, comes back, and dies when that is being replaced.
+    StaleTail,
+    /// The owner of a link hears of the log late, and has to open its stream anew.
+    LaggingOwner,
+    /// Replicas that are well are removed, down to three or fewer, and join again under other ids.
+    Shrink,
 }
 
 impl FaultKind {
     /// All there are.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 33] = [
         Self::Kill,
         Self::KillLeader,
         Self::PowerCut,
@@ -199,7 +205,15 @@ impl FaultKind {
         Self::CrashInInstall,
         Self::Wipe,
         Self::Upgrade,
+        Self::StaleTail,
+        Self::LaggingOwner,
+        Self::Shrink,
     ];
+
+    /// Came later than the others, and is drawn beside them, so that seeds without it stay what they were.
+    const fn is_late(self) -> bool {
+        matches!(self, Self::StaleTail | Self::LaggingOwner | Self::Shrink)
+    }
 }
 
 impl Swarm {
@@ -213,14 +227,17 @@ impl Swarm {
     /// What this seed draws.
     #[must_use]
     pub fn draw(seed: u64) -> Self {
-        let rng = &mut random::stream(seed, "swarm");
+        let (rng, late) = (&mut random::stream(seed, "swarm"), &mut random::stream(seed, "more faults"));
         let mut faults = Vec::new();
         for kind in FaultKind::ALL {
             // Each in one of four runs, from rare to often: every three to sixty seconds. There are many points.
             let (chance, least, most) = match kind {
                 FaultKind::CrashAtPoint => (0.3, 1_000.0_f64, 8_000.0_f64),
+                // Each is a story of several seconds, which needs the right moment.
+                FaultKind::StaleTail | FaultKind::LaggingOwner => (0.25, 2_000.0, 10_000.0),
                 _ => (0.25, 3_000.0, 60_000.0),
             };
+            let rng = if kind.is_late() { &mut *late } else { &mut *rng };
             if rng.random_bool(chance) {
                 let mean = rng.random_range(least.ln()..most.ln()).exp();
                 let mean = Duration::from_secs_f64(mean / 1000.0);
@@ -231,7 +248,8 @@ impl Swarm {
         let (snapshot_every, keep_logs) =
             (*pick(rng, &[50, 200, 1_000, 5_000]), *pick(rng, &[10, 100, 1_000]));
         // Who falls behind is to need a snapshot.
-        let installs = faults.iter().any(|(kind, _)| *kind == FaultKind::CrashInInstall);
+        let has = |fault| faults.iter().any(|(kind, _)| *kind == fault);
+        let (installs, lags) = (has(FaultKind::CrashInInstall), has(FaultKind::LaggingOwner));
         Self {
             seed,
             replicas,
@@ -242,7 +260,7 @@ impl Swarm {
             keep_logs: if installs { 10 } else { keep_logs },
             faults,
             load: Load { clients: rng.random_range(1..=3), pause_ms: *pick(rng, &LOADS_MS) },
-            payments: payments(rng),
+            payments: payments(rng, lags),
             lnds: lnds(rng),
         }
     }
@@ -268,7 +286,7 @@ fn disk(rng: &mut StdRng) -> Latency {
     Latency { sync_ms: sync..=sync + *pick(rng, &[0, 2, 30]), other_ms: 0..=*pick(rng, &[0, 2, 20]) }
 }
 
-fn payments(rng: &mut StdRng) -> Payments {
+fn payments(rng: &mut StdRng, lags: bool) -> Payments {
     let mut weight = || *pick(rng, &[0, 0, 1, 3, 10]);
     let mix = PaymentMix {
         // Something must be paid whatever else is drawn.
@@ -283,6 +301,8 @@ fn payments(rng: &mut StdRng) -> Payments {
         cancelled: weight(),
         forward: weight(),
     };
+    // Who lags behind is to have something to fail.
+    let mix = PaymentMix { probe: mix.probe + if lags { 10 } else { 0 }, ..mix };
     // Without an application nothing has two phases.
     let auto_settle = mix.two_phase == 0;
     Payments { mix, pause_ms: *pick(rng, &[700, 1_500, 4_000]), auto_settle }

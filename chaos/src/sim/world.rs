@@ -2,8 +2,8 @@
 //!
 //! * `replica_host`: a replica on a host with its disk. `fronts`: the LND nodes. `load`, `reads`: commands by the thousand, and
 //!   reads, without payments. Payments: [`super::payments`].
-//! * `schedule`: when what happens; `faults`, `points`, `replacing`, `upgrading`, `lnd_faults`: what that does.
-//! * `watch`: what must hold of replicas. `settlements`: what must hold of money. `rest`: the end of a run, when all must
+//! * `schedule`: when what happens; `faults`, `points`, `replacing`, `upgrading`, `stale`, `lnd_faults`: what that does.
+//! * `watch`: what must hold of replicas. `settlements`, `promises`: what must hold of money. `rest`: the end of a run, when all must
 //!   have ended and everybody's books agree. `outcome`: what a run reports.
 
 mod faults;
@@ -13,12 +13,14 @@ mod lnd_faults;
 mod load;
 mod outcome;
 mod points;
+mod promises;
 mod reads;
 mod replacing;
 mod replica_host;
 mod rest;
 mod schedule;
 mod settlements;
+mod stale;
 mod upgrading;
 mod watch;
 
@@ -47,6 +49,7 @@ use replacing::Replacing;
 use replica_host::{Cluster, ReplicaHost};
 use schedule::Schedule;
 use settlements::Settlements;
+use stale::StaleTail;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,6 +82,7 @@ pub struct World {
     faults: Faults,
     points: Points,
     replacing: Replacing,
+    tail: StaleTail,
     book: Book,
     watch: Watch,
 }
@@ -120,6 +124,7 @@ impl World {
             faults: Faults::new(seed),
             points: Points::default(),
             replacing: Replacing::default(),
+            tail: StaleTail::default(),
             watch: Watch::new(hosts.len()),
             blocks: Blocks::new(&swarm),
             swarm,
@@ -180,6 +185,7 @@ impl World {
         self.now = until;
         self.bury_those_at_points();
         self.look_at_settlements();
+        self.look_at_fails();
         self.strike_when_decided();
         if self.now.is_multiple_of(LOOK) {
             self.look_at_links();

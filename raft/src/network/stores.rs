@@ -1,4 +1,5 @@
 use crate::consensus::StateCell;
+use crate::mutant::{Mutant, planted};
 use crate::replica::latch::Latch;
 use crate::types::{ReplicaId, StoreId};
 use mux_proto::mux::raft::v1 as pb;
@@ -122,15 +123,17 @@ impl Stores {
             [] => Ok(None),
             bytes => StoreId::try_from(bytes).map(Some).map_err(malformed),
         };
+        let unguarded = planted(Mutant::WipedReplicaVotes);
         if let Some(meant) = parse(&header.target_store)?
             && meant != self.own()
+            && !unguarded
         {
             let reason = taken(id, &meant, &self.own());
             self.inner.latch.trip(reason.clone());
             return Err(Status::failed_precondition(reason));
         }
         match (self.of(source), parse(&header.source_store)?) {
-            (Some(enrolled), Some(shown)) if enrolled != shown => {
+            (Some(enrolled), Some(shown)) if enrolled != shown && !unguarded => {
                 Err(Status::already_exists(taken(source, &enrolled, &shown)))
             }
             (Some(_), None) => Err(Status::failed_precondition(format!(

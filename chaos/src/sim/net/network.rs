@@ -1,3 +1,4 @@
+use super::answers::{Answers, FailSent};
 use super::conditions::{Conditions, KeepAlive};
 use super::connection::Connection;
 use super::packet::{ConnectionId, Content, End, Packet, StreamId};
@@ -48,6 +49,7 @@ struct Inner {
     connections: BTreeMap<ConnectionId, Connection>,
     traffic: Traffic,
     votes: Votes,
+    answers: Answers,
 }
 
 /// One direction between two hosts.
@@ -91,6 +93,7 @@ impl Network {
             connections: BTreeMap::new(),
             traffic: Traffic::default(),
             votes: Votes::default(),
+            answers: Answers::default(),
         };
         Self { inner: Arc::new(Mutex::new(inner)) }
     }
@@ -243,6 +246,7 @@ impl Network {
     pub(super) fn send(&self, from: HostId, at: SimTime, packet: Packet) {
         let mut inner = self.inner.lock();
         inner.votes.see(&packet);
+        inner.answers.see(from, at, &packet);
         inner.send(from, at, packet);
     }
 
@@ -250,6 +254,11 @@ impl Network {
     #[must_use]
     pub fn take_double_votes(&self) -> Vec<String> {
         self.inner.lock().votes.take_doubles()
+    }
+
+    /// HTLCs that replicas failed since this was asked last.
+    pub(in crate::sim) fn take_fails(&self) -> Vec<FailSent> {
+        self.inner.lock().answers.take_fails()
     }
 
     /// An end gives a connection up.

@@ -1,5 +1,6 @@
 use super::World;
 use super::lnd_faults::LndEnd;
+use super::stale::StaleTail;
 use crate::sim::coverage::Condition;
 use crate::sim::disk::{Latency, Mood};
 use crate::sim::host::{Ending, HostId};
@@ -75,6 +76,11 @@ impl Faults {
         self.ends_in(now, time, End::Lnd(end));
     }
 
+    /// One direction between two hosts is as it was in a while.
+    pub(super) fn conditions_end_in(&mut self, now: SimTime, time: Duration, (from, to): (HostId, HostId)) {
+        self.ends_in(now, time, End::Conditions(from, to));
+    }
+
     /// Where chance comes from.
     pub(super) fn rng(&mut self) -> &mut StdRng {
         &mut self.rng
@@ -102,6 +108,7 @@ impl World {
             self.end_fault(&end);
         }
         self.go_on_replacing();
+        self.go_on_with_the_tail();
         for kind in self.schedule.due(self.now) {
             if self.begin(kind) {
                 *self.faults.counts.entry(kind).or_default() += 1;
@@ -113,6 +120,7 @@ impl World {
     pub(super) fn undo_all(&mut self) {
         self.schedule.stop();
         self.points.disarm();
+        self.tail = StaleTail::default();
         self.upgrade_all();
         for end in std::mem::take(&mut self.faults.ends).into_values() {
             self.end_fault(&end);
@@ -158,6 +166,9 @@ impl World {
             FaultKind::FullDisk => self.spoil_disk(Mood::Full, Condition::DiskFull),
             FaultKind::Wipe => self.wipe_one(),
             FaultKind::Upgrade => self.upgrade_one(),
+            FaultKind::StaleTail => self.cut_off_with_a_tail(),
+            FaultKind::Shrink => self.shrink(),
+            FaultKind::LaggingOwner => self.let_owner_lag(),
             FaultKind::CrashAtPoint => self.points.arm(self.now, &mut self.faults.rng),
             FaultKind::CrashInInstall => self.fall_behind_and_crash(),
             FaultKind::FailingDisk => self.spoil_disk(Mood::Fails, Condition::DiskFailed),

@@ -47,6 +47,8 @@ pub(super) enum LndEnd {
     Resume(usize),
     /// What it was told is lost, and from now on it keeps everything.
     Forget(usize),
+    /// Its stream breaks, and none is taken for this many milliseconds.
+    Cut(usize, u64),
 }
 
 /// When blocks are found.
@@ -129,6 +131,7 @@ impl World {
                     self.lnds[at].pause(false);
                 }
             }
+            LndEnd::Cut(at, ms) => self.break_stream(at, ms),
             LndEnd::Forget(at) => {
                 let Some(node) = self.lnds[at].running() else {
                     // Its database would remember the limit, when it comes back.
@@ -187,6 +190,13 @@ impl World {
         };
         self.lnds[at].command(Command::CutStreams(request));
         true
+    }
+
+    /// The interceptor's stream breaks, and none can be opened for a while, in which HTLCs pile up.
+    fn break_stream(&self, at: usize, hold_slot_ms: u64) {
+        let request =
+            CutStreamsRequest { mode: Mode::Reset.into(), hold_slot_ms, ..CutStreamsRequest::default() };
+        self.lnds[at].command(Command::CutStreams(request));
     }
 
     /// Every HTLC that is held is offered again and again.

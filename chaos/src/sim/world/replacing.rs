@@ -1,5 +1,6 @@
-//! A replica that loses its disk: under its old id it must be refused; then it joins under a new one, and the old one is
-//! removed, while all else goes on.
+//! Members that come and go while all else goes on. A replica that loses its disk must be refused under its old id; then it
+//! joins under a new one, and the old one is removed. Replicas that are well are removed, one after the other, and then
+//! join again with empty disks and new ids.
 
 use super::World;
 use super::replica_host::ReplicaHost;
@@ -11,6 +12,8 @@ use mux_raft::members::MemberChange;
 use mux_raft::types::ReplicaId;
 use parking_lot::Mutex;
 use rand::Rng as _;
+use rand::seq::SliceRandom as _;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,10 +22,13 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// What a replica says that finds out that it has lost its disk.
 const REFUSED: &str = "must join under a new id";
 
-/// The replacement that is under way, of which there is one at a time: otherwise what only the lost disks had would be gone.
+/// Of a replica that was removed and is not told: it finds out, and disturbs nobody.
+const LINGERS_MS: std::ops::RangeInclusive<u64> = 0..=5_000;
+
+/// What is under way, the first of them now. A lost disk is alone: otherwise what only the lost disks had would be gone.
 #[derive(Debug, Default)]
 pub(super) struct Replacing {
-    current: Option<Replacement>,
+    queue: VecDeque<Replacement>,
     /// Ids given out beyond the first replicas'.
     given: u64,
 }
@@ -36,6 +42,8 @@ struct Replacement {
     next_try: SimTime,
     /// The log knew whose the lost disk was, so that nobody can be taken for its owner.
     enrolled: bool,
+    /// It was removed before it joins again.
+    was_removed: bool,
     /// What became of what an operator asked for. Gone with the process that was asked.
     asked: Option<Answer>,
 }
@@ -44,6 +52,10 @@ struct Replacement {
 enum Step {
     /// It is started with its old id and an empty disk.
     BeRefused,
+    /// Its removal is asked for while it runs.
+    Leave,
+    /// It is removed, and still runs.
+    Linger,
     Add,
     Promote,
     Remove,
@@ -54,7 +66,7 @@ type Answer = Arc<Mutex<Option<Result<(), String>>>>;
 impl Replacing {
     /// What is not finished yet.
     pub(super) fn finished(&self) -> Result<(), String> {
-        match &self.current {
+        match self.queue.front() {
             None => Ok(()),
             Some(now) => Err(format!("replica {} is replaced by {}: {:?}", now.old, now.new, now.step)),
         }
@@ -64,13 +76,11 @@ impl Replacing {
 impl World {
     /// A replica loses its disk.
     pub(super) fn wipe_one(&mut self) -> bool {
-        if self.replacing.current.is_some() || self.leader().is_none() {
+        if !self.replacing.queue.is_empty() || self.leader().is_none() {
             return false;
         }
         let Some(at) = self.any() else { return false };
-        self.replacing.given += 1;
-        let first = u64::try_from(self.hosts.len()).unwrap_or(u64::MAX);
-        let (old, new) = (self.hosts[at].id(), first + self.replacing.given);
+        let (old, new) = (self.hosts[at].id(), self.next_id());
         let running = self.hosts.iter().filter_map(ReplicaHost::replica);
         let enrolled =
             running.filter(|seen| seen.replica.state().read(|state| state.store_of(old).is_some())).count()
@@ -79,25 +89,65 @@ impl World {
         self.trace.event(self.now, self.hosts[at].column(), format_args!("loses its disk"));
         self.hosts[at].wipe();
         self.watch.wiped(at);
-        let next_try = self.now;
-        self.replacing.current =
-            Some(Replacement { at, old, new, step: Step::BeRefused, next_try, enrolled, asked: None });
+        let (step, next_try) = (Step::BeRefused, self.now);
+        self.replacing.queue.push_back(Replacement {
+            at,
+            old,
+            new,
+            step,
+            next_try,
+            enrolled,
+            was_removed: false,
+            asked: None,
+        });
         self.faults.starts_again(self.now, at);
         true
     }
 
+    /// Replicas that run are removed, from five down to three, or one of fewer; the leader may be among them. Then they
+    /// join again.
+    pub(super) fn shrink(&mut self) -> bool {
+        let all = self.hosts.len();
+        let is_whole = (0..all).all(|at| self.hosts[at].is_up() && !self.hosts[at].is_paused());
+        if !self.replacing.queue.is_empty() || self.leader().is_none() || !is_whole {
+            return false;
+        }
+        let mut leaving: Vec<usize> = (0..all).collect();
+        leaving.shuffle(self.faults.rng());
+        leaving.truncate(all.saturating_sub(3).max(1));
+        for at in leaving {
+            let (old, new, next_try) = (self.hosts[at].id(), self.next_id(), self.now);
+            let step = Step::Leave;
+            self.trace.event(self.now, self.hosts[at].column(), format_args!("is to be removed"));
+            let leaves =
+                Replacement { at, old, new, step, next_try, enrolled: false, was_removed: true, asked: None };
+            self.replacing.queue.push_back(leaves);
+        }
+        true
+    }
+
+    /// One that nobody has had.
+    fn next_id(&mut self) -> ReplicaId {
+        self.replacing.given += 1;
+        u64::try_from(self.hosts.len()).unwrap_or(u64::MAX) + self.replacing.given
+    }
+
     /// A replica stopped: whether it was right to, because it has lost its disk.
     pub(super) fn is_refused(&self, at: usize, reason: &str) -> bool {
-        let now = self.replacing.current.as_ref();
+        let now = self.replacing.queue.front();
         now.is_some_and(|now| now.at == at && now.step == Step::BeRefused) && reason.contains(REFUSED)
     }
 
     /// Then, its process being ended, it is to join under another id.
     pub(super) fn take_new_id(&mut self, at: usize) {
-        let Some(now) = self.replacing.current.as_mut() else { return };
+        let Some(now) = self.replacing.queue.front_mut() else { return };
         (now.step, now.next_try) = (Step::Add, self.now);
         let new = now.new;
         self.coverage.met(Condition::WipedRefused);
+        self.begin_as(at, new);
+    }
+
+    fn begin_as(&mut self, at: usize, new: ReplicaId) {
         self.trace.event(self.now, self.hosts[at].column(), format_args!("is to join as replica {new}"));
         self.hosts[at].become_another(new);
         self.faults.starts_again(self.now, at);
@@ -105,12 +155,19 @@ impl World {
 
     /// Does what an operator does who replaces a replica.
     pub(super) fn go_on_replacing(&mut self) {
-        let Some(mut now) = self.replacing.current.take() else { return };
+        let Some(mut now) = self.replacing.queue.pop_front() else { return };
         let done = match now.step {
             Step::BeRefused => self.was_taken_back(&now),
-            Step::Add | Step::Promote | Step::Remove => self.change_members(&mut now),
+            Step::Linger => self.end_if_removed(&mut now),
+            Step::Leave | Step::Add | Step::Promote | Step::Remove => self.change_members(&mut now),
         };
-        self.replacing.current = (!done).then_some(now);
+        let others_leave = self.replacing.queue.iter().any(|other| other.step == Step::Leave);
+        if now.step == Step::Add && now.asked.is_none() && others_leave {
+            // First all of them leave.
+            self.replacing.queue.push_back(now);
+        } else if !done {
+            self.replacing.queue.push_front(now);
+        }
     }
 
     /// Whether the replica with the empty disk takes part under its old id. As long as the log does not know whose the disk
@@ -127,6 +184,22 @@ impl World {
         index > 0
     }
 
+    /// One that is not a member any more is ended in the end, and begins anew.
+    fn end_if_removed(&mut self, now: &mut Replacement) -> bool {
+        if self.now < now.next_try {
+            return false;
+        }
+        let (at, new) = (now.at, now.new);
+        self.coverage.met_times(Condition::RemovedAlive, u64::from(self.hosts[at].is_up()));
+        if self.hosts[at].is_up() {
+            self.end_process(at, Ending::Killed);
+        }
+        self.watch.wiped(at);
+        (now.step, now.next_try) = (Step::Add, self.now);
+        self.begin_as(at, new);
+        false
+    }
+
     fn change_members(&mut self, now: &mut Replacement) -> bool {
         let answer = now.asked.as_ref().map(|asked| (asked.lock().take(), Arc::strong_count(asked)));
         match answer {
@@ -141,7 +214,15 @@ impl World {
                     format_args!("{id}: {:?} is done", now.step),
                 );
                 now.step = match now.step {
+                    Step::Leave | Step::Linger => {
+                        now.next_try = self.now + self.faults.time(LINGERS_MS);
+                        Step::Linger
+                    }
                     Step::BeRefused | Step::Add => Step::Promote,
+                    Step::Promote if now.was_removed => {
+                        self.coverage.met(Condition::Regrown);
+                        return true;
+                    }
                     Step::Promote => Step::Remove,
                     Step::Remove => {
                         self.coverage.met(Condition::Replaced);
@@ -156,7 +237,7 @@ impl World {
             }
             None => {}
         }
-        if now.asked.is_none() && self.now >= now.next_try {
+        if now.asked.is_none() && now.step != Step::Linger && self.now >= now.next_try {
             self.ask(now);
         }
         false
@@ -165,7 +246,8 @@ impl World {
     /// Asks any replica that runs.
     fn ask(&mut self, now: &mut Replacement) {
         let change = match now.step {
-            Step::BeRefused => return,
+            Step::BeRefused | Step::Linger => return,
+            Step::Leave => MemberChange::Remove { id: now.old, force: true },
             Step::Add => {
                 let address = self.hosts[now.at].address();
                 MemberChange::AddLearner { id: now.new, address }

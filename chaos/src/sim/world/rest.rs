@@ -83,6 +83,8 @@ impl World {
                 let under_way =
                     |state: InvoiceState| matches!(state, InvoiceState::Accepted | InvoiceState::Settling);
                 let busy = state.invoices_after(0).find(|invoice| under_way(invoice.state));
+                // Of a set being collected, LND may have ended everything, and the cluster has not heard of it.
+                let busy = busy.or_else(|| state.undecided_sets().next());
                 (
                     state.event_sequence(),
                     busy.map(|invoice| format!("invoice {} is {:?}", invoice.hash, invoice.state)),

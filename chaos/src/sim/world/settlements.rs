@@ -2,6 +2,7 @@
 //! payers get.
 
 use super::World;
+use super::promises::{Gates, Links, look_at_gates};
 use crate::ledger::{LndView, PaymentRecord};
 use crate::sim::coverage::{Condition, Coverage};
 use crate::sim::time::SimTime;
@@ -26,6 +27,8 @@ pub(super) struct Settlements {
     pub(super) strike: bool,
     /// Outcomes that were seen, by node.
     outcomes: Vec<usize>,
+    /// By replica.
+    pub(super) links: Vec<Links>,
 }
 
 #[derive(Debug, Default)]
@@ -157,17 +160,25 @@ impl World {
     /// Looks at what was applied and at what payers got.
     pub(super) fn look_at_settlements(&mut self) {
         let (mut wrong, mut complete) = (Vec::new(), Vec::new());
-        for host in &mut self.hosts {
+        self.settlements.links.resize_with(self.hosts.len(), Links::default);
+        self.forget_links_of_the_dead();
+        for (at, host) in self.hosts.iter_mut().enumerate() {
             let column = host.column();
             let Some(seen) = host.seen() else { continue };
             let known = self.settlements.sequence;
             let cell = seen.replica.state();
-            let news: Vec<Event> = cell.read(|state| {
-                if state.event_sequence() <= known {
-                    return Vec::new();
-                }
-                state.events_after(known).cloned().collect()
+            let links = &mut self.settlements.links[at];
+            let (news, Gates { wrong: unheld, met }) = cell.read(|state| {
+                let news: Vec<Event> = if state.event_sequence() <= known {
+                    Vec::new()
+                } else {
+                    state.events_after(known).cloned().collect()
+                };
+                let gates = look_at_gates(links, state, &news);
+                (news, gates)
             });
+            wrong.extend(unheld);
+            met.into_iter().for_each(|condition| self.coverage.met(condition));
             for event in news {
                 self.trace.digest(self.now, column, &[b"event", &event.sequence.to_be_bytes()]);
                 if matches!(event.kind, EventKind::Settling { .. } | EventKind::Partial { .. }) {
