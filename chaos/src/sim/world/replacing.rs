@@ -243,7 +243,7 @@ impl World {
         false
     }
 
-    /// Asks any replica that runs.
+    /// Asks any replica that runs, rather one that knows a leader: another would wait for one as long as it may.
     fn ask(&mut self, now: &mut Replacement) {
         let change = match now.step {
             Step::BeRefused | Step::Linger => return,
@@ -261,6 +261,10 @@ impl World {
         if running.is_empty() {
             return;
         }
+        let informed =
+            |at: &usize| self.hosts[*at].replica().is_some_and(|seen| seen.status.borrow().leader.is_some());
+        let (knowing, others): (Vec<usize>, Vec<usize>) = running.into_iter().partition(informed);
+        let running = if knowing.is_empty() { others } else { knowing };
         let host = &self.hosts[running[self.faults.rng().random_range(0..running.len())]];
         let Some(replica) = host.replica().map(|seen| Arc::clone(&seen.replica)) else { return };
         let answer = Answer::default();
