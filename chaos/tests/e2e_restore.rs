@@ -77,6 +77,49 @@ async fn what_lnd_settled_after_the_backup_is_settled_in_full_by_the_restored_cl
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_ends_the_wait_for_a_node_that_stays_away_after_a_restoration() {
+    let mut world = World::start(|_| {}).await;
+    world.cli(0, &["settings", "--auto-settle", "false"]).await;
+    let (text, held) = world.invoice(AMOUNT_MSAT).await;
+    let paying = world.begin(PaymentPlan::new("held at the backup", text, 2));
+    world.wait_state(held, InvoiceState::Accepted).await;
+    let backup = world.cluster.dir().join("backup");
+    world.cli(0, &["backup", "save", path(&backup)]).await;
+    kill_all(&mut world).await;
+
+    world.step("one of the nodes does not come back");
+    world.cluster.lnds[BOB].process.kill().await.unwrap();
+    restore(&mut world, &backup, 2, &[]).await;
+    let waits_for_one =
+        |status: &GetStatusResponse| status.restoration.as_ref().is_some_and(|now| now.in_doubt.len() == 1);
+    let status = wait_status(&world, waits_for_one).await;
+    let in_doubt = status.restoration.unwrap().in_doubt;
+    let refused = world.said(0, &["invoice", "settle", &held.to_string()]).await;
+    assert!(!refused.done(), "nothing is decided meanwhile: {refused:?}");
+
+    world.step("an operator decides without its word");
+    let said = world.said(0, &["restore", "accept"]).await;
+    assert!(said.done() && said.out.contains("without LND's word on 1 HTLCs"), "{said:?}");
+    assert!(said.out.contains(&in_doubt[0]), "{said:?}, {in_doubt:?}");
+    let given_up = |status: &GetStatusResponse| {
+        status.restoration.as_ref().is_some_and(|now| now.in_doubt.is_empty() && now.given_up == in_doubt)
+    };
+    wait_status(&world, given_up).await;
+
+    world.step("it does come back, and the payment is settled in full");
+    world.cluster.restart_lnd(BOB).await.unwrap();
+    until("the application settles", SOON, || async {
+        world.said(0, &["invoice", "settle", &held.to_string()]).await.done().then_some(())
+    })
+    .await
+    .unwrap();
+    let record = paying.await.unwrap();
+    assert_eq!(record.ends, [PaymentEnd::Settled], "{record:?}");
+    world.wait_state(held, InvoiceState::Settled).await;
+    world.reckon().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_restored_in_a_later_term_grows_back_and_outlives_the_replica_it_began_with() {
     let mut world = World::start(|_| {}).await;
     let (text, paid) = world.invoice(AMOUNT_MSAT).await;
