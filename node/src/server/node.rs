@@ -176,8 +176,9 @@ impl Node {
             tracing::warn!("{what}: the others find out by themselves");
         }
         let status = self.consensus.status().borrow().clone();
-        // Who ends now leads nobody, although it may not have been told otherwise yet.
-        let leader = leader.or(status.leader).filter(|leader| *leader != status.id);
+        // Who ends now leads nobody, although it may not have been told otherwise yet; nor may one that is not heard.
+        let heard = status.leader.filter(|_| status.quorum);
+        let leader = leader.or(heard).filter(|leader| *leader != status.id);
         DrainReport { leader, not_done }
     }
 

@@ -99,17 +99,12 @@ pub(crate) fn unary_result(
     })
 }
 
-pub(crate) fn vote_request_to_pb(
-    request: &VoteRequest<TypeConfig>,
-    header: pb::Header,
-    address: String,
-) -> pb::VoteRequest {
+pub(crate) fn vote_request_to_pb(request: &VoteRequest<TypeConfig>, header: pb::Header) -> pb::VoteRequest {
     pb::VoteRequest {
         header: Some(header),
         vote: Some(vote_to_pb(&request.vote)),
         last_log_id: request.last_log_id.map(id_to_pb),
         leadership_transfer: request.leadership_transfer,
-        address,
     }
 }
 

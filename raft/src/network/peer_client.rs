@@ -197,7 +197,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, Error> {
-        let request = wire::vote_request_to_pb(&rpc, self.peers.header(self.target), self.peers.address());
+        let request = wire::vote_request_to_pb(&rpc, self.peers.header(self.target));
         let call = async { Ok(self.client()?.vote(request).await?.into_inner()) };
         let answer = self.call(RPCTypes::Vote, option.soft_ttl(), call).await?;
         wire::voted_from_pb(answer).map_err(|error| self.malformed(&error))
@@ -208,7 +208,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, Error> {
-        let request = wire::vote_request_to_pb(&rpc, self.peers.header(self.target), self.peers.address());
+        let request = wire::vote_request_to_pb(&rpc, self.peers.header(self.target));
         let call = async { Ok(self.client()?.pre_vote(request).await?.into_inner()) };
         let answer = self.call(RPCTypes::Vote, option.soft_ttl(), call).await?;
         wire::voted_from_pb(answer).map_err(|error| self.malformed(&error))

@@ -69,11 +69,6 @@ impl Peers {
         self.inner.id
     }
 
-    /// Where this replica is reached, by the log; empty as long as that is not known.
-    pub(crate) fn address(&self) -> String {
-        self.inner.address.lock().clone()
-    }
-
     /// The log says where this replica is reached.
     pub(crate) fn set_address(&self, address: &str) {
         let mut known = self.inner.address.lock();
@@ -89,7 +84,8 @@ impl Peers {
 
     /// Says who sends to whom.
     pub(crate) fn header(&self, target: ReplicaId) -> pb::Header {
-        self.inner.stores.header(&self.inner.cluster_id, target)
+        let source_address = self.inner.address.lock().clone();
+        pb::Header { source_address, ..self.inner.stores.header(&self.inner.cluster_id, target) }
     }
 
     /// Which data directory is which replica's.

@@ -112,6 +112,7 @@ impl Stores {
             source_store: bytes(self.own()).into(),
             target_store: self.of(target).map(bytes).unwrap_or_default().into(),
             source_run: run.into(),
+            source_address: String::new(),
         }
     }
 

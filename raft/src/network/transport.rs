@@ -21,14 +21,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
-/// Candidates that are remembered.
-const CANDIDATES_MAX: usize = 16;
+/// Who is remembered of those that were turned away.
+const CALLERS_MAX: usize = 16;
 
-/// When the leader was last heard from, and who wanted to lead when this replica could not vote yet.
+/// When the leader was last heard from, and who led or wanted to when this replica could not take part yet.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
     last: Mutex<Option<(ReplicaId, Instant)>>,
-    candidates: Mutex<BTreeMap<ReplicaId, String>>,
+    turned_away: Mutex<BTreeMap<ReplicaId, String>>,
 }
 
 impl Heard {
@@ -41,17 +41,18 @@ impl Heard {
         self.last.lock().is_some_and(|(who, when)| who == leader && when.elapsed() <= time)
     }
 
-    fn candidate(&self, id: ReplicaId, address: &str) {
-        let mut candidates = self.candidates.lock();
-        if !address.is_empty() && (candidates.len() < CANDIDATES_MAX || candidates.contains_key(&id)) {
-            candidates.insert(id, address.to_owned());
+    fn turned_away(&self, header: Option<&pb::Header>) {
+        let Some(header) = header.filter(|header| !header.source_address.is_empty()) else { return };
+        let mut callers = self.turned_away.lock();
+        if callers.len() < CALLERS_MAX || callers.contains_key(&header.source) {
+            callers.insert(header.source, header.source_address.clone());
         }
     }
 
-    /// Who wanted to lead when this replica could not vote yet, and where they are reached: members, perhaps, that joined
-    /// while it was away.
-    pub(crate) fn candidates(&self) -> BTreeMap<ReplicaId, String> {
-        self.candidates.lock().clone()
+    /// Who led, or wanted to, when this replica could not take part yet, and where they are reached: members, perhaps, that
+    /// joined while it was away.
+    pub(crate) fn callers(&self) -> BTreeMap<ReplicaId, String> {
+        self.turned_away.lock().clone()
     }
 }
 
@@ -128,14 +129,14 @@ impl Transport {
     /// Who sends entries, if they may be taken.
     fn check_append(&self, header: Option<&pb::Header>, caller: &Caller) -> Result<ReplicaId, Status> {
         let source = self.guard.check(header, caller)?;
-        self.clearance.check_append()?;
+        self.clearance.check_append().inspect_err(|_| self.heard.turned_away(header))?;
         Ok(source)
     }
 
     /// Who calls an election, if this replica may take part in it.
-    fn check_vote(&self, header: Option<&pb::Header>, address: &str, caller: &Caller) -> Result<(), Status> {
-        let source = self.guard.check(header, caller)?;
-        self.clearance.check_vote().inspect_err(|_| self.heard.candidate(source, address))
+    fn check_vote(&self, header: Option<&pb::Header>, caller: &Caller) -> Result<(), Status> {
+        self.guard.check(header, caller)?;
+        self.clearance.check_vote().inspect_err(|_| self.heard.turned_away(header))
     }
 }
 
@@ -175,7 +176,7 @@ impl RaftTransport for Transport {
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
         let caller = self.guard.caller(&request);
         let message = request.into_inner();
-        self.check_vote(message.header.as_ref(), &message.address, &caller)?;
+        self.check_vote(message.header.as_ref(), &caller)?;
         let request = wire::vote_request_from_pb(message).map_err(malformed)?;
         let response = self.raft.vote(request).await.map_err(stopped)?;
         Ok(Response::new(wire::voted_to_pb(&response)))
@@ -187,7 +188,7 @@ impl RaftTransport for Transport {
     ) -> Result<Response<pb::VoteResponse>, Status> {
         let caller = self.guard.caller(&request);
         let message = request.into_inner();
-        self.check_vote(message.header.as_ref(), &message.address, &caller)?;
+        self.check_vote(message.header.as_ref(), &caller)?;
         let request = wire::vote_request_from_pb(message).map_err(malformed)?;
         let response = self.raft.pre_vote(request).await.map_err(stopped)?;
         Ok(Response::new(wire::voted_to_pb(&response)))
@@ -199,7 +200,7 @@ impl RaftTransport for Transport {
     ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
         let caller = self.guard.caller(&request);
         let message = request.into_inner();
-        self.check_vote(message.header.as_ref(), "", &caller)?;
+        self.check_vote(message.header.as_ref(), &caller)?;
         let request = wire::transfer_from_pb(message).map_err(malformed)?;
         let response = self.raft.handle_transfer_leader(request).await.map_err(stopped)?;
         Ok(Response::new(wire::transferred_to_pb(response)))

@@ -59,6 +59,8 @@ pub(crate) async fn found_or_join(
 
 async fn try_until_clear(core: &Core, log: &LogStore, clearance: &Clearance) -> io::Result<()> {
     if let Some(upto) = log.probation() {
+        // The mark may be an older copy's, of a replica that has caught up and confirmed more since.
+        recognise(core, log).await?;
         return serve_probation(core, log, clearance, upto, log.end().is_some()).await;
     }
     if !log.is_pristine() {
@@ -197,7 +199,7 @@ async fn found(core: &Core) {
 }
 
 /// The leaders that others name, and where they are reached.
-fn leaders_named(standings: &Standings) -> impl Iterator<Item = (ReplicaId, String)> {
+pub(super) fn leaders_named(standings: &Standings) -> impl Iterator<Item = (ReplicaId, String)> {
     let named = standings.iter().map(|(_, standing)| (standing.leader, &standing.leader_address));
     named.filter(|(id, address)| *id != 0 && !address.is_empty()).map(|(id, address)| (id, address.clone()))
 }

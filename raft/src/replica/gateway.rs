@@ -151,7 +151,9 @@ impl LeaderGateway for Gateway {
         let member = metrics.membership_config.get_node(&source).is_some();
         let address_of = |id: &u64| Some(metrics.membership_config.get_node(id)?.addr.clone());
         let leader_address = metrics.current_leader.as_ref().and_then(address_of);
-        let voters = metrics.membership_config.voter_ids().collect();
+        let voters = metrics.membership_config.voter_ids();
+        let voter = |id| pb::Voter { id, address: address_of(&id).unwrap_or_default() };
+        let voters = voters.map(voter).collect();
         let membership = *metrics.membership_config.log_id();
         let matched = metrics.replication.and_then(|peers| peers.get(&source).copied()).flatten();
         Ok(Response::new(pb::StandingResponse {

@@ -119,6 +119,9 @@ impl Core {
             MemberChange::AddLearner { id, address } => self.add_learner(*id, address).await?,
             MemberChange::Promote { id } => {
                 self.check_may_vote(*id).await?;
+                // Who answered before may be gone by now.
+                let Some(now) = self.judge(change).await? else { return Ok(MemberChanged::default()) };
+                warnings = now;
                 let voters = ChangeMembers::AddVoterIds(BTreeSet::from([*id]));
                 bounded(self.raft.change_membership(voters, true)).await?;
             }

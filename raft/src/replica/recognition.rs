@@ -1,5 +1,5 @@
 use super::core::Core;
-use super::founding::{Standings, ask};
+use super::founding::{Standings, ask, leaders_named};
 use crate::log::LogStore;
 use crate::machine::{LogPosition, State};
 use crate::types::ReplicaId;
@@ -31,15 +31,14 @@ pub(super) async fn recognise(core: &Core, log: &LogStore) -> io::Result<()> {
     let (known, mut others) = electorate(core);
     let (started, mut told) = (Instant::now(), Instant::now());
     loop {
-        // Who stands for election may have joined while this replica was away: nobody else can tell of it, if those are gone
-        // that are known here.
-        others.extend(core.heard.candidates());
+        others.extend(core.heard.callers());
         others.remove(&core.id);
         let standings = ask(core, others.iter()).await;
         judge(core.id, end, &standings)?;
+        let learned = learn(core.id, &mut others, &standings);
         let all = standings.len() == others.len();
         let voters = newest(&known, &standings);
-        if all || (are_enough(core.id, &voters, &standings) && started.elapsed() >= PATIENCE) {
+        if !learned && (all || (are_enough(core.id, &voters, &standings) && started.elapsed() >= PATIENCE)) {
             tracing::debug!(
                 asked = others.len(),
                 answered = standings.len(),
@@ -61,16 +60,29 @@ type Electorate = (LogPosition, Vec<ReplicaId>);
 
 /// Who votes by the newest membership that anybody knows: that of a replica that was away may name some that are gone for
 /// long, and would wait for them for ever.
-fn newest<'a>(known: &'a Electorate, standings: &'a Standings) -> Vec<ReplicaId> {
-    let mut newest = (known.0, &known.1);
+fn newest(known: &Electorate, standings: &Standings) -> Vec<ReplicaId> {
+    let mut newest = known.clone();
     for (_, standing) in standings {
         let Some(at) = &standing.membership else { continue };
         let at = LogPosition { term: at.term, index: at.index };
         if at > newest.0 && !standing.voters.is_empty() {
-            newest = (at, &standing.voters);
+            newest = (at, standing.voters.iter().map(|voter| voter.id).collect());
         }
     }
-    newest.1.clone()
+    newest.1
+}
+
+/// Whom these name that is not asked yet: those that lead and vote by their word may have joined while this replica was
+/// away. Whether there was anybody.
+fn learn(id: ReplicaId, others: &mut BTreeMap<ReplicaId, String>, standings: &Standings) -> bool {
+    let before = others.len();
+    let voters = standings.iter().flat_map(|(_, standing)| &standing.voters);
+    let voters = voters.map(|voter| (voter.id, voter.address.clone()));
+    let named: Vec<_> = leaders_named(standings).chain(voters).collect();
+    for (other, address) in named.into_iter().filter(|(other, address)| *other != id && !address.is_empty()) {
+        others.entry(other).or_insert(address);
+    }
+    others.len() > before
 }
 
 /// Whether what these say is all that has to be known.
@@ -169,13 +181,19 @@ mod tests {
         assert!(are_enough(1, &[1], &Vec::new()), "a cluster of one has nobody to ask");
     }
 
+    fn says(
+        id: ReplicaId,
+        at: Option<(u64, u64)>,
+        voters: &[ReplicaId],
+    ) -> (ReplicaId, pb::StandingResponse) {
+        let membership = at.map(|(term, index)| pb::LogId { term, index });
+        let voters = voters.iter().map(|id| pb::Voter { id: *id, address: format!("host-{id}") }).collect();
+        (id, pb::StandingResponse { membership, voters, ..Default::default() })
+    }
+
     #[test]
     fn who_votes_is_the_newest_membership_that_anybody_knows() {
         let known = (LogPosition { term: 2, index: 7 }, vec![1, 2, 3]);
-        let says = |id, at: Option<(u64, u64)>, voters: &[ReplicaId]| {
-            let membership = at.map(|(term, index)| pb::LogId { term, index });
-            (id, pb::StandingResponse { membership, voters: voters.to_vec(), ..Default::default() })
-        };
         for (answers, expected) in [
             (vec![], vec![1, 2, 3]),
             // An older version says nothing.
@@ -190,6 +208,18 @@ mod tests {
         let answers = vec![says(4, Some((4, 9)), &[3, 4, 5])];
         assert!(are_enough(3, &newest(&known, &answers), &answers));
         assert!(!are_enough(3, &known.1, &answers));
+    }
+
+    #[test]
+    fn whoever_is_named_is_asked_too() {
+        let mut others = BTreeMap::from([(2, "two".to_owned())]);
+        let (id, answer) = says(2, Some((4, 9)), &[1, 2, 5]);
+        let answer = pb::StandingResponse { leader: 4, leader_address: "four".into(), ..answer };
+        let answers = vec![(id, answer)];
+        assert!(learn(1, &mut others, &answers));
+        let asked: Vec<_> = others.iter().map(|(id, address)| (*id, address.as_str())).collect();
+        assert_eq!(asked, [(2, "two"), (4, "four"), (5, "host-5")]);
+        assert!(!learn(1, &mut others, &answers), "nobody new");
     }
 
     #[test]

@@ -146,11 +146,8 @@ fn net(
 /// What this replica may do at first: others may know better who it is. Where nobody can be asked, the operator's
 /// word counts that the replica is new.
 fn may(config: &ReplicaConfig, log: &LogStore) -> May {
-    match log.probation() {
-        Some(_) => May::Append,
-        None if log.is_pristine() && config.initial_members.is_empty() => May::Vote,
-        None => May::Nothing,
-    }
+    let alone = log.is_pristine() && config.initial_members.is_empty();
+    if alone && log.probation().is_none() { May::Vote } else { May::Nothing }
 }
 
 fn check(config: &ReplicaConfig) -> Result<(), StartError> {

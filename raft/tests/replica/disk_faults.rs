@@ -82,7 +82,7 @@ async fn child() {
             disk.medium.as_ref().unwrap().break_down();
             let acknowledged = disk.add_until_it_stops(acknowledged, "Input/output error").await;
             disk.cluster.stop(1).await;
-            disk.repair();
+            disk.repair().await;
             disk.comes_back_with(acknowledged).await;
         }
         "full" => {
@@ -168,8 +168,10 @@ impl Disk {
     }
 
     /// Another disk with what the broken one has, read anew: what was only in memory is gone.
-    fn repair(&self) {
-        run("umount", &[self.path.to_str().unwrap()]);
+    async fn repair(&self) {
+        // sled's own threads let go of the files a moment after the replica has stopped.
+        eventually("it is unmounted", || Command::new("umount").arg(&self.path).status().unwrap().success())
+            .await;
         let image = self.cluster.dir.path().join("image");
         std::fs::copy(self.medium.as_ref().unwrap().path(), &image).unwrap();
         // It says by its exit code that it has repaired something.

@@ -43,11 +43,7 @@ async fn a_new_replica_finds_a_leader_that_its_configuration_does_not_name() {
     let founder = cluster.leader().await;
     cluster.start_one(4).await;
     cluster.join(founder, 4).await;
-    while !cluster.status(4).leads {
-        // Refused until it has caught up.
-        let _ = cluster.replica(founder).transfer_leader(Some(4)).await;
-        cluster.leader().await;
-    }
+    lead(&cluster, founder, 4).await;
     assert!(!cluster.configs[&5].initial_members.contains_key(&4));
     cluster.start_one(5).await;
     cluster.join(4, 5).await;
@@ -239,7 +235,7 @@ async fn a_replica_that_was_away_while_members_changed_votes_for_one_that_it_doe
     cluster.stop(away).await;
     cluster.start_one(4).await;
     cluster.join(leader, 4).await;
-    cluster.replica(leader).change_members(MemberChange::Remove { id: gone, force: false }).await.unwrap();
+    cluster.replica(leader).change_members(MemberChange::Remove { id: gone, force: true }).await.unwrap();
     let committed = cluster.commit(4).await;
     cluster.stop(gone).await;
     cluster.stop(leader).await;
@@ -249,4 +245,57 @@ async fn a_replica_that_was_away_while_members_changed_votes_for_one_that_it_doe
     cluster.commit(away).await;
     let applied = || cluster.replica(away).state().read(|state| state.applied().index);
     eventually("nothing is lost", || applied() >= committed.at.index).await;
+}
+
+/// A leader without a majority asks for no votes: what it sends is all that one hears of it that was away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_was_away_finds_a_leader_in_office_that_it_does_not_know() {
+    let mut cluster = Cluster::founded(3, 4).await;
+    let founder = cluster.leader().await;
+    let others: Vec<u64> = (1..=3).filter(|id| *id != founder).collect();
+    let (away, gone) = (others[0], others[1]);
+    cluster.commit(founder).await;
+    cluster.stop(away).await;
+    cluster.start_one(4).await;
+    cluster.join(founder, 4).await;
+    lead(&cluster, founder, 4).await;
+    cluster.replica(4).change_members(MemberChange::Remove { id: gone, force: true }).await.unwrap();
+    let committed = cluster.commit(4).await;
+    cluster.stop(gone).await;
+    cluster.stop(founder).await;
+    cluster.start_one(away).await;
+    cluster.commit(away).await;
+    let applied = || cluster.replica(away).state().read(|state| state.applied().index);
+    eventually("nothing is lost", || applied() >= committed.at.index).await;
+}
+
+/// Who answers may be too few of those that vote now: they name the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_was_away_asks_whomever_the_others_name() {
+    let mut cluster = Cluster::founded(3, 5).await;
+    let founder = cluster.leader().await;
+    let others: Vec<u64> = (1..=3).filter(|id| *id != founder).collect();
+    let (away, gone) = (others[0], others[1]);
+    cluster.commit(founder).await;
+    cluster.stop(away).await;
+    for id in [4, 5] {
+        cluster.start_one(id).await;
+        cluster.join(founder, id).await;
+    }
+    lead(&cluster, founder, 4).await;
+    cluster.commit(4).await;
+    cluster.stop(gone).await;
+    cluster.stop(5).await;
+    // Of five, three are there: one that knows nobody but the first, the first, and the leader.
+    cluster.start_one(away).await;
+    cluster.commit(away).await;
+}
+
+/// Makes one the leader that is a voter.
+async fn lead(cluster: &Cluster, asked: u64, id: u64) {
+    while !cluster.status(id).leads {
+        // Refused until it has caught up.
+        let _ = cluster.replica(asked).transfer_leader(Some(id)).await;
+        cluster.leader().await;
+    }
 }

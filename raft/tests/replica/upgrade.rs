@@ -116,7 +116,7 @@ async fn a_replica_that_is_too_old_stops_and_names_the_version_needed_and_does_s
     assert!(matches!(outcome, ProposeError::Unknown(_)), "it is in the log: {outcome}");
     let reason = tokio::time::timeout(PATIENCE, cluster.replica(1).stopped()).await.unwrap();
     assert!(reason.contains("needs muxd 7.8.9 or later"), "{reason}");
-    assert!(cluster.status(1).fatal.is_some_and(|fatal| fatal == reason));
+    eventually("the status says so", || cluster.status(1).fatal.is_some_and(|fatal| fatal == reason)).await;
     cluster.stop(1).await;
     let reason = match cluster.try_start(1).await {
         Err(error) => error.to_string(),
