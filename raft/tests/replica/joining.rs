@@ -227,12 +227,7 @@ async fn at_the_first_level_a_first_member_that_is_none_is_taken_for_a_removed_o
 /// vote nobody could lead.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_was_away_while_members_changed_votes_for_one_that_it_does_not_know() {
-    let mut cluster = Cluster::founded(3, 4).await;
-    let leader = cluster.leader().await;
-    let others: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
-    let (away, gone) = (others[0], others[1]);
-    cluster.commit(leader).await;
-    cluster.stop(away).await;
+    let (mut cluster, leader, away, gone) = without_one(4).await;
     cluster.start_one(4).await;
     cluster.join(leader, 4).await;
     cluster.replica(leader).change_members(MemberChange::Remove { id: gone, force: true }).await.unwrap();
@@ -250,12 +245,7 @@ async fn a_replica_that_was_away_while_members_changed_votes_for_one_that_it_doe
 /// A leader without a majority asks for no votes: what it sends is all that one hears of it that was away.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_was_away_finds_a_leader_in_office_that_it_does_not_know() {
-    let mut cluster = Cluster::founded(3, 4).await;
-    let founder = cluster.leader().await;
-    let others: Vec<u64> = (1..=3).filter(|id| *id != founder).collect();
-    let (away, gone) = (others[0], others[1]);
-    cluster.commit(founder).await;
-    cluster.stop(away).await;
+    let (mut cluster, founder, away, gone) = without_one(4).await;
     cluster.start_one(4).await;
     cluster.join(founder, 4).await;
     lead(&cluster, founder, 4).await;
@@ -272,12 +262,7 @@ async fn a_replica_that_was_away_finds_a_leader_in_office_that_it_does_not_know(
 /// Who answers may be too few of those that vote now: they name the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_was_away_asks_whomever_the_others_name() {
-    let mut cluster = Cluster::founded(3, 5).await;
-    let founder = cluster.leader().await;
-    let others: Vec<u64> = (1..=3).filter(|id| *id != founder).collect();
-    let (away, gone) = (others[0], others[1]);
-    cluster.commit(founder).await;
-    cluster.stop(away).await;
+    let (mut cluster, founder, away, gone) = without_one(5).await;
     for id in [4, 5] {
         cluster.start_one(id).await;
         cluster.join(founder, id).await;
@@ -289,6 +274,17 @@ async fn a_replica_that_was_away_asks_whomever_the_others_name() {
     // Of five, three are there: one that knows nobody but the first, the first, and the leader.
     cluster.start_one(away).await;
     cluster.commit(away).await;
+}
+
+/// Three founders, further ones prepared: the cluster, its leader, one that was stopped, and the third.
+async fn without_one(count: u64) -> (Cluster, u64, u64, u64) {
+    let mut cluster = Cluster::founded(3, count).await;
+    let leader = cluster.leader().await;
+    let others: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
+    let (away, third) = (others[0], others[1]);
+    cluster.commit(leader).await;
+    cluster.stop(away).await;
+    (cluster, leader, away, third)
 }
 
 /// Makes one the leader that is a voter.
