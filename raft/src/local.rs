@@ -24,6 +24,8 @@ pub enum Weather {
     NoQuorum,
     /// Committed, but the proposer hears "unknown".
     AnswerLost,
+    /// Committed, but the proposer hears of it only when the weather changes.
+    AnswerLate,
 }
 
 /// See the module.
@@ -129,13 +131,22 @@ impl Consensus for LocalConsensus {
                 self.commit(command, request_id);
                 Err(ProposeError::Unknown("the answer was lost".into()))
             }
+            Weather::AnswerLate => {
+                let mut changes = self.status.subscribe();
+                let committed = self.commit(command, request_id);
+                while self.inner.lock().weather == Weather::AnswerLate {
+                    // The sender lives as long as `self`.
+                    let _ = changes.changed().await;
+                }
+                Ok(committed)
+            }
         }
     }
 
     async fn read_barrier(&self) -> Result<LogIndex, ProposeError> {
         let weather = self.inner.lock().weather;
         match weather {
-            Weather::Fair => Ok(self.cell.read(|state| state.applied().index)),
+            Weather::Fair | Weather::AnswerLate => Ok(self.cell.read(|state| state.applied().index)),
             Weather::NoQuorum | Weather::AnswerLost => Err(ProposeError::Unavailable("no quorum".into())),
         }
     }

@@ -10,7 +10,7 @@ use mux_raft::machine::State;
 use mux_raft::machine::command::Command;
 use mux_raft::machine::model::{FailReason, Invoice, InvoiceState, TemporaryCause, Verdict};
 use mux_raft::machine::reply::{Reply, SettleReply};
-use mux_raft::types::{CircuitKey, PaymentHash, Preimage, SetId};
+use mux_raft::types::{LogIndex, PaymentHash, Preimage, SetId};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
@@ -83,7 +83,11 @@ impl Context {
             match intent {
                 Intent::Decided(decision_index) => return Ok(decision_index),
                 Intent::Gone(why) => {
-                    let reason = part.and_then(|part| self.read(|state| failure(state, &part)));
+                    // The set may have been failed before it was looked at.
+                    let reason = self.read(|state| match part {
+                        Some(part) => failure(state.verdict(&part)?),
+                        None => first_failure_after(state, &hash, committed.at.index),
+                    });
                     return Err(ApiError::Precondition(
                         reason.map_or_else(|| why.clone(), |reason| format!("{why}: {reason}")),
                     ));
@@ -120,15 +124,24 @@ fn intent(invoice: &Invoice, attempt: u32) -> Intent {
     Intent::Gone(format!("the set of invoice {hash} was cancelled or failed before a decision to settle"))
 }
 
-/// Why the set of this part was failed, for people.
-fn failure(state: &State, part: &CircuitKey) -> Option<String> {
-    match state.verdict(part)? {
+/// Why the set of a part with this verdict was failed, for people.
+fn failure(verdict: Verdict) -> Option<String> {
+    match verdict {
         Verdict::Settle => None,
         Verdict::Fail(FailReason::Temporary { cause: TemporaryCause::FrontNodeRemoved }) => {
             Some("a front node that held a part of it was removed; the invoice may be paid again".into())
         }
         Verdict::Fail(reason) => Some(view::fail_reason(reason)),
     }
+}
+
+/// Why the first HTLC of this invoice that failed after the entry `index` did, for people.
+fn first_failure_after(state: &State, hash: &PaymentHash, index: LogIndex) -> Option<String> {
+    let all = state.all_front_nodes().flat_map(|front| state.htlcs_of(&front.node));
+    let failed = all.filter(|htlc| {
+        htlc.hash == *hash && htlc.decided_at_index > index && matches!(htlc.verdict, Some(Verdict::Fail(_)))
+    });
+    failure(failed.min_by_key(|htlc| htlc.decided_at_index)?.verdict?)
 }
 
 /// What is in the way, for people.

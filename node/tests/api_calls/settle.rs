@@ -3,7 +3,8 @@ use mux_proto::mux::v1::{
     CancelInvoiceRequest, InvoiceState, ListInvoicesRequest, RemoveFrontNodeRequest, SettleInvoiceRequest,
 };
 use mux_raft::consensus::Consensus as _;
-use mux_raft::machine::command::FinalOutcome;
+use mux_raft::local::Weather;
+use mux_raft::machine::command::{Command, FinalOutcome};
 use mux_raft::types::PaymentHash;
 use std::time::Duration;
 use tonic::{Code, Request};
@@ -157,6 +158,25 @@ async fn cancel_wins_over_an_undecided_settle() {
     let shown = server.get(&hash).await;
     assert_eq!(shown.state(), InvoiceState::Canceled);
     assert!(shown.preimage.is_empty());
+}
+
+#[tokio::test]
+async fn a_removal_before_the_call_looked_at_its_set_is_told_as_the_reason_too() {
+    let server = Server::start(Setup { front_nodes: 2, ..Setup::default() }).await;
+    let hash = with_a_closed_gate(&server).await;
+    let mut client = server.invoices().await;
+    server.consensus.set_weather(Weather::AnswerLate);
+    let waiting = tokio::spawn({
+        let hash = hash.clone();
+        async move { client.settle_invoice(settle(&hash)).await }
+    });
+    intent_is_kept(&server, &hash).await;
+    server.run(Command::RemoveFrontNode { node: front_node(2), force: true });
+    // Only now the call hears that its wish was kept: it never sees the set.
+    server.consensus.set_weather(Weather::Fair);
+    let error = soon(waiting).await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition);
+    assert!(error.message().contains("a front node that held a part of it was removed"), "{error}");
 }
 
 #[tokio::test]
