@@ -35,10 +35,7 @@ pub(super) async fn recognise(core: &Core, log: &LogStore) -> io::Result<()> {
         others.remove(&core.id);
         let standings = ask(core, others.iter()).await;
         judge(core.id, end, &standings)?;
-        let learned = learn(core.id, &mut others, &standings);
-        let all = standings.len() == others.len();
-        let voters = newest(&known, &standings);
-        if !learned && (all || (are_enough(core.id, &voters, &standings) && started.elapsed() >= PATIENCE)) {
+        if suffice(core.id, &known, &mut others, &standings, started.elapsed() >= PATIENCE) {
             tracing::debug!(
                 asked = others.len(),
                 answered = standings.len(),
@@ -70,6 +67,19 @@ fn newest(known: &Electorate, standings: &Standings) -> Vec<ReplicaId> {
         }
     }
     newest.1
+}
+
+/// Whether nobody else has to be asked, those included whom the answers name. `waited`: whoever does not answer had time to.
+fn suffice(
+    id: ReplicaId,
+    known: &Electorate,
+    others: &mut BTreeMap<ReplicaId, String>,
+    standings: &Standings,
+    waited: bool,
+) -> bool {
+    let learned = learn(id, others, standings);
+    let all = standings.len() == others.len();
+    !learned && (all || (waited && are_enough(id, &newest(known, standings), standings)))
 }
 
 /// Whom these name that is not asked yet: those that lead and vote by their word may have joined while this replica was
@@ -220,6 +230,29 @@ mod tests {
         let asked: Vec<_> = others.iter().map(|(id, address)| (*id, address.as_str())).collect();
         assert_eq!(asked, [(2, "two"), (4, "four"), (5, "host-5")]);
         assert!(!learn(1, &mut others, &answers), "nobody new");
+    }
+
+    /// All that were asked once sufficed, although others vote by the newest membership: with an older one in its files a
+    /// replica asks only whom that names.
+    #[test]
+    fn all_that_are_known_are_not_enough_if_they_name_others_that_vote() {
+        let known = (LogPosition { term: 2, index: 7 }, vec![1, 2, 3]);
+        let mut others = BTreeMap::from([(2, "host-2".to_owned()), (3, "host-3".to_owned())]);
+        let from = |ids: &[ReplicaId]| -> Standings {
+            ids.iter().map(|id| says(*id, Some((4, 9)), &[1, 2, 4, 5, 6])).collect()
+        };
+        let mut enough = |ids: &[ReplicaId], waited| suffice(1, &known, &mut others, &from(ids), waited);
+        for waited in [false, true] {
+            assert!(!enough(&[2, 3], waited), "two of the five that vote");
+        }
+        assert!(!enough(&[2, 3, 4], false), "the others may answer yet");
+        assert!(enough(&[2, 3, 4], true), "three of the five");
+        assert!(enough(&[2, 3, 4, 5, 6], false), "all");
+        assert_eq!(others.keys().copied().collect::<Vec<_>>(), [2, 3, 4, 5, 6]);
+        // Those it has just heard of are asked before, however many have answered.
+        let mut others = BTreeMap::from([(2, "host-2".to_owned()), (4, "host-4".to_owned())]);
+        assert!(!suffice(1, &known, &mut others, &from(&[2, 4]), true));
+        assert!(suffice(1, &known, &mut others, &from(&[2, 4]), true));
     }
 
     #[test]

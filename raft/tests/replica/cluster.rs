@@ -238,6 +238,15 @@ impl Cluster {
         self.leader_among(&self.running.keys().copied().collect::<Vec<_>>()).await
     }
 
+    /// Makes one the leader that is a voter, asking this one.
+    pub(crate) async fn lead(&self, asked: ReplicaId, id: ReplicaId) {
+        while !self.status(id).leads {
+            // Refused until it has caught up.
+            let _ = self.replica(asked).transfer_leader(Some(id)).await;
+            self.leader().await;
+        }
+    }
+
     /// A running replica that does not lead.
     pub(crate) async fn follower(&self) -> ReplicaId {
         let leader = self.leader().await;

@@ -11,12 +11,17 @@ use std::time::{Duration, Instant};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Status};
 
-fn header(cluster_id: [u8; 32], source: ReplicaId, target: ReplicaId) -> Option<Header> {
+pub(crate) fn header(cluster_id: [u8; 32], source: ReplicaId, target: ReplicaId) -> Option<Header> {
     Some(Header { cluster_id: cluster_id.to_vec().into(), source, target, ..Header::default() })
 }
 
 /// Connects to a replica as somebody with these files.
-fn connect(cluster: &Cluster, target: ReplicaId, files: &TlsPaths, with_certificate: bool) -> Channel {
+pub(crate) fn connect(
+    cluster: &Cluster,
+    target: ReplicaId,
+    files: &TlsPaths,
+    with_certificate: bool,
+) -> Channel {
     let read = |path: &std::path::Path| std::fs::read(path).unwrap();
     let mut tls = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(cluster.authority.pem()))
@@ -139,12 +144,12 @@ async fn known_to_all(cluster: &Cluster) {
 }
 
 /// Why it stops.
-async fn stops(replica: &Replica) -> String {
+pub(crate) async fn stops(replica: &Replica) -> String {
     // Some find out only when they next ask, which is every 10 s.
     tokio::time::timeout(PATIENCE * 2, replica.stopped()).await.expect("it goes on")
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

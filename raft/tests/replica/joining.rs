@@ -1,4 +1,5 @@
 use crate::cluster::{Cluster, PATIENCE, eventually};
+use crate::probation::turned_away;
 use mux_raft::consensus::Consensus as _;
 use mux_raft::machine::command::COMMAND_FORMAT;
 use mux_raft::members::MemberChange;
@@ -43,7 +44,7 @@ async fn a_new_replica_finds_a_leader_that_its_configuration_does_not_name() {
     let founder = cluster.leader().await;
     cluster.start_one(4).await;
     cluster.join(founder, 4).await;
-    lead(&cluster, founder, 4).await;
+    cluster.lead(founder, 4).await;
     assert!(!cluster.configs[&5].initial_members.contains_key(&4));
     cluster.start_one(5).await;
     cluster.join(4, 5).await;
@@ -248,7 +249,7 @@ async fn a_replica_that_was_away_finds_a_leader_in_office_that_it_does_not_know(
     let (mut cluster, founder, away, gone) = without_one(4).await;
     cluster.start_one(4).await;
     cluster.join(founder, 4).await;
-    lead(&cluster, founder, 4).await;
+    cluster.lead(founder, 4).await;
     cluster.replica(4).change_members(MemberChange::Remove { id: gone, force: true }).await.unwrap();
     let committed = cluster.commit(4).await;
     cluster.stop(gone).await;
@@ -267,12 +268,33 @@ async fn a_replica_that_was_away_asks_whomever_the_others_name() {
         cluster.start_one(id).await;
         cluster.join(founder, id).await;
     }
-    lead(&cluster, founder, 4).await;
+    cluster.lead(founder, 4).await;
     cluster.commit(4).await;
     cluster.stop(gone).await;
     cluster.stop(5).await;
     // Of five, three are there: one that knows nobody but the first, the first, and the leader.
     cluster.start_one(away).await;
+    cluster.commit(away).await;
+}
+
+/// It once took what all that it knew said for everything, although most of those that vote now were not among them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_was_away_does_not_take_all_that_it_knows_for_a_majority() {
+    let (mut cluster, founder, away, third) = without_one(6).await;
+    for id in [4, 5, 6] {
+        cluster.start_one(id).await;
+        cluster.join(founder, id).await;
+    }
+    cluster.converged().await;
+    cluster.stop_all().await;
+    for id in [founder, third, away] {
+        cluster.start_one(id).await;
+    }
+    // Of six that vote, the three that it knows are there.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let told = turned_away(&cluster, away).await;
+    assert!(told.contains("it asks the others"), "{told}");
+    cluster.start_one(4).await;
     cluster.commit(away).await;
 }
 
@@ -285,13 +307,4 @@ async fn without_one(count: u64) -> (Cluster, u64, u64, u64) {
     cluster.commit(leader).await;
     cluster.stop(away).await;
     (cluster, leader, away, third)
-}
-
-/// Makes one the leader that is a voter.
-async fn lead(cluster: &Cluster, asked: u64, id: u64) {
-    while !cluster.status(id).leads {
-        // Refused until it has caught up.
-        let _ = cluster.replica(asked).transfer_leader(Some(id)).await;
-        cluster.leader().await;
-    }
 }

@@ -18,6 +18,7 @@ mod joining;
 mod keeping;
 mod leadership;
 mod members;
+mod probation;
 mod restoring;
 mod snapshots;
 mod upgrade;
