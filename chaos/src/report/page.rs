@@ -272,7 +272,7 @@ fn bugs(page: &mut String, bugs: &Bugs) {
             bug.found_by.clone(),
             format!("`{}`", bug.again),
             bug.commit.clone(),
-            format!("`{}`", bug.test),
+            format!("`{}` in `{}`", bug.name, bug.test),
         ]
     });
     table(page, &["bug", "found by", "again", "fixed in", "test"], 5, rows);

@@ -157,8 +157,8 @@ fn the_last_line_of_what_a_tool_printed_is_read() {
 
 #[test]
 fn the_list_of_bugs_is_on_the_page() {
-    let text = "[[bug]]\nwhat = 'lost'\nfound_by = 'nemesis'\nagain = 'x --seed 1'\ncommit = 'abcdef0'\ntest = 'a.rs'\n";
+    let text = "[[bug]]\nwhat = 'lost'\nfound_by = 'nemesis'\nagain = 'x --seed 1'\ncommit = 'abcdef0'\ntest = 'a.rs'\nname = 'b'\n";
     let found = Found { bugs: Some(toml::from_str::<Bugs>(text).unwrap()), ..Found::default() };
-    has_row(&page(&found), &["lost", "nemesis", "`x --seed 1`", "abcdef0", "`a.rs`"]);
+    has_row(&page(&found), &["lost", "nemesis", "`x --seed 1`", "abcdef0", "`b` in `a.rs`"]);
     assert!(toml::from_str::<Bugs>(&text.replace("test", "tset")).is_err());
 }
