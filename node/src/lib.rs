@@ -7,12 +7,14 @@
 //! * [`link`], [`lnd`]: from LND's interceptor streams to the log and back.
 //! * [`api`]: the client API. [`muxcli`]: its command line client. `assign`: who holds which stream.
 //! * [`server`]: all of it together ([`server::Node`]), and the process around that, with [`cli`], [`telemetry`],
-//!   [`shutdown`]. [`NodeWiring`]: what simulations replace.
+//!   [`shutdown`]. [`NodeWiring`]: what simulations replace; [`fault`]: where they
+//!   step in.
 
 pub mod api;
 mod assign;
 pub mod cli;
 pub mod config;
+pub mod fault;
 pub mod init;
 pub mod invoice;
 pub mod keys;

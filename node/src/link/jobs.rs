@@ -11,6 +11,7 @@ use crate::lnd::LndClient;
 use mux_proto::routerrpc::ForwardHtlcInterceptRequest;
 use mux_raft::blocking::{Blocking, Work};
 use mux_raft::consensus::{Committed, Consensus, ProposeError};
+use mux_raft::fault;
 use mux_raft::machine::Command;
 use mux_raft::trace;
 use mux_raft::types::{CircuitKey, NodePubkey};
@@ -73,6 +74,7 @@ impl Jobs {
         let proposing = async move {
             let result = timeout(PROPOSAL_DEADLINE, consensus.propose(command, None)).await;
             let result = result.unwrap_or_else(|_| Err(ProposeError::Unknown("no answer in time".into())));
+            fault::point("proposal.ended");
             let _ = events.send(Event::Proposed { id, result }).await;
         };
         tokio::spawn(trace::scope(context, proposing).instrument(span));
@@ -132,6 +134,7 @@ impl Jobs {
                 blocking.run(Work::Screen, move || screen_all(node, jobs, &*screener, &*consensus)).await;
             // One that panicked is never answered: LND offers what it holds again on the next stream.
             if let Ok(done) = screening {
+                fault::point("offer.screened");
                 // Nobody listens any more: the link is gone.
                 let _ = events.send(Event::Screened(done)).await;
             }
@@ -144,7 +147,9 @@ impl Jobs {
         tokio::spawn(async move {
             let worded = blocking.run(Work::Screen, move || answers::response(&answer, &*screener)).await;
             if let Ok(Ok(response)) = worded {
+                fault::point("answer.worded");
                 answers.send(response);
+                fault::point("answer.given");
             }
         });
     }
