@@ -15,7 +15,7 @@ use std::time::Duration;
 const SECONDS: u64 = 60;
 
 /// Simulated clusters under faults, deterministically. Exits with 0 if nothing went wrong, and everything happened that
-/// must have happened for the runs to count (from 200 seeds on, for deaths at every named point from 1,000 on; fewer cannot meet everything).
+/// must have happened for the runs to count (from 200 seeds on, and what is rare from 1,000 on; fewer cannot meet everything).
 #[derive(Clone, Debug, Parser)]
 #[command(name = "simulate")]
 pub struct SimulateArgs {

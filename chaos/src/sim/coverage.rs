@@ -23,25 +23,24 @@ macro_rules! conditions {
                 match self { $(Self::$condition => $text,)* }
             }
 
-            /// Whether runs in which it never happened do not count.
+            /// Whether runs in which it never happened count.
             #[must_use]
-            pub const fn is_required(self) -> bool {
-                match self { $(Self::$condition => Need::$need.is_required(),)* }
+            pub const fn need(self) -> Need {
+                match self { $(Self::$condition => Need::$need,)* }
             }
         }
     };
 }
 
-#[derive(Clone, Copy)]
-enum Need {
+/// Whether something must have happened for runs to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// It must.
     Required,
+    /// It is rare: it must in many runs.
+    InMany,
+    /// It need not.
     Counted,
-}
-
-impl Need {
-    const fn is_required(self) -> bool {
-        matches!(self, Self::Required)
-    }
 }
 
 // To be continued by whoever adds hosts and faults: a name, whether runs without it count, and what it says.
@@ -58,6 +57,9 @@ conditions! {
     LeaderPaused Required "the leader stood still for longer than an election",
     ConnectionsBroken Required "connections broke between replicas that ran on",
     Duplicated Required "a request arrived twice",
+    AnswerLost Required "an answer was lost, with its connection, after the request was heard",
+    Overtaken Required "a request arrived after one that the same caller sent later, over another connection",
+    SlowLink Required "messages between two replicas were slow",
     ClockJumped Required "a replica's wall clock jumped",
     DiskFailed Required "a replica's disk failed and its replica stopped",
     DiskFull Required "a replica's disk was full and its replica stopped",
@@ -84,8 +86,15 @@ conditions! {
     LinkMoved Required "a link moved with HTLCs in flight",
     LinkDegraded Counted "a link was degraded",
     LndDiedHolding Required "an LND node died while it held HTLCs",
+    LndFailedOver Required "an LND node died while it held HTLCs, and its standby became the leader",
+    LndRestartedHolding Required "an LND node was restarted while it held HTLCs",
+    LndStoodStill Required "an LND node stood still while it held HTLCs",
+    CutHolding Required "connections to an LND node were reset or stalled while it held HTLCs",
     StormHolding Required "the peers of an LND node flapped while it held HTLCs",
     ClosedWithHtlcs Required "a channel with HTLCs was closed by force",
+    Rescued Required "the cluster closed a channel whose peer took preimages and signed nothing",
+    FinalUnheard Required "an HTLC ended, nobody was told, and the cluster found out",
+    Reorganised Required "the chain lost blocks while HTLCs were held",
     OwnerCutOff Required "a replica was cut off from the LND node whose link it had, and from nothing else",
     SetOverNodes Required "a set over several LND nodes was decided",
     SetTimedOut Required "an incomplete set was failed",
@@ -96,11 +105,20 @@ conditions! {
     DecidedOnChain Required "a decided HTLC went on chain and was settled there",
     Partial Counted "LND lost a part of a decided set",
     SettledAgain Required "a SETTLE was sent again",
+    SettleRescued Required "LND had taken a SETTLE and lost it, and was given it again",
+    FailRescued Required "LND had taken a FAIL and lost it, and was given it again",
     Replayed Required "an HTLC was offered again and answered",
     CompletedByReplay Required "a set was completed by an HTLC that was offered again",
     FailedAndClaimed Counted "an LND node claimed on chain what the cluster had failed",
     FailedByLnd Counted "LND failed a held HTLC by itself",
     Overpaid Required "more than asked for was taken",
+    StatelessPaid Required "an invoice was paid that nobody had stored",
+    TwoPhasePaid Required "an application settled what had been accepted",
+    CanceledInFlight Required "an invoice was cancelled while it was paid, and all was failed",
+    PaidAgain Required "who paid a paid invoice again got it back",
+    ProbeFailed Required "who did not do what the invoice says got it back",
+    ExpiredFailed Required "who paid too late got it back",
+    Forwarded Required "an HTLC for somebody else passed",
 }
 
 /// How often each condition was met. Clones share it.
@@ -138,11 +156,11 @@ impl Coverage {
         }
     }
 
-    /// What is required and never happened.
+    /// What must have happened, as this says, and never did.
     #[must_use]
-    pub fn missing(&self) -> Vec<Condition> {
+    pub fn missing(&self, need: Need) -> Vec<Condition> {
         let counts = self.counts.lock();
-        let never = |condition: &&Condition| condition.is_required() && !counts.contains_key(condition);
+        let never = |condition: &&Condition| condition.need() == need && !counts.contains_key(condition);
         Condition::ALL.iter().filter(never).copied().collect()
     }
 }
@@ -154,12 +172,12 @@ mod tests {
     #[test]
     fn runs_count_when_everything_required_has_happened() {
         let (all, part) = (Coverage::default(), Coverage::default());
-        for condition in Condition::ALL.iter().filter(|condition| condition.is_required()) {
+        for condition in Condition::ALL.iter().filter(|condition| condition.need() == Need::Required) {
             if *condition == Condition::Paused { part.met(*condition) } else { all.met(*condition) }
         }
-        assert_eq!(all.missing(), [Condition::Paused]);
+        assert_eq!(all.missing(Need::Required), [Condition::Paused]);
         all.add(&part.counts());
-        assert_eq!(all.missing(), []);
+        assert_eq!(all.missing(Need::Required), []);
         assert!(!all.counts().contains_key(&Condition::BatchTorn), "not required, and never met");
     }
 }

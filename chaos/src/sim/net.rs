@@ -9,7 +9,13 @@
 //! keep-alive allows. A frame of a stream never overtakes another of its stream; streams overtake each other,
 //! unless [`Conditions::in_order`].
 //!
-//! * `packet`: what travels. `conditions`: how it fares. `network`: in between. `connection`: what both ends know.
+//! So no message is lost, doubled or overtaken within a stream: TCP would send it again, once, in its place, which makes it
+//! slow ([`Conditions::slow`]). What can happen to a call is what a connection that breaks, or a caller that asks again, does
+//! to it: it is handled and its answer is lost ([`Conditions::lose`]), it is handled twice ([`Conditions::duplicate`]), or it
+//! is handled after what was asked later over another connection ([`Conditions::stray`]).
+//!
+//! * `packet`: what travels. `conditions`: how it fares. `network`: in between; its `mishaps`: what breaking connections do
+//!   to calls. `connection`: what both ends know.
 //! * `port`: a host's end. `stream`: one call there. `body`: what arrives of it. `channel`: the clients' side. `peers`: the
 //!   replicas' [`mux_raft::network::Net`]. `votes`: what they said in elections. `answers`: what they said to LND nodes.
 

@@ -170,11 +170,18 @@ pub enum FaultKind {
     LaggingOwner,
     /// Replicas that are well are removed, down to three or fewer, and join again under other ids.
     Shrink,
+    /// For a while an LND node tells nobody how HTLCs end, as if each event had come while nobody listened.
+    LndDropsFinals,
+    /// The chain loses blocks, and finds others, at once or by and by.
+    Reorg,
+    /// The peers of an LND node take preimages and sign nothing until HTLCs are near their end. In runs with this fault the
+    /// cluster may close channels.
+    LndStrands,
 }
 
 impl FaultKind {
     /// All there are.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 36] = [
         Self::Kill,
         Self::KillLeader,
         Self::PowerCut,
@@ -208,20 +215,36 @@ impl FaultKind {
         Self::StaleTail,
         Self::LaggingOwner,
         Self::Shrink,
+        Self::LndDropsFinals,
+        Self::Reorg,
+        Self::LndStrands,
     ];
 
     /// Came later than the others, and is drawn beside them, so that seeds without it stay what they were.
     const fn is_late(self) -> bool {
-        matches!(self, Self::StaleTail | Self::LaggingOwner | Self::Shrink)
+        matches!(
+            self,
+            Self::StaleTail
+                | Self::LaggingOwner
+                | Self::Shrink
+                | Self::LndDropsFinals
+                | Self::Reorg
+                | Self::LndStrands
+        )
     }
 }
 
 impl Swarm {
+    /// Whether this can happen in this run.
+    #[must_use]
+    pub fn has(&self, fault: FaultKind) -> bool {
+        self.faults.iter().any(|(kind, _)| *kind == fault)
+    }
+
     /// The feature level that replicas know at first.
     #[must_use]
     pub fn first_level(&self) -> u16 {
-        let upgrades = self.faults.iter().any(|(kind, _)| *kind == FaultKind::Upgrade);
-        if upgrades { COMMAND_FORMAT - 1 } else { COMMAND_FORMAT }
+        if self.has(FaultKind::Upgrade) { COMMAND_FORMAT - 1 } else { COMMAND_FORMAT }
     }
 
     /// What this seed draws.
@@ -234,7 +257,9 @@ impl Swarm {
             let (chance, least, most) = match kind {
                 FaultKind::CrashAtPoint => (0.3, 1_000.0_f64, 8_000.0_f64),
                 // Each is a story of several seconds, which needs the right moment.
-                FaultKind::StaleTail | FaultKind::LaggingOwner => (0.25, 2_000.0, 10_000.0),
+                FaultKind::StaleTail | FaultKind::LaggingOwner | FaultKind::LndStrands => {
+                    (0.25, 2_000.0, 10_000.0)
+                }
                 _ => (0.25, 3_000.0, 60_000.0),
             };
             let rng = if kind.is_late() { &mut *late } else { &mut *rng };
@@ -253,7 +278,7 @@ impl Swarm {
         Self {
             seed,
             replicas,
-            network: network(rng),
+            network: mishaps(network(rng), &mut random::stream(seed, "mishaps")),
             disk: disk(rng),
             torn_writes,
             snapshot_every: if installs { 50 } else { snapshot_every },
@@ -278,6 +303,17 @@ fn network(rng: &mut StdRng) -> Conditions {
         slow_ms: 50..=*pick(rng, &[100, 400, 1_500]),
         duplicate: *pick(rng, &[0.0, 0.0, 0.01, 0.1]),
         in_order: rng.random_bool(0.3),
+        ..Conditions::default()
+    }
+}
+
+/// The same, with connections that break in the wrong moment.
+fn mishaps(network: Conditions, rng: &mut StdRng) -> Conditions {
+    Conditions {
+        lose: *pick(rng, &[0.0, 0.0, 0.0005, 0.005]),
+        stray: *pick(rng, &[0.0, 0.0, 0.0005, 0.005]),
+        stray_ms: 100..=*pick(rng, &[300, 1_000, 3_000]),
+        ..network
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! * `replica_host`: a replica on a host with its disk. `fronts`: the LND nodes. `load`, `reads`: commands by the thousand, and
 //!   reads, without payments. Payments: [`super::payments`].
-//! * `schedule`: when what happens; `faults`, `points`, `replacing`, `upgrading`, `stale`, `lnd_faults`: what that does.
+//! * `schedule`: when what happens; `faults`, `points`, `replacing`, `upgrading`, `stale`, `lnd_faults`, `blocks`,
+//!   `stranding`: what that does.
 //! * `watch`: what must hold of replicas. `settlements`, `promises`: what must hold of money. `rest`: the end of a run, when all must
 //!   have ended and everybody's books agree. `outcome`: what a run reports.
 
+mod blocks;
 mod faults;
 mod fronts;
 mod links;
@@ -21,6 +23,7 @@ mod rest;
 mod schedule;
 mod settlements;
 mod stale;
+mod stranding;
 mod upgrading;
 mod watch;
 
@@ -34,15 +37,16 @@ use super::random;
 use super::swarm::Swarm;
 use super::time::{SimTime, TICK};
 use super::trace::{self, Trace};
+use blocks::Blocks;
 use faults::Faults;
 use fronts::Fronts;
 use links::Owners;
-use lnd_faults::Blocks;
+use lnd_faults::Silences;
 use load::Book;
 use mux_raft::types::ReplicaId;
 pub use outcome::{Outcome, PaymentCounts, Proposals};
 use points::Points;
-pub(crate) use points::reachable as reachable_points;
+pub(crate) use points::needed as needed_points;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use replacing::Replacing;
@@ -53,6 +57,7 @@ use stale::StaleTail;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use stranding::Stranding;
 use watch::Watch;
 
 /// In this time everything must have converged once nothing is wrong any more.
@@ -74,6 +79,8 @@ pub struct World {
     lnds: Vec<LndHost>,
     chain: Chain,
     blocks: Blocks,
+    silences: Silences,
+    stranding: Stranding,
     payments: Payments,
     payers: PaymentsHost,
     settlements: Settlements,
@@ -106,10 +113,11 @@ impl World {
         let hosts: Vec<ReplicaHost> =
             ids.iter().map(|id| ReplicaHost::new(*id, &cluster, &network, &swarm)).collect();
         let clients = HostId(hosts.len() + lnds.len() + 1);
-        for at in lnds.iter().map(LndHost::host_id).chain([clients]) {
+        let of_lnds = lnds.iter().map(|lnd| (lnd.host_id(), fronts::of_lnds(&swarm)));
+        for (at, conditions) in of_lnds.chain([(clients, fronts::of_clients(&swarm))]) {
             for replica in hosts.iter().map(ReplicaHost::host_id) {
-                network.set_conditions(at, replica, Some(fronts::conditions(&swarm)));
-                network.set_conditions(replica, at, Some(fronts::conditions(&swarm)));
+                network.set_conditions(at, replica, Some(conditions.clone()));
+                network.set_conditions(replica, at, Some(conditions.clone()));
             }
         }
         let payments = Payments::new(seed, swarm.payments.clone());
@@ -127,6 +135,8 @@ impl World {
             tail: StaleTail::default(),
             watch: Watch::new(hosts.len()),
             blocks: Blocks::new(&swarm),
+            silences: Silences::default(),
+            stranding: Stranding::default(),
             swarm,
             network,
             trace,
@@ -283,9 +293,13 @@ impl World {
     fn finish(self) -> (Outcome, Trace) {
         let traffic = self.network.traffic();
         self.coverage.met_times(Condition::Duplicated, traffic.duplicated);
+        self.coverage.met_times(Condition::AnswerLost, traffic.answers_lost);
+        self.coverage.met_times(Condition::Overtaken, traffic.overtaken);
         let proposals = self.book.proposals();
         self.coverage.met_times(Condition::UnknownOutcome, proposals.unknown);
         self.coverage.met_times(Condition::TermsPassed, u64::from(self.watch.terms() > 2));
+        let payments = PaymentCounts::of(&self.payments);
+        self.coverage.met_times(Condition::Forwarded, payments.forwards);
         let outcome = Outcome {
             seed: self.swarm.seed,
             trace_hash: hex::encode(self.trace.hash()),
@@ -295,7 +309,7 @@ impl World {
             terms: self.watch.terms(),
             entries: self.watch.entries(),
             proposals,
-            payments: PaymentCounts::of(&self.payments),
+            payments,
             traffic,
             faults: self.faults.counts(),
             points: self.points.counts(),

@@ -241,3 +241,65 @@ fn a_request_may_arrive_twice_and_is_answered_once() {
     }
     assert_eq!(bench.network.traffic().duplicated, 2);
 }
+
+/// What the service saw, without the times.
+fn heard(bench: &Bench) -> Vec<String> {
+    bench.seen.all().iter().map(|line| line.split_once(": ").unwrap_or(("", line)).1.to_owned()).collect()
+}
+
+#[test]
+fn an_answer_can_be_lost_after_its_request_was_heard() {
+    let mut bench = Bench::new(1, Conditions { lose: 1.0, ..fixed(5) });
+    bench.at_client(|mut client| async move {
+        let first = client.vote(toy::vote(1)).await.unwrap_err();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        format!("{:?}, then {}", first.code(), client.vote(toy::vote(2)).await.is_ok())
+    });
+    bench.run_until(50);
+    assert_eq!(heard(&bench), ["vote 1"]);
+    bench.network.calm();
+    bench.run_until(1_000);
+    assert_eq!(bench.only().1, "Unavailable, then true");
+    let traffic = bench.network.traffic();
+    assert_eq!((traffic.answers_lost, traffic.connects), (1, 2));
+}
+
+#[test]
+fn a_request_that_strays_is_heard_after_what_was_sent_over_the_next_connection() {
+    let mut bench = Bench::new(1, Conditions { stray: 1.0, stray_ms: 500..=500, ..fixed(5) });
+    // A message of a stream; its caller tries again.
+    bench.at_client(|mut client| async move {
+        let messages = |number| futures::stream::iter([toy::append(number, 10)]);
+        let first = client.stream_append(messages(1)).await.unwrap_err();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let mut answers = client.stream_append(messages(2)).await.unwrap().into_inner();
+        format!("{:?}, then {}", first.code(), answers.message().await.is_ok())
+    });
+    bench.run_until(50);
+    bench.network.calm();
+    assert_eq!(heard(&bench), Vec::<String>::new());
+    bench.run_until(400);
+    assert_eq!(heard(&bench)[0], "append 2");
+    assert_eq!(bench.only().1, "Unavailable, then true");
+    assert_eq!(bench.network.traffic().overtaken, 0, "not yet");
+    bench.run_until(1_000);
+    assert!(heard(&bench).contains(&"append 1".to_owned()), "{:?}", heard(&bench));
+    assert_eq!(bench.network.traffic().overtaken, 1);
+}
+
+#[test]
+fn a_unary_request_that_strays_is_heard_late() {
+    let mut bench = Bench::new(3, Conditions { stray: 0.5, stray_ms: 500..=500, ..fixed(5) });
+    for number in 0..20 {
+        bench.at_client(move |mut client| async move {
+            format!("{}", client.vote(toy::vote(number)).await.is_ok())
+        });
+    }
+    bench.run_until(1_000);
+    let late = |line: &&String| line.split_once(": ").unwrap().0.parse::<u64>().unwrap() > 500;
+    let answered = bench.told().iter().filter(|line| line.ends_with("true")).count();
+    let seen = bench.seen.all();
+    assert!(seen.iter().any(|line| late(&line)), "the end of a request strayed: {seen:?}");
+    assert!(answered < seen.len(), "and its caller was not told: {answered} of {seen:?}");
+    assert!(seen.len() < 20, "without its message it was not heard at all: {seen:?}");
+}

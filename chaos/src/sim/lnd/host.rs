@@ -41,6 +41,11 @@ impl Chain {
     pub fn grow(&self, blocks: u32) {
         self.0.fetch_add(blocks, Ordering::Relaxed);
     }
+
+    /// The last blocks are not part of it any more.
+    pub fn shrink(&self, blocks: u32) {
+        self.0.fetch_sub(blocks, Ordering::Relaxed);
+    }
 }
 
 /// A node that runs.
@@ -226,7 +231,8 @@ impl Start {
             drop(node.command(Command::OpenChannel(forward)));
         }
         let height = self.chain.height();
-        if height > node.state().chain.unwrap_or_default().tip_height {
+        // Which may have lost blocks meanwhile.
+        if height != node.state().chain.unwrap_or_default().tip_height {
             drop(node.command(Command::SetHeight(SetHeightRequest { height })));
         }
         port.listen(

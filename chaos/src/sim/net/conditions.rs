@@ -16,13 +16,30 @@ pub struct Conditions {
     pub slow_ms: RangeInclusive<u64>,
     /// The chance of a request with one message to arrive twice.
     pub duplicate: f64,
+    /// The chance of a message that answers not to arrive, and its connection to break: whoever asked does not know whether
+    /// it was heard.
+    pub lose: f64,
+    /// The chance of a message that asks to stray: its caller loses the connection at once and may ask again over another,
+    /// and what was sent over the old one arrives long after.
+    pub stray: f64,
+    /// Milliseconds that one that strays takes longer.
+    pub stray_ms: RangeInclusive<u64>,
     /// Nothing on a connection overtakes anything, as over one TCP connection that nobody works around.
     pub in_order: bool,
 }
 
 impl Default for Conditions {
     fn default() -> Self {
-        Self { delay_ms: 5..=7, slow: 0.0, slow_ms: 50..=200, duplicate: 0.0, in_order: false }
+        Self {
+            delay_ms: 5..=7,
+            slow: 0.0,
+            slow_ms: 50..=200,
+            duplicate: 0.0,
+            lose: 0.0,
+            stray: 0.0,
+            stray_ms: 100..=2_500,
+            in_order: false,
+        }
     }
 }
 
@@ -31,6 +48,11 @@ impl Conditions {
     pub(super) fn delay(&self, rng: &mut StdRng) -> Duration {
         let range = if random::chance(rng, self.slow) { &self.slow_ms } else { &self.delay_ms };
         random::time_in(rng, range).max(TICK)
+    }
+
+    /// Nothing is lost, and nothing strays.
+    pub(super) fn calm(&mut self) {
+        (self.lose, self.stray) = (0.0, 0.0);
     }
 }
 

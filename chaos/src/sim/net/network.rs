@@ -1,3 +1,5 @@
+mod mishaps;
+
 use super::answers::{Answers, FailSent};
 use super::conditions::{Conditions, KeepAlive};
 use super::connection::Connection;
@@ -7,6 +9,7 @@ use crate::sim::host::{Ending, HostId};
 use crate::sim::random;
 use crate::sim::time::SimTime;
 use crate::sim::trace::Trace;
+use mishaps::{Fate, Stray};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
@@ -29,6 +32,10 @@ pub struct Traffic {
     pub lost: u64,
     /// Requests that arrived twice.
     pub duplicated: u64,
+    /// Answers that were lost, with their connection.
+    pub answers_lost: u64,
+    /// Requests that arrived after what the same caller had sent later, over another connection.
+    pub overtaken: u64,
     /// Connections that were asked for.
     pub connects: u64,
     /// Connections that broke.
@@ -50,6 +57,8 @@ struct Inner {
     traffic: Traffic,
     votes: Votes,
     answers: Answers,
+    /// What is on its way although its caller has lost the connection.
+    strays: Vec<Stray>,
 }
 
 /// One direction between two hosts.
@@ -94,6 +103,7 @@ impl Network {
             traffic: Traffic::default(),
             votes: Votes::default(),
             answers: Answers::default(),
+            strays: Vec::new(),
         };
         Self { inner: Arc::new(Mutex::new(inner)) }
     }
@@ -111,6 +121,7 @@ impl Network {
         inner.answer_for_the_dead(until);
         if now.is_multiple_of(KEEP_ALIVE_EVERY) {
             inner.give_up_the_silent();
+            inner.forget_strays();
             inner.connections.retain(|_, connection| connection.open != [false; 2]);
         }
     }
@@ -124,6 +135,13 @@ impl Network {
     /// Sets the conditions of one direction; `None`: as everywhere.
     pub fn set_conditions(&self, from: HostId, to: HostId, conditions: Option<Conditions>) {
         self.inner.lock().links.entry((from, to)).or_default().conditions = conditions;
+    }
+
+    /// From now on no answer is lost and no request strays, anywhere.
+    pub fn calm(&self) {
+        let mut inner = self.inner.lock();
+        inner.standard.calm();
+        inner.links.values_mut().filter_map(|link| link.conditions.as_mut()).for_each(Conditions::calm);
     }
 
     /// Nothing passes in this direction any more. What is on its way waits.
@@ -213,6 +231,7 @@ impl Network {
                 inner.connections.get(&packet.connection).is_some_and(|known| known.is_open(packet.to));
             if open || matches!(packet.content, Content::Lost(_)) {
                 inner.traffic.delivered += 1;
+                inner.look_for_overtaken(at, &packet);
                 taken.push((at, packet));
             } else {
                 inner.traffic.lost += 1;
@@ -293,8 +312,14 @@ impl Inner {
         let conditions = link.conditions.as_ref().unwrap_or(&self.standard);
         let refused = link.refuses && matches!(packet.content, Content::Connect(..));
         let rng = &mut self.rng;
+        let fate = Fate::draw(conditions, rng, &packet);
         let stream = if conditions.in_order { StreamId::NONE } else { packet.stream };
         let arrives = connection.arrival((packet.to, stream), at, || at + conditions.delay(rng));
+        match fate {
+            Fate::Arrives => {}
+            Fate::Lost => return self.lose_answer(packet.connection, at, arrives),
+            Fate::Strays(longer) => return self.stray((from, to), packet, at, (arrives, longer)),
+        }
         let copy = if conditions.duplicate > 0.0 {
             connection.second_arrival(&packet, || random::chance(rng, conditions.duplicate))
         } else {

@@ -109,6 +109,7 @@ impl World {
         }
         self.go_on_replacing();
         self.go_on_with_the_tail();
+        self.go_on_stranding();
         for kind in self.schedule.due(self.now) {
             if self.begin(kind) {
                 *self.faults.counts.entry(kind).or_default() += 1;
@@ -125,6 +126,7 @@ impl World {
         for end in std::mem::take(&mut self.faults.ends).into_values() {
             self.end_fault(&end);
         }
+        self.network.calm();
         let hosts = self.host_ids();
         for (from, to) in hosts.iter().flat_map(|from| hosts.iter().map(move |to| (*from, *to))) {
             self.network.release(from, to);
@@ -343,6 +345,7 @@ impl World {
             format_args!("slow: {one:?} to {other:?}, {:?} ms", slow.delay_ms),
         );
         self.network.set_conditions(one, other, Some(slow));
+        self.coverage.met(Condition::SlowLink);
         let time = self.faults.time(500..=10_000);
         self.faults.ends_in(self.now, time, End::Conditions(one, other));
         true

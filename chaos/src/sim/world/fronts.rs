@@ -1,11 +1,12 @@
 //! The front nodes as all replicas are configured with them, and the hosts that they run on.
 
+use super::stranding::MARGIN;
 use crate::lndsim::Config as LndConfig;
 use crate::sim::host::HostId;
 use crate::sim::lnd::{Chain, LndHost};
 use crate::sim::net::{Conditions, Network};
 use crate::sim::random;
-use crate::sim::swarm::Swarm;
+use crate::sim::swarm::{FaultKind, Swarm};
 use muxd::config::Config;
 use muxd::keys::{ClusterKeys, ClusterSeed};
 use muxd::server::NodeConfig;
@@ -53,9 +54,14 @@ pub(super) fn chain() -> Chain {
     Chain::at(HEIGHT)
 }
 
-/// How messages fare between an LND node, or a client, and a replica: over one TCP connection that nobody works around.
-pub(super) fn conditions(swarm: &Swarm) -> Conditions {
+/// How messages fare between a client and a replica: over one TCP connection that nobody works around.
+pub(super) fn of_clients(swarm: &Swarm) -> Conditions {
     Conditions { duplicate: 0.0, in_order: true, ..swarm.network.clone() }
+}
+
+/// How messages fare between an LND node and a replica: likewise; what breaks their connections are faults of their own.
+pub(super) fn of_lnds(swarm: &Swarm) -> Conditions {
+    Conditions { lose: 0.0, stray: 0.0, ..of_clients(swarm) }
 }
 
 impl Fronts {
@@ -64,7 +70,12 @@ impl Fronts {
     pub(super) fn new(swarm: &Swarm, nodes: &[LndHost]) -> Self {
         let seed = ClusterSeed::from_bytes(random::seed_of(swarm.seed, "cluster seed"));
         let keys = Arc::new(ClusterKeys::derive(&seed));
-        let config: Config = toml::from_str(&configuration(nodes)).expect("a configuration");
+        let mut text = configuration(nodes);
+        if swarm.has(FaultKind::LndStrands) {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\n[links]\nrescue = true\nrescue_margin_blocks = {MARGIN}\n");
+        }
+        let config: Config = toml::from_str(&text).expect("a configuration");
         let macaroons =
             nodes.iter().map(|lnd| (PathBuf::from(macaroon(lnd.alias())), lnd.macaroon().to_vec())).collect();
         Self { config: NodeConfig::of(&config, &keys), keys, macaroons: Arc::new(macaroons) }

@@ -1,22 +1,21 @@
-//! What happens to LND nodes, to the ways between them and replicas, and to the chain.
+//! What happens to LND nodes, and to the ways between them and replicas.
 
 use super::World;
+use super::blocks::DECIDED_LONG_AGO;
+use crate::ledger::LndView;
 use crate::lndsim::core::Command;
 use crate::sim::coverage::Condition;
-use crate::sim::host::Ending;
+use crate::sim::host::{Ending, HostClock};
 use crate::sim::lnd::{FORWARD_CHANNEL, Running};
-use crate::sim::random;
-use crate::sim::swarm::{FaultKind, Swarm};
-use crate::sim::time::SimTime;
+use crate::sim::swarm::FaultKind;
+use crate::sim::time::TICK;
 use mux_proto::lndsim::v1::{
-    ChannelEntry, ChannelRef, CutStreamsRequest, FailHtlcRequest, ForceCloseRequest, HtlcEntry,
-    OpenChannelRequest, Power, RestartRequest, SetHeightRequest, SetStageLimitRequest, Stage,
-    channel_entry::Status, cut_streams_request::Mode, force_close_request::Commitment,
-    restart_request::Phase,
+    ChannelEntry, ChannelRef, CutStreamsRequest, DropFinalEventsRequest, FailHtlcRequest, ForceCloseRequest,
+    HtlcEntry, OpenChannelRequest, Power, RestartRequest, SetStageLimitRequest, Stage, channel_entry::Status,
+    cut_streams_request::Mode, force_close_request::Commitment, restart_request::Phase,
 };
 use mux_raft::types::PaymentHash;
 use rand::Rng as _;
-use rand::rngs::StdRng;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -25,15 +24,6 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Times that the peers of a storm flap.
 const FLAPS: usize = 3;
-
-/// A set that was decided this long ago and is not settled everywhere: blocks are rare until it is. Nobody promises
-/// anything if two dozen of them come between a decision and its answer.
-const DECIDED_LONG_AGO: Duration = Duration::from_secs(4);
-const THEN_A_BLOCK_EVERY: Duration = Duration::from_secs(12);
-
-/// Between the blocks of a storm. A node that was not heard of for 3 s decides nothing, so what the cluster believes of its
-/// height is behind by fewer blocks than it keeps in hand before LND fails what is held.
-const STORM_EVERY: Duration = Duration::from_millis(400);
 
 /// Of an HTLC, when LND may fail it by itself.
 const LAST_BLOCKS: u32 = 18;
@@ -49,25 +39,40 @@ pub(super) enum LndEnd {
     Forget(usize),
     /// Its stream breaks, and none is taken for this many milliseconds.
     Cut(usize, u64),
+    /// It tells again how HTLCs end.
+    Tell(usize),
+    /// The peers of its channels sign again.
+    Sign(usize),
 }
 
-/// When blocks are found.
+/// When LND nodes told nobody how HTLCs end, by their wall clocks.
+#[derive(Debug, Default)]
+pub(super) struct Silences(Vec<Silence>);
+
 #[derive(Debug)]
-pub(super) struct Blocks {
-    rng: StdRng,
-    mean: Duration,
-    next: SimTime,
-    last: SimTime,
-    /// Still to come, of a storm.
-    storm: u32,
+struct Silence {
+    /// Which node.
+    at: usize,
+    from_ms: u64,
+    /// None: still.
+    until_ms: Option<u64>,
 }
 
-impl Blocks {
-    pub(super) fn new(swarm: &Swarm) -> Self {
-        let mut rng = random::stream(swarm.seed, "blocks");
-        let mean = Duration::from_millis(swarm.lnds.block_ms);
-        let next = SimTime::ZERO + random::interval(&mut rng, mean);
-        Self { rng, mean, next, last: SimTime::ZERO, storm: 0 }
+impl Silences {
+    /// Whether an event of this moment was told nobody.
+    fn covers(&self, at: usize, unix_ms: u64) -> bool {
+        let within = |one: &Silence| one.from_ms < unix_ms && one.until_ms.is_none_or(|end| unix_ms < end);
+        self.0.iter().any(|one| one.at == at && within(one))
+    }
+
+    /// Of what LND nodes hold at the end, HTLCs that the cluster had answered, whose end nobody was told.
+    pub(super) fn unheard(&self, lnds: &[LndView]) -> u64 {
+        let ours = |htlc: &&HtlcEntry| !htlc.answers.is_empty() && htlc.forwarded_chan_id == 0;
+        let of = |(at, lnd): (usize, &LndView)| {
+            let ended = lnd.htlcs.iter().filter(ours).filter_map(|htlc| htlc.r#final.as_ref());
+            ended.filter(|end| self.covers(at, end.unix_ms)).count() as u64
+        };
+        lnds.iter().enumerate().map(of).sum()
     }
 }
 
@@ -77,30 +82,43 @@ impl World {
         let at = self.faults.rng.random_range(0..self.lnds.len());
         let Some(node) = self.lnds[at].running().filter(|_| !self.lnds[at].is_paused()) else { return false };
         self.trace.event(self.now, self.lnds[at].column(), format_args!("{kind:?}"));
-        let holds = node.state().held_htlcs > 0;
+        let holds = u64::from(node.state().held_htlcs > 0);
         match kind {
             FaultKind::LndKill => {
-                self.coverage.met_times(Condition::LndDiedHolding, u64::from(holds));
+                self.coverage.met_times(Condition::LndDiedHolding, holds);
+                let fails_over = if self.swarm.lnds.standbys { holds } else { 0 };
+                self.coverage.met_times(Condition::LndFailedOver, fails_over);
                 self.kill_lnd(at)
             }
-            FaultKind::LndRestart => self.restart(at),
-            FaultKind::LndCut => self.cut(at),
+            FaultKind::LndRestart => {
+                self.coverage.met_times(Condition::LndRestartedHolding, holds);
+                self.restart(at)
+            }
+            FaultKind::LndCut => {
+                self.coverage.met_times(Condition::CutHolding, holds);
+                self.cut(at)
+            }
             FaultKind::LndStorm => {
-                self.coverage.met_times(Condition::StormHolding, u64::from(holds));
+                self.coverage.met_times(Condition::StormHolding, holds);
                 self.storm(at, &node)
             }
+            FaultKind::LndDropsFinals => self.drop_finals(at),
+            FaultKind::LndStrands => self.strand(at),
+            FaultKind::Reorg => self.reorganise(),
             FaultKind::LndLosesAnswers => self.lose_answers(at),
             FaultKind::LndForceClose => self.force_close(at, &node),
             FaultKind::LndFails => self.fail_one(at, &node),
             FaultKind::LndPause => {
                 let time = self.faults.time(100..=8_000);
+                self.coverage.met_times(Condition::LndStoodStill, holds);
                 self.lnds[at].pause(true);
                 self.faults.lnd_ends_in(self.now, time, LndEnd::Resume(at));
                 true
             }
             FaultKind::LndCutOff => self.cut_off(at),
             FaultKind::Blocks => {
-                self.blocks.storm += self.faults.rng.random_range(5..=200);
+                let blocks = self.faults.rng.random_range(5..=200);
+                self.blocks.storm(blocks);
                 true
             }
             FaultKind::KillDecider => {
@@ -132,6 +150,25 @@ impl World {
                 }
             }
             LndEnd::Cut(at, ms) => self.break_stream(at, ms),
+            LndEnd::Sign(at) => {
+                if !self.lnds[at].is_up() {
+                    return self.faults.lnd_ends_in(self.now, ASK_AGAIN, LndEnd::Sign(at));
+                }
+                self.stranding.end();
+                self.limit(at, Stage::Final);
+            }
+            LndEnd::Tell(at) => {
+                if !self.lnds[at].is_up() {
+                    // Its database would remember that it is silent.
+                    return self.faults.lnd_ends_in(self.now, ASK_AGAIN, LndEnd::Tell(at));
+                }
+                self.trace.event(self.now, self.lnds[at].column(), format_args!("tells how HTLCs end"));
+                self.lnds[at].command(Command::DropFinalEvents(DropFinalEventsRequest { drop: false }));
+                let now_ms = HostClock::wall_at(self.now);
+                for silence in self.silences.0.iter_mut().filter(|one| one.at == at) {
+                    silence.until_ms.get_or_insert(now_ms);
+                }
+            }
             LndEnd::Forget(at) => {
                 let Some(node) = self.lnds[at].running() else {
                     // Its database would remember the limit, when it comes back.
@@ -159,7 +196,9 @@ impl World {
                 self.network.release(self.lnds[at].host_id(), replica);
             }
         }
-        (self.blocks.storm, self.settlements.strike) = (0, false);
+        self.blocks.calm();
+        self.stranding.end();
+        self.settlements.strike = false;
     }
 
     fn kill_lnd(&mut self, at: usize) -> bool {
@@ -219,7 +258,23 @@ impl World {
         true
     }
 
-    fn limit(&self, at: usize, limit: Stage) {
+    /// HTLCs end, and nobody is told: LND does not tell again of what happened while nobody listened, or when it crashed
+    /// before it could.
+    fn drop_finals(&mut self, at: usize) -> bool {
+        let silent = |one: &Silence| one.at == at && one.until_ms.is_none();
+        if self.silences.0.iter().any(silent) {
+            return false;
+        }
+        self.lnds[at].command(Command::DropFinalEvents(DropFinalEventsRequest { drop: true }));
+        // The command is carried out in the next step.
+        let from_ms = HostClock::wall_at(self.now + TICK);
+        self.silences.0.push(Silence { at, from_ms, until_ms: None });
+        let time = self.faults.time(1_000..=10_000);
+        self.faults.lnd_ends_in(self.now, time, LndEnd::Tell(at));
+        true
+    }
+
+    pub(super) fn limit(&self, at: usize, limit: Stage) {
         let request = SetStageLimitRequest { chan_id: 0, limit: limit.into(), release_after_ms: 0 };
         self.lnds[at].command(Command::SetStageLimit(request));
     }
@@ -235,6 +290,7 @@ impl World {
         let busy = incoming.iter().find(|one| one.pending_htlcs > 0);
         let Some(channel) = busy.or_else(|| incoming.first()) else { return false };
         self.coverage.met_times(Condition::ClosedWithHtlcs, u64::from(channel.pending_htlcs > 0));
+        self.stranding.closes(channel.chan_id);
         self.lnds[at].command(Command::OpenChannel(OpenChannelRequest::default()));
         let request = ForceCloseRequest {
             chan_id: channel.chan_id,
@@ -290,39 +346,6 @@ impl World {
         };
         self.coverage.met_times(Condition::OwnerCutOff, u64::from(owner.is_some()));
         self.hold(links, "cut off from LND")
-    }
-
-    /// Blocks that are due.
-    pub(super) fn find_blocks_in_time(&mut self) {
-        let (now, blocks) = (self.now, &mut self.blocks);
-        if now < blocks.next && blocks.storm == 0 {
-            return;
-        }
-        let slow = self.settlements.undone().any(|at| now.since(at) > DECIDED_LONG_AGO);
-        if slow && now.since(blocks.last) < THEN_A_BLOCK_EVERY {
-            return;
-        }
-        if now >= blocks.next {
-            blocks.next = now + random::interval(&mut blocks.rng, blocks.mean);
-            blocks.last = now;
-            return self.find_blocks(1);
-        }
-        let decided = self.settlements.undone().next().is_some();
-        if !decided && now.since(blocks.last) >= STORM_EVERY {
-            blocks.storm -= 1;
-            blocks.last = now;
-            self.find_blocks(1);
-        }
-    }
-
-    /// Every node sees them that runs; the others when they are back.
-    pub(super) fn find_blocks(&mut self, blocks: u32) {
-        self.chain.grow(blocks);
-        let height = self.chain.height();
-        for lnd in &self.lnds {
-            self.trace.digest(self.now, lnd.column(), &[b"height", &height.to_be_bytes()]);
-            lnd.command(Command::SetHeight(SetHeightRequest { height }));
-        }
     }
 }
 

@@ -1,12 +1,12 @@
-//! Crashes at the named moments of the replica's own code ([`mux_raft::fault`]).
+//! Crashes at the named moments of the replica's own code ([`mux_raft::fault`], [`muxd::fault`]).
 
 use super::World;
 use super::replica_host::ReplicaHost;
-use crate::sim::coverage::Condition;
+use crate::sim::coverage::{Condition, Need};
 use crate::sim::disk::Remains;
 use crate::sim::host::Ending;
 use crate::sim::time::SimTime;
-use mux_raft::fault::{self, POINTS};
+use mux_raft::fault;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use std::cell::{Cell, RefCell};
@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// Only an archive on a real disk meets these.
 const OF_A_DISK: [&str; 3] = ["archive.write", "archive.written", "archive.delete"];
+/// What is met so rarely that only many runs see a replica die there.
+const RARE: [&str; 0] = [];
 /// What a replica does that catches up by snapshot.
 const INSTALLING: [&str; 6] =
     ["fetch.appended", "fetch.complete", "install.part", "install.received", "install.kept", "install.done"];
@@ -54,8 +56,18 @@ pub(super) struct Died {
 }
 
 /// Every point that a simulated replica can meet.
-pub(crate) fn reachable() -> impl Iterator<Item = &'static str> {
-    POINTS.iter().map(|(name, _)| *name).filter(|name| !OF_A_DISK.contains(name))
+fn reachable() -> impl Iterator<Item = &'static str> {
+    let all = fault::POINTS.iter().chain(&muxd::fault::POINTS).map(|(name, _)| *name);
+    all.filter(|name| !OF_A_DISK.contains(name))
+}
+
+/// Every point that some hundred runs, or only more of them, must have met.
+pub(crate) fn needed(need: Need) -> impl Iterator<Item = &'static str> {
+    reachable().filter(move |name| match need {
+        Need::Required => !RARE.contains(name),
+        Need::InMany => RARE.contains(name),
+        Need::Counted => false,
+    })
 }
 
 impl Points {

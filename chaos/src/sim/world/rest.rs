@@ -134,6 +134,7 @@ impl World {
         let mut view = self.view(books);
         let mut payments = self.payments.ledger().snapshot();
         self.settlements.look_back(&payments, &view.lnds, &self.coverage);
+        self.coverage.met_times(Condition::FinalUnheard, self.silences.unheard(&view.lnds));
         let claimed = leave_out_claimed(&mut view.lnds, &mut payments);
         self.coverage.met_times(Condition::FailedAndClaimed, claimed);
         let mut told = BTreeSet::new();

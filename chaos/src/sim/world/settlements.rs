@@ -3,10 +3,10 @@
 
 use super::World;
 use super::promises::{Gates, Links, look_at_gates};
-use crate::ledger::{LndView, PaymentRecord};
+use crate::ledger::{LndView, PaymentEnd, PaymentRecord};
 use crate::sim::coverage::{Condition, Coverage};
 use crate::sim::time::SimTime;
-use mux_proto::lndsim::v1::{HtlcEntry, htlc_failure::Speaker, outcome};
+use mux_proto::lndsim::v1::{ClientAnswer, HtlcEntry, htlc_failure::Speaker, outcome};
 use mux_raft::consensus::Consensus as _;
 use mux_raft::machine::model::{DetailsCause, Event, EventKind, FailReason};
 use mux_raft::types::{CircuitKey, NodePubkey, PaymentHash};
@@ -109,11 +109,7 @@ impl Settlements {
                 coverage.met(condition);
             }
         }
-        for payment in payments {
-            if payment.ends.len() == 1 && payment.order.label == "overpaid" && payment.has_preimage() {
-                coverage.met(Condition::Overpaid);
-            }
-        }
+        payments.iter().filter_map(condition_of_payment).for_each(|condition| coverage.met(condition));
     }
 }
 
@@ -134,12 +130,33 @@ fn condition_of(reason: &FailReason, accepted: bool) -> Option<Condition> {
     }
 }
 
+fn condition_of_payment(payment: &PaymentRecord) -> Option<Condition> {
+    let [end] = payment.ends.as_slice() else { return None };
+    match (payment.order.label.as_str(), end) {
+        ("overpaid", _) if payment.has_preimage() => Some(Condition::Overpaid),
+        ("stateless", PaymentEnd::Settled) => Some(Condition::StatelessPaid),
+        ("two-phase", PaymentEnd::Settled) => Some(Condition::TwoPhasePaid),
+        ("cancelled in flight", PaymentEnd::Failed(_)) => Some(Condition::CanceledInFlight),
+        ("paid again", PaymentEnd::Failed(_)) => Some(Condition::PaidAgain),
+        ("probe", PaymentEnd::Failed(_)) => Some(Condition::ProbeFailed),
+        ("expired", PaymentEnd::Failed(_)) => Some(Condition::ExpiredFailed),
+        _ => None,
+    }
+}
+
 fn conditions_of(htlc: &HtlcEntry) -> Vec<Condition> {
     let mut met = Vec::new();
     let settles = || htlc.answers.iter().filter(|answer| answer.action == "SETTLE");
     if settles().count() > 1 {
         met.push(Condition::SettledAgain);
     }
+    // Whoever has an answer takes none, so one that was taken before was lost.
+    let lost = |action: &str| {
+        let taken = |answer: &&ClientAnswer| answer.error.is_empty() && !answer.on_chain;
+        htlc.answers.iter().filter(taken).filter(|answer| answer.action == action).count() > 1
+    };
+    met.extend(lost("SETTLE").then_some(Condition::SettleRescued));
+    met.extend(lost("FAIL").then_some(Condition::FailRescued));
     if settles().any(|answer| answer.on_chain) && htlc.node_paid {
         met.push(Condition::DecidedOnChain);
     }

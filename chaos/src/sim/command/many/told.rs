@@ -3,6 +3,7 @@
 use super::Sum;
 use crate::provenance::Provenance;
 use crate::sim::command::SimulateArgs;
+use crate::sim::coverage::Need;
 use crate::sim::swarm::FaultKind;
 use crate::sim::world::PaymentCounts;
 use serde::Serialize;
@@ -44,8 +45,7 @@ pub(super) struct Told<'a> {
 
 impl<'a> Told<'a> {
     pub(super) fn new(args: &SimulateArgs, sum: &'a Sum, counts: bool) -> Self {
-        let missing = sum.coverage.missing().into_iter().map(|met| met.text().to_owned());
-        let unmet = sum.unmet_points().into_iter().map(|point| format!("a replica died at {point}"));
+        let missing = [Need::Required, Need::InMany].map(|need| sum.missing(need)).concat();
         Self {
             run: Provenance::here(),
             seed: args.seed,
@@ -55,7 +55,7 @@ impl<'a> Told<'a> {
             cpu_ms: sum.cpu_ms,
             faults: &sum.faults,
             happened: sum.coverage.counts().iter().map(|(met, times)| (met.text(), *times)).collect(),
-            missing: missing.chain(unmet).collect(),
+            missing,
             points: &sum.points,
             counts,
             failed: sum.failed,

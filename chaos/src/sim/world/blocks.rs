@@ -1,0 +1,118 @@
+//! When blocks are found, and lost.
+
+use super::World;
+use crate::lndsim::core::Command;
+use crate::sim::coverage::Condition;
+use crate::sim::lnd::LndHost;
+use crate::sim::random;
+use crate::sim::swarm::Swarm;
+use crate::sim::time::SimTime;
+use crate::sim::trace;
+use mux_proto::lndsim::v1::SetHeightRequest;
+use rand::Rng as _;
+use rand::rngs::StdRng;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// A set that was decided this long ago and is not settled everywhere: blocks are rare until it is. Nobody promises
+/// anything if two dozen of them come between a decision and its answer.
+pub(super) const DECIDED_LONG_AGO: Duration = Duration::from_secs(4);
+const THEN_A_BLOCK_EVERY: Duration = Duration::from_secs(12);
+
+/// Between the blocks of a storm. A node that was not heard of for 3 s decides nothing, so what the cluster believes of its
+/// height is behind by fewer blocks than it keeps in hand before LND fails what is held.
+pub(super) const STORM_EVERY: Duration = Duration::from_millis(400);
+
+/// Blocks that a reorganisation replaces.
+const REPLACED: RangeInclusive<u32> = 1..=6;
+
+/// When blocks are found.
+#[derive(Debug)]
+pub(super) struct Blocks {
+    rng: StdRng,
+    mean: Duration,
+    next: SimTime,
+    last: SimTime,
+    /// Still to come, fast.
+    fast: u32,
+}
+
+impl Blocks {
+    pub(super) fn new(swarm: &Swarm) -> Self {
+        let mut rng = random::stream(swarm.seed, "blocks");
+        let mean = Duration::from_millis(swarm.lnds.block_ms);
+        let next = SimTime::ZERO + random::interval(&mut rng, mean);
+        Self { rng, mean, next, last: SimTime::ZERO, fast: 0 }
+    }
+
+    /// So many more come fast.
+    pub(super) fn storm(&mut self, blocks: u32) {
+        self.fast += blocks;
+    }
+
+    /// None comes fast any more.
+    pub(super) fn calm(&mut self) {
+        self.fast = 0;
+    }
+}
+
+impl World {
+    /// Blocks that are due.
+    pub(super) fn find_blocks_in_time(&mut self) {
+        let (now, blocks) = (self.now, &mut self.blocks);
+        if now < blocks.next && blocks.fast == 0 {
+            return;
+        }
+        let slow = self.settlements.undone().any(|at| now.since(at) > DECIDED_LONG_AGO);
+        if slow && now.since(blocks.last) < THEN_A_BLOCK_EVERY {
+            return;
+        }
+        if now >= blocks.next {
+            blocks.next = now + random::interval(&mut blocks.rng, blocks.mean);
+            blocks.last = now;
+            return self.find_blocks(1);
+        }
+        let decided = self.settlements.undone().next().is_some();
+        if !decided && now.since(blocks.last) >= STORM_EVERY {
+            blocks.fast -= 1;
+            blocks.last = now;
+            self.find_blocks(1);
+        }
+    }
+
+    /// Every node sees them that runs; the others when they are back.
+    pub(super) fn find_blocks(&mut self, blocks: u32) {
+        self.chain.grow(blocks);
+        self.show_height();
+    }
+
+    fn show_height(&self) {
+        let height = self.chain.height();
+        for lnd in &self.lnds {
+            self.trace.digest(self.now, lnd.column(), &[b"height", &height.to_be_bytes()]);
+            lnd.command(Command::SetHeight(SetHeightRequest { height }));
+        }
+    }
+
+    /// The chain goes on from an earlier block: with as many others at once, as when a miner shows a branch of its own; or they
+    /// come by and by, as when an LND node goes to a backend that is behind.
+    pub(super) fn reorganise(&mut self) -> bool {
+        let (replaced, at_once) = (self.faults.rng.random_range(REPLACED), self.faults.rng.random_bool(0.5));
+        let holds = |lnd: &LndHost| lnd.running().is_some_and(|node| node.state().held_htlcs > 0);
+        self.coverage.met_times(Condition::Reorganised, u64::from(self.lnds.iter().any(holds)));
+        self.chain.shrink(replaced);
+        let height = self.chain.height();
+        self.trace.event(
+            self.now,
+            trace::WORLD,
+            format_args!("the chain loses {replaced} blocks: its height is {height}"),
+        );
+        self.show_height();
+        if at_once {
+            self.find_blocks(replaced);
+        } else {
+            self.blocks.storm(replaced);
+        }
+        true
+    }
+}
