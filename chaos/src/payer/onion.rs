@@ -22,7 +22,7 @@ use lightning::{
 };
 use mux_raft::types::{BlockHeight, NodePubkey, PaymentHash, PaymentSecret};
 use rand::RngCore as _;
-use secp256k1::{PublicKey, Scalar, Secp256k1, SecretKey, ecdh::SharedSecret};
+use secp256k1::{PublicKey, SECP256K1, Scalar, SecretKey, ecdh::SharedSecret};
 use sha2::{Digest as _, Sha256};
 
 const HOP_DATA_LEN: usize = 1300;
@@ -104,7 +104,6 @@ pub struct HopSecrets(pub [[u8; 32]; 2]);
 /// # Errors
 /// [`OnionError`], if the route or the amounts cannot be put into an onion.
 pub fn build(hop: &Hop, terms: &PartTerms) -> Result<BuiltOnion, OnionError> {
-    let secp = Secp256k1::new();
     let front = PublicKey::from_slice(&hop.front.0)?;
     let payee = PublicKey::from_slice(&hop.payee.0)?;
     let session_key = SecretKey::new(&mut secp256k1::rand::thread_rng());
@@ -118,7 +117,7 @@ pub fn build(hop: &Hop, terms: &PartTerms) -> Result<BuiltOnion, OnionError> {
         blinded_tail: None,
     };
     let (packet, incoming_amount_msat, incoming_expiry) = create_payment_onion(
-        &secp,
+        SECP256K1,
         &path,
         &session_key,
         terms.total_msat,
@@ -159,7 +158,7 @@ pub fn build_last_hop(hop: &Hop, terms: &PartTerms) -> Result<LastHop, OnionErro
         blinded_tail: None,
     };
     let (packet, amount_msat, expiry) = create_payment_onion(
-        secp256k1::SECP256K1,
+        SECP256K1,
         &path,
         &session_key,
         terms.total_msat,
@@ -201,9 +200,8 @@ fn hop_secrets(
     front: PublicKey,
     payee: PublicKey,
 ) -> Result<HopSecrets, OnionError> {
-    let secp = Secp256k1::new();
     let first = SharedSecret::new(&front, session_key).secret_bytes();
-    let blinding = blinding_factor(&session_key.public_key(&secp), &first);
+    let blinding = blinding_factor(&session_key.public_key(SECP256K1), &first);
     let next_key = session_key.mul_tweak(&blinding)?;
     Ok(HopSecrets([first, SharedSecret::new(&payee, &next_key).secret_bytes()]))
 }
@@ -260,7 +258,7 @@ fn take_layer_off(packet: &OnionPacket, secret: &[u8; 32], hash: &PaymentHash) -
         return Err(OnionError::Layer("payload too long"));
     }
     let ephemeral = packet.public_key.map_err(OnionError::Key)?;
-    let next = ephemeral.mul_tweak(&Secp256k1::new(), &blinding_factor(&ephemeral, secret))?;
+    let next = ephemeral.mul_tweak(SECP256K1, &blinding_factor(&ephemeral, secret))?;
     let next_hmac = &data[end..end + HMAC_LEN];
     let mut next_packet = Vec::with_capacity(PACKET_LEN);
     next_packet.push(0);
@@ -332,7 +330,7 @@ mod tests {
 
     fn key(byte: u8) -> (SecretKey, NodePubkey) {
         let secret = SecretKey::from_slice(&[byte; 32]).unwrap();
-        (secret, NodePubkey(secret.public_key(&Secp256k1::new()).serialize()))
+        (secret, NodePubkey(secret.public_key(SECP256K1).serialize()))
     }
 
     fn terms() -> PartTerms {

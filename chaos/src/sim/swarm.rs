@@ -63,7 +63,11 @@ pub struct Lnds {
 
 /// Pauses that are drawn. Many proposals at once are of interest now and then, and cost more time than anything else: five
 /// replicas apply all of them.
-const LOADS_MS: [u64; 8] = [10, 100, 200, 400, 400, 1_000, 1_000, 2_000];
+const LOADS_MS: [u64; 8] = [20, 100, 200, 400, 400, 1_000, 1_000, 2_000];
+
+/// What every message takes at least: each tick of the driver is as long ([`Swarm::tick`]). Short ticks see the moments in
+/// between, long ones cost less. What happens at round times must be at the end of a tick.
+const LEAST_DELAYS_MS: [u64; 4] = [5, 10, 20, 20];
 
 /// What payers do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -241,6 +245,12 @@ impl Swarm {
         self.faults.iter().any(|(kind, _)| *kind == fault)
     }
 
+    /// What a tick of the driver is.
+    #[must_use]
+    pub fn tick(&self) -> Duration {
+        Duration::from_millis(*self.network.delay_ms.start())
+    }
+
     /// The feature level that replicas know at first.
     #[must_use]
     pub fn first_level(&self) -> u16 {
@@ -296,7 +306,7 @@ fn pick<'a, T>(rng: &mut StdRng, choices: &'a [T]) -> &'a T {
 }
 
 fn network(rng: &mut StdRng) -> Conditions {
-    let least = rng.random_range(5..=20);
+    let least = *pick(rng, &LEAST_DELAYS_MS);
     Conditions {
         delay_ms: least..=least + *pick(rng, &[0, 3, 10, 30]),
         slow: *pick(rng, &[0.0, 0.0, 0.001, 0.01, 0.05]),

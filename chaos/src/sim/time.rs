@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Add;
 use std::time::Duration;
 
-/// What a tick of the driver is: no message takes less, so hosts may run a tick one after the other.
+/// The shortest tick of a driver. No message takes less than its driver's tick, so hosts may run a tick one after the other.
 pub const TICK: Duration = Duration::from_millis(5);
 
 /// A moment of the simulated world: whole milliseconds since it began.

@@ -35,7 +35,7 @@ use super::net::Network;
 use super::payments::{Payments, PaymentsHost};
 use super::random;
 use super::swarm::Swarm;
-use super::time::{SimTime, TICK};
+use super::time::SimTime;
 use super::trace::{self, Trace};
 use blocks::Blocks;
 use faults::Faults;
@@ -176,7 +176,7 @@ impl World {
     }
 
     fn tick(&mut self) {
-        let until = self.now + TICK;
+        let until = self.now + self.swarm.tick();
         self.network.tick(self.now, until);
         self.find_blocks_in_time();
         self.payments.set_time(HostClock::wall_at(self.now));

@@ -8,7 +8,7 @@ use mux_proto::mux::v1::invoice_service_server::InvoiceServiceServer;
 use mux_raft::network::{ServerTls, tls_incoming};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -50,6 +50,25 @@ impl ApiTls {
     }
 }
 
+/// What tells clients about the services. Made once: reading the descriptions takes milliseconds, and a simulation starts
+/// replicas by the dozen in one process.
+fn reflection() -> Result<Routes, String> {
+    static MADE: OnceLock<Routes> = OnceLock::new();
+    if let Some(made) = MADE.get() {
+        return Ok(made.clone());
+    }
+    let service = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(mux_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name("lnmux.Service")
+        .with_service_name("mux.v1.ClusterService")
+        .with_service_name("mux.v1.InvoiceService")
+        .with_service_name("grpc.health.v1.Health")
+        .build_v1()
+        .map_err(|error| super::run::chain(&error))?;
+    Ok(MADE.get_or_init(|| Routes::new(service)).clone())
+}
+
 /// The calls of the API, to be served over whatever brings them.
 #[derive(Clone)]
 pub struct ApiRoutes {
@@ -64,17 +83,8 @@ impl ApiRoutes {
     /// A text: the descriptions of the services cannot be used.
     pub async fn new(context: Arc<Context>, auth: RequireToken) -> Result<Self, String> {
         let (health, health_service) = tonic_health::server::health_reporter();
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(mux_proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .with_service_name("lnmux.Service")
-            .with_service_name("mux.v1.ClusterService")
-            .with_service_name("mux.v1.InvoiceService")
-            .with_service_name("grpc.health.v1.Health")
-            .build_v1()
-            .map_err(|error| super::run::chain(&error))?;
-        let services = Routes::new(health_service)
-            .add_service(reflection)
+        let services = reflection()?
+            .add_service(health_service)
             .add_service(ServiceServer::with_interceptor(LnmuxService(Arc::clone(&context)), auth.clone()))
             .add_service(ClusterServiceServer::with_interceptor(Cluster(Arc::clone(&context)), auth.clone()))
             .add_service(InvoiceServiceServer::with_interceptor(Invoices(context), auth));

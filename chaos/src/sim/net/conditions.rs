@@ -1,5 +1,4 @@
 use crate::sim::random;
-use crate::sim::time::TICK;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
@@ -8,7 +7,7 @@ use std::time::Duration;
 /// How messages fare in one direction between two hosts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Conditions {
-    /// Milliseconds that a message takes. Never less than a tick of the driver.
+    /// Milliseconds that a message takes. Never less than a tick of the driver, which is the least of all of these.
     pub delay_ms: RangeInclusive<u64>,
     /// The chance of a message to take `slow_ms` instead.
     pub slow: f64,
@@ -47,7 +46,7 @@ impl Conditions {
     /// What a message takes this time.
     pub(super) fn delay(&self, rng: &mut StdRng) -> Duration {
         let range = if random::chance(rng, self.slow) { &self.slow_ms } else { &self.delay_ms };
-        random::time_in(rng, range).max(TICK)
+        random::time_in(rng, range)
     }
 
     /// Nothing is lost, and nothing strays.
