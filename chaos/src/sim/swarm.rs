@@ -2,10 +2,15 @@
 //!
 //! A run with every fault at once explores less than many runs with a few each: where everything fails, nothing gets far
 //! enough to fail in an interesting way.
+//!
+//! * `kind`: what can happen to a cluster.
+
+mod kind;
 
 use super::disk::Latency;
 use super::net::Conditions;
 use super::random;
+pub use kind::FaultKind;
 use mux_raft::machine::command::COMMAND_FORMAT;
 use rand::Rng as _;
 use rand::rngs::StdRng;
@@ -78,6 +83,8 @@ pub struct Payments {
     pub pause_ms: u64,
     /// The cluster settles by itself; otherwise applications do.
     pub auto_settle: bool,
+    /// Many blocks may come at once, so that nobody can say what an expiry is worth to a cluster that has not heard of them.
+    pub blocks_jump: bool,
 }
 
 /// Weights of the ways in which invoices are paid.
@@ -103,139 +110,6 @@ pub struct PaymentMix {
     pub cancelled: u32,
     /// Not for the virtual node at all.
     pub forward: u32,
-}
-
-/// What can happen to a cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum FaultKind {
-    /// A replica is killed, and comes back.
-    Kill,
-    /// The leader is killed, and comes back.
-    KillLeader,
-    /// A replica loses its power, and comes back.
-    PowerCut,
-    /// All replicas lose their power at once, and come back one after the other.
-    PowerCutAll,
-    /// The cluster is cut in two.
-    Partition,
-    /// Messages between two replicas pass in one direction only.
-    OneWay,
-    /// The leader cannot be reached, or reach anybody.
-    CutOffLeader,
-    /// A replica stands still.
-    Pause,
-    /// The leader stands still.
-    PauseLeader,
-    /// Connections break.
-    Break,
-    /// Messages between two replicas are slow.
-    SlowLink,
-    /// A replica's wall clock jumps.
-    ClockJump,
-    /// A replica's disk is slow.
-    SlowDisk,
-    /// A replica's disk is full, and is given room.
-    FullDisk,
-    /// A replica's disk fails, and is well after a restart.
-    FailingDisk,
-    /// An LND node is killed, and comes back with its database; with a standby, the other one does.
-    LndKill,
-    /// An LND node is stopped and started, in its own order.
-    LndRestart,
-    /// Connections to an LND node are reset, or stall.
-    LndCut,
-    /// All peers of an LND node leave and return, several times: it offers all that is held again and again.
-    LndStorm,
-    /// Answers get no further than an LND node's memory, and are then lost.
-    LndLosesAnswers,
-    /// A channel goes on chain with everything on it.
-    LndForceClose,
-    /// An LND node fails a held HTLC by itself.
-    LndFails,
-    /// An LND node stands still.
-    LndPause,
-    /// A replica cannot reach an LND node, or the other way round, or both; mostly the one that has its link.
-    LndCutOff,
-    /// Blocks come fast, as long as nothing is decided and not settled.
-    Blocks,
-    /// The leader is killed in the moment in which a set is decided.
-    KillDecider,
-    /// A replica dies at a named point of its own code.
-    CrashAtPoint,
-    /// A replica falls behind, and dies at a named point while it takes a snapshot.
-    CrashInInstall,
-    /// A replica loses its disk, and is replaced by one with another id.
-    Wipe,
-    /// A replica that began with the version before this one gets this one. In runs without this fault all have it.
-    Upgrade,
-    /// The leader is cut off with much that was proposed to it, comes back, and dies when that is being replaced.
-    StaleTail,
-    /// The owner of a link hears of the log late, and has to open its stream anew.
-    LaggingOwner,
-    /// Replicas that are well are removed, down to three or fewer, and join again under other ids.
-    Shrink,
-    /// For a while an LND node tells nobody how HTLCs end, as if each event had come while nobody listened.
-    LndDropsFinals,
-    /// The chain loses blocks, and finds others, at once or by and by.
-    Reorg,
-    /// The peers of an LND node take preimages and sign nothing until HTLCs are near their end. In runs with this fault the
-    /// cluster may close channels.
-    LndStrands,
-}
-
-impl FaultKind {
-    /// All there are.
-    pub const ALL: [Self; 36] = [
-        Self::Kill,
-        Self::KillLeader,
-        Self::PowerCut,
-        Self::PowerCutAll,
-        Self::Partition,
-        Self::OneWay,
-        Self::CutOffLeader,
-        Self::Pause,
-        Self::PauseLeader,
-        Self::Break,
-        Self::SlowLink,
-        Self::ClockJump,
-        Self::SlowDisk,
-        Self::FullDisk,
-        Self::FailingDisk,
-        Self::LndKill,
-        Self::LndRestart,
-        Self::LndCut,
-        Self::LndStorm,
-        Self::LndLosesAnswers,
-        Self::LndForceClose,
-        Self::LndFails,
-        Self::LndPause,
-        Self::LndCutOff,
-        Self::Blocks,
-        Self::KillDecider,
-        Self::CrashAtPoint,
-        Self::CrashInInstall,
-        Self::Wipe,
-        Self::Upgrade,
-        Self::StaleTail,
-        Self::LaggingOwner,
-        Self::Shrink,
-        Self::LndDropsFinals,
-        Self::Reorg,
-        Self::LndStrands,
-    ];
-
-    /// Came later than the others, and is drawn beside them, so that seeds without it stay what they were.
-    const fn is_late(self) -> bool {
-        matches!(
-            self,
-            Self::StaleTail
-                | Self::LaggingOwner
-                | Self::Shrink
-                | Self::LndDropsFinals
-                | Self::Reorg
-                | Self::LndStrands
-        )
-    }
 }
 
 impl Swarm {
@@ -267,9 +141,10 @@ impl Swarm {
             let (chance, least, most) = match kind {
                 FaultKind::CrashAtPoint => (0.3, 1_000.0_f64, 8_000.0_f64),
                 // Each is a story of several seconds, which needs the right moment.
-                FaultKind::StaleTail | FaultKind::LaggingOwner | FaultKind::LndStrands => {
-                    (0.25, 2_000.0, 10_000.0)
-                }
+                FaultKind::StaleTail
+                | FaultKind::LaggingOwner
+                | FaultKind::LndStrands
+                | FaultKind::LastBlocks => (0.25, 2_000.0, 10_000.0),
                 _ => (0.25, 3_000.0, 60_000.0),
             };
             let rng = if kind.is_late() { &mut *late } else { &mut *rng };
@@ -284,6 +159,7 @@ impl Swarm {
             (*pick(rng, &[50, 200, 1_000, 5_000]), *pick(rng, &[10, 100, 1_000]));
         // Who falls behind is to need a snapshot.
         let has = |fault| faults.iter().any(|(kind, _)| *kind == fault);
+        let blocks_jump = has(FaultKind::LastBlocks) || has(FaultKind::LndStrands);
         let (installs, lags) = (has(FaultKind::CrashInInstall), has(FaultKind::LaggingOwner));
         Self {
             seed,
@@ -295,7 +171,7 @@ impl Swarm {
             keep_logs: if installs { 10 } else { keep_logs },
             faults,
             load: Load { clients: rng.random_range(1..=3), pause_ms: *pick(rng, &LOADS_MS) },
-            payments: payments(rng, lags),
+            payments: payments(rng, lags, blocks_jump),
             lnds: lnds(rng),
         }
     }
@@ -332,7 +208,7 @@ fn disk(rng: &mut StdRng) -> Latency {
     Latency { sync_ms: sync..=sync + *pick(rng, &[0, 2, 30]), other_ms: 0..=*pick(rng, &[0, 2, 20]) }
 }
 
-fn payments(rng: &mut StdRng, lags: bool) -> Payments {
+fn payments(rng: &mut StdRng, lags: bool, blocks_jump: bool) -> Payments {
     let mut weight = || *pick(rng, &[0, 0, 1, 3, 10]);
     let mix = PaymentMix {
         // Something must be paid whatever else is drawn.
@@ -351,7 +227,7 @@ fn payments(rng: &mut StdRng, lags: bool) -> Payments {
     let mix = PaymentMix { probe: mix.probe + if lags { 10 } else { 0 }, ..mix };
     // Without an application nothing has two phases.
     let auto_settle = mix.two_phase == 0;
-    Payments { mix, pause_ms: *pick(rng, &[700, 1_500, 4_000]), auto_settle }
+    Payments { mix, pause_ms: *pick(rng, &[700, 1_500, 4_000]), auto_settle, blocks_jump }
 }
 
 fn lnds(rng: &mut StdRng) -> Lnds {

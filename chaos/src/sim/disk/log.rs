@@ -94,6 +94,16 @@ impl LogDisk {
         Remains { unsynced, lost: unsynced - kept, torn: torn.is_some() }
     }
 
+    /// The last entry that a process which opens it may read.
+    pub(super) fn last_index(&self) -> u64 {
+        let written = self.unsynced.iter().flatten().filter_map(|change| match change {
+            Change::Put(record) => Some(record.index),
+            Change::Delete { .. } | Change::Mark(..) => None,
+        });
+        let synced = self.synced.records.keys().next_back().copied();
+        written.chain(synced).max().unwrap_or(0)
+    }
+
     /// Whether something is written that is not synced.
     pub(super) fn is_unsynced(&self) -> bool {
         !self.unsynced.is_empty()

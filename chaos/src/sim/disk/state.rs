@@ -57,6 +57,12 @@ impl Default for Latency {
 }
 
 impl SimDisk {
+    /// The last entry of its log, whether it is synced or not; 0: none.
+    #[must_use]
+    pub fn last_log_index(&self) -> u64 {
+        self.state().log.last_index()
+    }
+
     /// An empty disk. `tears`: at a power cut a part of a batch may be left.
     #[must_use]
     pub fn new(rng: StdRng, latency: Latency, tears: bool) -> Self {

@@ -8,7 +8,8 @@ use crate::sim::random;
 use crate::sim::swarm::Swarm;
 use crate::sim::time::SimTime;
 use crate::sim::trace;
-use mux_proto::lndsim::v1::SetHeightRequest;
+use mux_proto::lndsim::v1::{HtlcEntry, SetHeightRequest};
+use mux_raft::types::LogIndex;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use std::ops::RangeInclusive;
@@ -23,6 +24,14 @@ const THEN_A_BLOCK_EVERY: Duration = Duration::from_secs(12);
 /// height is behind by fewer blocks than it keeps in hand before LND fails what is held.
 pub(super) const STORM_EVERY: Duration = Duration::from_millis(400);
 
+/// An entry that is in a log for so long and was not applied by anybody: it may be a decision, taken by what was known when it
+/// was made. None of it is seen, and it counts: its blocks have begun.
+const MAYBE_DECIDED: Duration = Duration::from_secs(1);
+
+/// So many blocks before the first expiry the chain jumps at most, and goes on fast: the cluster gives up what is undecided
+/// when there are a few less, and LND fails what is held when 19 are left.
+const LAST: u32 = 34;
+
 /// Blocks that a reorganisation replaces.
 const REPLACED: RangeInclusive<u32> = 1..=6;
 
@@ -35,6 +44,8 @@ pub(super) struct Blocks {
     last: SimTime,
     /// Still to come, fast.
     fast: u32,
+    /// An entry that nobody had applied at this moment.
+    unapplied: Option<(LogIndex, SimTime)>,
 }
 
 impl Blocks {
@@ -42,7 +53,7 @@ impl Blocks {
         let mut rng = random::stream(swarm.seed, "blocks");
         let mean = Duration::from_millis(swarm.lnds.block_ms);
         let next = SimTime::ZERO + random::interval(&mut rng, mean);
-        Self { rng, mean, next, last: SimTime::ZERO, fast: 0 }
+        Self { rng, mean, next, last: SimTime::ZERO, fast: 0, unapplied: None }
     }
 
     /// So many more come fast.
@@ -59,10 +70,12 @@ impl Blocks {
 impl World {
     /// Blocks that are due.
     pub(super) fn find_blocks_in_time(&mut self) {
-        let (now, blocks) = (self.now, &mut self.blocks);
-        if now < blocks.next && blocks.fast == 0 {
+        let now = self.now;
+        if now < self.blocks.next && self.blocks.fast == 0 {
             return;
         }
+        let decided = self.settlements.undone().next().is_some() || self.may_have_decided();
+        let blocks = &mut self.blocks;
         let slow = self.settlements.undone().any(|at| now.since(at) > DECIDED_LONG_AGO);
         if slow && now.since(blocks.last) < THEN_A_BLOCK_EVERY {
             return;
@@ -72,12 +85,22 @@ impl World {
             blocks.last = now;
             return self.find_blocks(1);
         }
-        let decided = self.settlements.undone().next().is_some();
         if !decided && now.since(blocks.last) >= STORM_EVERY {
             blocks.fast -= 1;
             blocks.last = now;
             self.find_blocks(1);
         }
+    }
+
+    /// Whether something may be decided that nobody has applied yet, because there is no majority.
+    fn may_have_decided(&mut self) -> bool {
+        let (now, applied) = (self.now, self.watch.entries());
+        let waits = self.blocks.unapplied.filter(|(index, _)| *index > applied);
+        self.blocks.unapplied = waits.or_else(|| {
+            let last = self.hosts.iter().map(|host| host.disk().last_log_index()).max()?;
+            (last > applied).then_some((last, now))
+        });
+        self.blocks.unapplied.is_some_and(|(_, since)| now.since(since) > MAYBE_DECIDED)
     }
 
     /// Every node sees them that runs; the others when they are back.
@@ -113,6 +136,24 @@ impl World {
         } else {
             self.blocks.storm(replaced);
         }
+        true
+    }
+
+    /// Undecided HTLCs come near their end, unless something is decided and not settled.
+    pub(super) fn hurry_to_the_end(&mut self) -> bool {
+        let undecided = |htlc: &HtlcEntry| htlc.offers > 0 && htlc.answers.is_empty();
+        let nodes = self.lnds.iter().filter_map(LndHost::running);
+        let open = nodes.flat_map(|node| node.ledger().htlcs).filter(|htlc| htlc.r#final.is_none());
+        let open: Vec<HtlcEntry> = open.collect();
+        let first = open.iter().map(|htlc| htlc.incoming_expiry).min();
+        let decided = self.settlements.undone().next().is_some();
+        let Some(first) = first.filter(|_| !decided && open.iter().any(undecided)) else { return false };
+        let left = first.saturating_sub(self.chain.height());
+        if left > LAST {
+            self.find_blocks(left - LAST);
+        }
+        self.trace.event(self.now, trace::WORLD, format_args!("blocks come up to height {first}"));
+        self.blocks.storm(LAST);
         true
     }
 }

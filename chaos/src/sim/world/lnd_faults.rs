@@ -105,6 +105,7 @@ impl World {
             FaultKind::LndDropsFinals => self.drop_finals(at),
             FaultKind::LndStrands => self.strand(at),
             FaultKind::Reorg => self.reorganise(),
+            FaultKind::LastBlocks => self.hurry_to_the_end(),
             FaultKind::LndLosesAnswers => self.lose_answers(at),
             FaultKind::LndForceClose => self.force_close(at, &node),
             FaultKind::LndFails => self.fail_one(at, &node),
@@ -151,14 +152,14 @@ impl World {
             }
             LndEnd::Cut(at, ms) => self.break_stream(at, ms),
             LndEnd::Sign(at) => {
-                if !self.lnds[at].is_up() {
+                if self.lnds[at].running().is_none() {
                     return self.faults.lnd_ends_in(self.now, ASK_AGAIN, LndEnd::Sign(at));
                 }
                 self.stranding.end();
                 self.limit(at, Stage::Final);
             }
             LndEnd::Tell(at) => {
-                if !self.lnds[at].is_up() {
+                if self.lnds[at].running().is_none() {
                     // Its database would remember that it is silent.
                     return self.faults.lnd_ends_in(self.now, ASK_AGAIN, LndEnd::Tell(at));
                 }

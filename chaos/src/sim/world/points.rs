@@ -17,16 +17,30 @@ use std::time::Duration;
 
 /// Only an archive on a real disk meets these.
 const OF_A_DISK: [&str; 3] = ["archive.write", "archive.written", "archive.delete"];
-/// What is met so rarely that only many runs see a replica die there.
-const RARE: [&str; 0] = [];
+/// What every replica meets all the time that does anything. The others take a snapshot, or more, and are rarer.
+const COMMON: [&str; 12] = [
+    "answer.given",
+    "answer.worded",
+    "apply.answered",
+    "apply.applied",
+    "apply.begin",
+    "log.synced",
+    "log.told",
+    "log.write",
+    "log.written",
+    "offer.screened",
+    "proposal.ended",
+    "vote.saved",
+];
 /// What a replica does that catches up by snapshot.
 const INSTALLING: [&str; 6] =
     ["fetch.appended", "fetch.complete", "install.part", "install.received", "install.kept", "install.done"];
 /// What is met all the time.
 const AT_EVERY_ENTRY: [&str; 7] =
     ["apply.begin", "apply.applied", "apply.answered", "log.write", "log.written", "log.synced", "log.told"];
-/// A point that nobody has met for so long is given up.
+/// A point that nobody has met for so long is given up, and before that not until it had time to be met.
 const PATIENCE: Duration = Duration::from_secs(20);
+const NOT_BEFORE: Duration = Duration::from_secs(2);
 
 /// The point that kills, if one does at the moment.
 #[derive(Debug, Default)]
@@ -44,7 +58,7 @@ struct Armed {
     at: Option<usize>,
     /// Meetings that it lets pass.
     passes: u32,
-    until: SimTime,
+    since: SimTime,
 }
 
 /// A process that died at a point. Its disk has been told.
@@ -64,8 +78,8 @@ fn reachable() -> impl Iterator<Item = &'static str> {
 /// Every point that some hundred runs, or only more of them, must have met.
 pub(crate) fn needed(need: Need) -> impl Iterator<Item = &'static str> {
     reachable().filter(move |name| match need {
-        Need::Required => !RARE.contains(name),
-        Need::InMany => RARE.contains(name),
+        Need::Required => COMMON.contains(name),
+        Need::InMany => !COMMON.contains(name),
         Need::Counted => false,
     })
 }
@@ -84,13 +98,14 @@ impl Points {
 
     fn arm_one(&mut self, now: SimTime, rng: &mut StdRng, names: &[&'static str], at: Option<usize>) -> bool {
         // One that nobody has met so far may be one that nobody meets.
-        if self.armed.as_ref().is_some_and(|armed| armed.at.is_some()) {
+        let waits = |armed: &Armed| armed.at.is_some() || now.since(armed.since) < NOT_BEFORE;
+        if self.armed.as_ref().is_some_and(waits) {
             return false;
         }
         let how = if rng.random_bool(0.5) { Ending::PowerCut } else { Ending::Killed };
         let name = names[rng.random_range(0..names.len())];
         let passes = if AT_EVERY_ENTRY.contains(&name) { rng.random_range(0..30) } else { 0 };
-        self.armed = Some(Armed { name, how, at, passes, until: now + PATIENCE });
+        self.armed = Some(Armed { name, how, at, passes, since: now });
         true
     }
 
@@ -104,7 +119,7 @@ impl Points {
 
     /// Lets a host run until a moment; if it meets the point it is dead from then on.
     pub(super) fn step(&mut self, at: usize, host: &mut ReplicaHost, now: SimTime, until: SimTime) {
-        self.armed = self.armed.take().filter(|armed| now < armed.until);
+        self.armed = self.armed.take().filter(|armed| now.since(armed.since) < PATIENCE);
         let armed = self.armed.as_mut().filter(|armed| armed.at.is_none_or(|only| only == at));
         let (Some(armed), true) = (armed, host.is_up()) else { return host.step(now, until) };
         let died: Rc<RefCell<Option<Died>>> = Rc::default();
