@@ -247,6 +247,16 @@ fn a_decided_htlc_without_an_answer_is_excused_for_nothing_else() {
     rejects("lost_part_hidden", |view| each_replica(view, |invoice| invoice.state = InvoiceState::Settled));
 }
 
+/// Log time was a minute ahead of LND's clock, and the decision was seen before LND lost the HTLC.
+#[test]
+fn a_leaders_wrong_clock_makes_no_decision_late() {
+    let (mut payments, mut view) = balanced();
+    lose_under_way(&mut payments[0], &mut view);
+    end_of_lost(&mut view).unix_ms = DECIDED_MS + 100;
+    each_replica(&mut view, |invoice| invoice.decided_at_ms = DECIDED_MS + 60_000);
+    assert_eq!(check(&payments, &view), []);
+}
+
 #[test]
 fn a_late_settle_does_not_excuse_a_decision_on_a_dead_htlc() {
     assert_breaks("decided_when_gone", |payment, view| {

@@ -17,10 +17,12 @@ use std::time::Duration;
 /// channels that are resolved on chain.
 const REST_WITHIN: Duration = Duration::from_secs(240);
 
-/// Blocks found at a time while channels are on chain, and between. One at a time while a decided set is not final: an HTLC
-/// whose channel is confirmed by the first of a dozen blocks must not run out with the last, before anybody could answer.
+/// Blocks found at a time while channels are on chain or something is not final, and between. One at a time while a decided set is not final: an HTLC
+/// whose channel is confirmed by the first of a dozen blocks must not run out with the last, before anybody could answer. But
+/// they come: a channel whose peer signs nothing is closed only when an expiry is near.
 const BLOCKS: u32 = 12;
 const BLOCKS_EVERY: Duration = Duration::from_secs(2);
+const A_BLOCK_EVERY: Duration = Duration::from_millis(500);
 
 /// In this time all replicas must have said what they know.
 const BOOKS_WITHIN: Duration = Duration::from_secs(60);
@@ -40,10 +42,11 @@ impl World {
                     format!("not at rest {REST_WITHIN:?} after all had converged: {missing}; held: {held:?}");
                 return self.watch.violated(self.now, text);
             }
-            if self.any_on_chain() && self.now.since(mined) >= BLOCKS_EVERY {
+            let undone = self.settlements.undone().next().is_some();
+            let (blocks, every) = if undone { (1, A_BLOCK_EVERY) } else { (BLOCKS, BLOCKS_EVERY) };
+            if (undone || self.any_on_chain()) && self.now.since(mined) >= every {
                 mined = self.now;
-                let undone = self.settlements.undone().next().is_some();
-                self.find_blocks(if undone { 1 } else { BLOCKS });
+                self.find_blocks(blocks);
             }
         }
         self.trace.event(self.now, trace::WORLD, format_args!("is at rest"));
