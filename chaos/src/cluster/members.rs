@@ -48,7 +48,8 @@ impl Cluster {
         }
         let (listener, address) = (plan.raft_listen, plan.raft_address.clone());
         let placed = Placed { plan, files, reached, spot, site: Arc::clone(&self.options.site) };
-        let start_as = StartAs { feature_level_max: None, ..self.options.start_as.clone() };
+        // Of this version: who is added while versions change is not of the one that goes.
+        let start_as = StartAs { binary: None, feature_level_max: None, ..self.options.start_as.clone() };
         let started = Replica::start(&self.options.executable, start_as, placed, self.dir())?;
         self.replicas.push(started);
         // Who is added must answer.
