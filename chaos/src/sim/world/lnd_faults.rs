@@ -8,7 +8,6 @@ use crate::sim::coverage::Condition;
 use crate::sim::host::{Ending, HostClock};
 use crate::sim::lnd::{FORWARD_CHANNEL, Running};
 use crate::sim::swarm::FaultKind;
-use crate::sim::time::TICK;
 use mux_proto::lndsim::v1::{
     ChannelEntry, ChannelRef, CutStreamsRequest, DropFinalEventsRequest, FailHtlcRequest, ForceCloseRequest,
     HtlcEntry, OpenChannelRequest, Power, RestartRequest, SetStageLimitRequest, Stage, channel_entry::Status,
@@ -268,7 +267,7 @@ impl World {
         }
         self.lnds[at].command(Command::DropFinalEvents(DropFinalEventsRequest { drop: true }));
         // The command is carried out in the next step.
-        let from_ms = HostClock::wall_at(self.now + TICK);
+        let from_ms = HostClock::wall_at(self.now + self.swarm.tick());
         self.silences.0.push(Silence { at, from_ms, until_ms: None });
         let time = self.faults.time(1_000..=10_000);
         self.faults.lnd_ends_in(self.now, time, LndEnd::Tell(at));

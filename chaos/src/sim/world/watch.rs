@@ -214,7 +214,12 @@ impl Watch {
                 return Err(format!("replica {id} is at feature level {}", status.feature_level));
             }
             let state = seen.replica.state();
-            positions.push(state.read(|state| (state.applied().index, state.chain_hash())));
+            let (applied, hash) = state.read(|state| (state.applied(), state.chain_hash()));
+            // What a former leader acknowledged in its last moment, when nobody looked, is committed by one of this term's own.
+            if applied.term != status.term {
+                return Err(format!("replica {id} has applied nothing of term {}", status.term));
+            }
+            positions.push((applied.index, hash));
         }
         let committed = self.replicas.iter().map(|known| known.once_applied.max(known.applied)).max();
         match positions.first() {
