@@ -4,6 +4,7 @@ use crate::blocking::Blocking;
 use crate::codec::{entry, marks};
 use crate::fault;
 use crate::machine::LogPosition;
+use crate::mutant::{Mutant, planted};
 use crate::replica::latch::Latch;
 use crate::replica::raft::{Entry, LogId, TypeConfig, Vote};
 use crate::store::{EngineError, Identity, Mark, OpenEngine, Record};
@@ -41,7 +42,13 @@ impl LogStore {
         latch: Latch,
         blocking: &Blocking,
     ) -> Result<Self, EngineError> {
-        let (engine, loaded) = opener.open(dir, identity)?;
+        let (mut engine, loaded) = opener.open(dir, identity)?;
+        // A process that was killed may have written what it did not sync. It is read like everything else, and would be
+        // acknowledged: no power cut may take it after that.
+        let is_new = loaded.records.is_empty() && loaded.marks.is_empty();
+        if !is_new && !planted(Mutant::OpenUnsynced) {
+            engine.sync()?;
+        }
         let id = StoreId(loaded.store_id);
         let (memory, garbage) =
             LogMemory::load(loaded).map_err(|error| EngineError::Damaged(error.to_string()))?;
@@ -76,6 +83,16 @@ impl LogStore {
     pub(crate) fn end(&self) -> Option<LogPosition> {
         let last = self.memory.read().last();
         last.map(|id| LogPosition { term: id.leader_id.term, index: id.index })
+    }
+
+    /// Goes on from a snapshot, which is durable: unless the log has its last entry, it has nothing that is needed. A crash may
+    /// have come between the two.
+    pub(crate) async fn go_on_from(&self, snapshot: LogId) -> io::Result<()> {
+        let cut = self.memory.write().go_on_from(snapshot);
+        let Some(cut) = cut else { return Ok(()) };
+        tracing::warn!(%snapshot, entries = cut.len(), "the log goes on from a snapshot that was not made of it");
+        self.send(Job::Truncate(cut)).await?;
+        self.send(Job::Purge { upto: snapshot, removed: Vec::new() }).await
     }
 
     /// Writes what is queued and closes the store.

@@ -69,7 +69,7 @@ impl LogMemory {
 
     /// Whether this very entry is here, or was purged. A mark that names another is worthless: what stands at
     /// its index may be a tail that was never committed, and must not be applied. A leader tells again.
-    fn has(&self, id: LogId) -> bool {
+    pub(super) fn has(&self, id: LogId) -> bool {
         if self.purged.is_some_and(|purged| id.index <= purged.index) {
             return self.purged >= Some(id);
         }
@@ -118,6 +118,18 @@ impl LogMemory {
         }
         self.purged = self.purged.max(Some(upto));
         removed
+    }
+
+    /// Drops everything, as if it had been purged up to this entry, unless that is here or was purged; the last one first.
+    pub(super) fn go_on_from(&mut self, snapshot: LogId) -> Option<Vec<Removed>> {
+        let purged = self.purged.is_some_and(|purged| snapshot.index <= purged.index);
+        if self.slots.is_empty() || purged || self.has(snapshot) {
+            return None;
+        }
+        let removed = self.truncate_after(None);
+        self.purged = Some(snapshot);
+        self.committed = None;
+        Some(removed)
     }
 
     /// The entries of a range that are here.

@@ -7,6 +7,7 @@ use crate::replica::latch::Latch;
 use crate::replica::opening::CHECK_DISK;
 use crate::replica::raft::{LogId, TypeConfig};
 use crate::store::{Change, Engine, EngineError, Mark, Record};
+use crate::types::LogIndex;
 use futures::FutureExt as _;
 use openraft::storage::IOFlushed;
 use std::collections::VecDeque;
@@ -57,6 +58,10 @@ pub(super) struct Writer {
     /// For messages.
     dir: PathBuf,
     batch: Batch,
+    /// Entries that were cut off and are still on disk, the last one first. They leave it with what takes their place: cut
+    /// off for a snapshot, there may be some among them that were acknowledged, and until it is durable they are
+    /// nowhere else.
+    cut: VecDeque<Removed>,
     /// Purged entries that are still on disk. They no longer count, so there is no hurry.
     garbage: VecDeque<Removed>,
 }
@@ -99,7 +104,8 @@ impl Writer {
         blocking: Blocking,
     ) -> Self {
         let (engine, batch, garbage) = (Some(engine), Batch::default(), garbage.into());
-        Self { engine, jobs, committed: None, latch, blocking, dir, batch, garbage }
+        let cut = VecDeque::new();
+        Self { engine, jobs, committed: None, latch, blocking, dir, batch, cut, garbage }
     }
 
     /// Works until it is told to stop, nobody is left to ask, or something fails; then fails whatever else is
@@ -179,6 +185,7 @@ impl Writer {
     async fn take(&mut self, job: Job) -> Result<Option<oneshot::Sender<()>>, EngineError> {
         match job {
             Job::Append { records, done } => {
+                self.delete_cut(0).await?;
                 for record in records {
                     if !self.batch.has_room() {
                         self.commit().await?;
@@ -197,17 +204,23 @@ impl Writer {
             }
             Job::Truncate(_) if planted(Mutant::TruncateNotPersisted) => {}
             Job::Truncate(removed) => {
-                for (index, bytes) in removed {
-                    if !self.batch.has_room() {
-                        self.commit().await?;
-                    }
-                    self.batch.changes.push(Change::Delete { index, bytes });
+                self.cut.extend(removed);
+                if planted(Mutant::CutAtOnce) {
+                    self.delete_cut(0).await?;
                 }
             }
             Job::Purge { upto, removed } => {
+                let replaces = self.cut.back().is_some_and(|(first, _)| *first <= upto.index);
+                if replaces {
+                    // What was cut off behind it would follow it otherwise.
+                    self.delete_cut(upto.index.saturating_add(1)).await?;
+                }
                 // The mark goes first: from then on the entries do not count, wherever a crash stops this.
                 self.batch.changes.push(Change::Mark(Mark::Purged, marks::encode_log_id(Some(upto))));
                 self.garbage.extend(removed);
+                if replaces {
+                    self.garbage.extend(std::mem::take(&mut self.cut).into_iter().rev());
+                }
                 if planted(Mutant::PurgeTooFar) {
                     self.garbage.push_back((upto.index.saturating_add(1), 0));
                 }
@@ -218,9 +231,23 @@ impl Writer {
         Ok(None)
     }
 
+    /// Takes entries from this one on that were cut off into the batch.
+    async fn delete_cut(&mut self, first: LogIndex) -> Result<(), EngineError> {
+        while let Some((index, bytes)) = self.cut.pop_front_if(|(index, _)| *index >= first) {
+            self.batch.changes.push(Change::Delete { index, bytes });
+            if !self.batch.has_room() {
+                self.commit().await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the batch durable, then tells those who wait for it, in order.
     async fn commit(&mut self) -> Result<(), EngineError> {
-        if let Some(committed) = self.committed.take() {
+        // Not while the disk may hold another entry there.
+        if self.cut.is_empty()
+            && let Some(committed) = self.committed.take()
+        {
             let mark = Change::Mark(Mark::Committed, marks::encode_log_id(Some(committed)));
             self.batch.changes.push(mark);
         }

@@ -127,8 +127,9 @@ impl Peers {
     /// attempts.
     pub(super) fn not_reached(&self, target: ReplicaId, address: &str, status: &Status) {
         let reason = trouble(status);
-        let before = self.inner.troubles.lock().insert(target, reason.clone());
-        if before.as_ref() != Some(&reason) {
+        let kind = kind_of(&reason);
+        let before = self.inner.troubles.lock().insert(target, kind.clone());
+        if before != Some(kind) {
             tracing::warn!(
                 replica = target,
                 address,
@@ -144,6 +145,11 @@ impl Peers {
             tracing::info!(replica = target, "a replica is reached again");
         }
     }
+}
+
+/// A reason without what changes from second to second: a certificate that has ended is said to have ended so many seconds ago.
+fn kind_of(reason: &str) -> String {
+    reason.chars().filter(|letter| !letter.is_ascii_digit()).collect()
 }
 
 /// The causes, of which the last says what matters, and what to do where that is known.
@@ -229,6 +235,15 @@ mod tests {
             }
         });
         kinds
+    }
+
+    #[test]
+    fn a_certificate_that_ended_a_second_longer_ago_is_no_other_reason() {
+        let ended = |at: u32, ago: u32| {
+            kind_of(&format!("certificate expired: verification time {at} (UNIX), but ({ago} seconds ago)"))
+        };
+        assert_eq!(ended(1_700_000_000, 9), ended(1_700_000_001, 10));
+        assert_ne!(ended(1, 1), kind_of("connection refused"));
     }
 
     #[tokio::test]

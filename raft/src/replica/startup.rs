@@ -68,6 +68,7 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
         Some(_) => None,
     };
     let Opened { directory, log, snapshots, archive, tls } = open(&config, &wiring, latch.clone()).await?;
+    go_on_from_snapshot(&config, &blocking, &log, &snapshots).await?;
     let cell = Arc::new(StateCell::new(State::default(), Arc::clone(&archive)));
     let stores = Stores::new(config.id, log.id(), Arc::clone(&cell), latch.clone())
         .map_err(|error| StartError::Storage(format!("reading randomness: {error}")))?;
@@ -126,6 +127,23 @@ pub(super) async fn start(config: ReplicaConfig, mut wiring: Wiring) -> Result<S
         server,
         stop_serving,
     })
+}
+
+/// openraft takes for granted that the log and the snapshot agree.
+async fn go_on_from_snapshot(
+    config: &ReplicaConfig,
+    blocking: &Blocking,
+    log: &LogStore,
+    snapshots: &SnapshotDirectory,
+) -> Result<(), StartError> {
+    let (snapshots, cluster_id) = (snapshots.clone(), config.cluster_id);
+    // One that is damaged is told of when its state is read.
+    let last = move || snapshots.current().ok()??.meta(&cluster_id).ok()?.last_log_id;
+    let last = blocking.run(Work::Open, last).await.ok().flatten();
+    match last {
+        Some(last) => log.go_on_from(last).await.map_err(|error| StartError::Storage(error.to_string())),
+        None => Ok(()),
+    }
 }
 
 /// The network that was given, or TCP with TLS; and how callers are told apart on it.

@@ -47,6 +47,11 @@ impl SnapshotDirectory {
                 }
             }
             this.remove(|name| name.ends_with(UNFINISHED))?;
+            // A process that was killed may have written them and synced neither them nor their names.
+            for name in this.snapshots()? {
+                File::open(path.join(name))?.sync_all()?;
+            }
+            this.sync()?;
             // Better now than at the first snapshot, when the replica would have to stop.
             let probe = this.unfinished_path();
             File::create(&probe)?;
@@ -105,16 +110,22 @@ impl SnapshotDirectory {
     /// The snapshot there is. A crash may have left an older one beside it. Blocks.
     pub(crate) fn current(&self) -> Result<Option<SnapshotFile>, SnapshotError> {
         let failed = |source| SnapshotError::Io { path: self.path.clone(), source };
+        let mut names = self.snapshots().map_err(failed)?;
+        // Names sort by index, then term.
+        names.sort_unstable();
+        names.pop().map(|name| SnapshotFile::open(&self.path.join(name))).transpose()
+    }
+
+    /// The names of those there are.
+    fn snapshots(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        for entry in fs::read_dir(&self.path)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
             if name.ends_with(SUFFIX) {
                 names.push(name);
             }
         }
-        // Names sort by index, then term.
-        names.sort_unstable();
-        names.pop().map(|name| SnapshotFile::open(&self.path.join(name))).transpose()
+        Ok(names)
     }
 
     fn remove(&self, which: impl Fn(&str) -> bool) -> io::Result<()> {

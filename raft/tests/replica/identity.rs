@@ -396,6 +396,6 @@ async fn a_restart_of_the_whole_cluster_is_not_held_up() {
     let started = Instant::now();
     let leader = cluster.leader().await;
     cluster.commit(leader).await;
-    // An election takes up to two seconds here; whom to believe takes a few hundred milliseconds of it.
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    // An election takes up to two seconds here, and votes may split; who waits for all three waits for ever.
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }

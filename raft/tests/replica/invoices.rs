@@ -45,7 +45,7 @@ pub(crate) async fn add_and_cancel(
     numbers: std::ops::Range<u64>,
     text: usize,
 ) {
-    let each = futures::stream::iter(numbers).for_each_concurrent(64, |number| async move {
+    let each = futures::stream::iter(numbers).for_each_concurrent(16, |number| async move {
         add(cluster, id, number, text).await.unwrap();
         // It may have expired meanwhile.
         cancel(cluster, id, number).await.unwrap();

@@ -1,7 +1,8 @@
 //! Whatever is asked of the log, and wherever a crash cuts what was written, it opens again without a hole and
 //! with everything that was acknowledged.
 
-use super::fake_engine::{FakeEngine, Step, append, content};
+use super::fake_engine::{FakeEngine, Mood, Step, append, content};
+use crate::blocking::Blocking;
 use crate::codec::marks;
 use crate::log::LogStore;
 use crate::log::memory::{LoadError, LogMemory};
@@ -155,6 +156,77 @@ async fn a_crash_never_makes_a_replaced_tail_look_committed() {
     }
     let (mut reopened, _) = engine.open();
     assert_eq!(reopened.read_committed().await.unwrap(), Some(log_id(2, 7)));
+}
+
+/// A snapshot is installed over a tail of the replica's own: openraft cuts off everything after what it knows to be
+/// committed, which may be entries that this replica has acknowledged and that only a quorum with it has.
+#[tokio::test]
+async fn what_is_cut_off_for_a_snapshot_is_on_disk_until_the_snapshot_takes_its_place() {
+    for reaches in [400, 998, 1_200] {
+        let (engine, snapshot) = (FakeEngine::new(), log_id(3, reaches));
+        let (mut log, _) = engine.open();
+        append(&mut log, 1, 0..1_000).await.await.unwrap().unwrap();
+        log.truncate_after(Some(log_id(1, 3))).await.unwrap();
+        // Whatever else is written meanwhile.
+        log.purge(log_id(1, 2)).await.unwrap();
+        log.save_committed(Some(log_id(1, 3))).await.unwrap();
+        log.save_vote(&vote(3, 2, true)).await.unwrap();
+        let before = engine.steps().len();
+        log.purge(snapshot).await.unwrap();
+        append(&mut log, 3, [reaches + 1]).await.await.unwrap().unwrap();
+        log.close().await;
+        let steps = engine.steps();
+        let (memory, _) = LogMemory::load(content(&steps[..before])).unwrap();
+        assert_eq!(ids(&memory).len(), 997, "nothing has taken its place");
+        for cut in before..=steps.len() {
+            let (mut memory, _) = LogMemory::load(content(&steps[..cut])).unwrap();
+            // The snapshot was durable before the log was told to purge.
+            memory.go_on_from(snapshot);
+            assert!(memory.has(snapshot), "after a crash at {cut}");
+            assert!(ids(&memory).iter().all(|id| id.leader_id.term == 3), "after a crash at {cut}");
+        }
+        let (memory, _) = LogMemory::load(content(&steps)).unwrap();
+        assert_eq!((memory.purged, ids(&memory)), (Some(snapshot), vec![log_id(3, reaches + 1)]));
+    }
+}
+
+/// What a killed process wrote is read again, whether it was synced or not, and counts as acknowledged from then on.
+#[tokio::test]
+async fn what_is_read_at_the_start_is_durable_before_anything_is_said_of_it() {
+    let written = Step::Write(vec![Change::Mark(Mark::Committed, marks::encode_log_id(None))]);
+    let engine = FakeEngine::with_steps(vec![written]);
+    let (log, _) = engine.open();
+    assert_eq!(engine.syncs(), 1);
+    log.close().await;
+    engine.set_mood(Mood::FailsToSync);
+    assert!(engine.try_open(&Blocking::on_threads()).is_err());
+}
+
+#[tokio::test]
+async fn a_log_goes_on_from_a_snapshot_unless_it_has_its_last_entry() {
+    for (snapshot, stays) in [
+        (log_id(1, 3), true),
+        (log_id(1, 9), true),
+        (log_id(2, 9), false),
+        (log_id(2, 7), false),
+        (log_id(1, 12), false),
+        (log_id(2, 12), false),
+        // Purged before.
+        (log_id(1, 1), true),
+    ] {
+        let engine = FakeEngine::new();
+        let (mut log, _) = engine.open();
+        append(&mut log, 1, 0..10).await.await.unwrap().unwrap();
+        log.purge(log_id(1, 2)).await.unwrap();
+        log.go_on_from(snapshot).await.unwrap();
+        log.close().await;
+        let (memory, _) = LogMemory::load(content(&engine.steps())).unwrap();
+        let expected = if stays { (log_id(1, 2), 7) } else { (snapshot, 0) };
+        assert_eq!((memory.purged.unwrap(), ids(&memory).len()), expected, "{snapshot}");
+    }
+    let (log, _) = FakeEngine::new().open();
+    log.go_on_from(log_id(1, 3)).await.unwrap();
+    assert_eq!(log.end(), None, "openraft purges a log without entries by itself");
 }
 
 #[test]

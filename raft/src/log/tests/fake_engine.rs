@@ -85,9 +85,13 @@ impl FakeEngine {
     }
 
     pub(super) fn open_with(&self, blocking: &Blocking) -> (LogStore, Latch) {
+        self.try_open(blocking).unwrap()
+    }
+
+    pub(super) fn try_open(&self, blocking: &Blocking) -> Result<(LogStore, Latch), EngineError> {
         let latch = Latch::new();
         let identity = Identity { cluster_id: [7; 32], replica: 1 };
-        (LogStore::open(self, Path::new("unused"), identity, latch.clone(), blocking).unwrap(), latch)
+        Ok((LogStore::open(self, Path::new("unused"), identity, latch.clone(), blocking)?, latch))
     }
 }
 
