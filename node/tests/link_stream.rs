@@ -61,7 +61,7 @@ fn start(
         network: "regtest".into(),
         timing: LinkTiming {
             quorum_patience: Duration::from_millis(300),
-            degraded_after: Duration::from_millis(600),
+            degraded_after: Duration::from_secs(3),
             backoff_max: Duration::from_millis(200),
             ..LinkTiming::default()
         },
@@ -90,7 +90,9 @@ impl Rig {
     }
 
     async fn until_phase(&self, phase: LinkPhase) {
-        until(&format!("{phase:?}"), || self.phase() == phase).await;
+        // The link may know that its stream is there a moment before LND's own task does.
+        let streams = matches!(phase, LinkPhase::Up | LinkPhase::Degraded);
+        until(&format!("{phase:?}"), || self.phase() == phase && (!streams || self.lnd.is_held())).await;
     }
 
     fn state_of(&self, payment: u8) -> Option<InvoiceState> {

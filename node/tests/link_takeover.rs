@@ -5,7 +5,7 @@
 mod link_support;
 
 use link_support::payments::{HEIGHT, SCID, TIME, TestScreener, request};
-use link_support::{FakeLnd, Listener, MACAROON, NODE, until};
+use link_support::{FakeLnd, Listener, MACAROON, NODE, PATIENCE, until};
 use mux_proto::routerrpc::ResolveHoldForwardAction::Settle;
 use mux_raft::consensus::{Committed, Consensus, Member, ProposeError, RaftStatus, StateCell};
 use mux_raft::local::LocalConsensus;
@@ -199,7 +199,7 @@ async fn a_replayed_settled_htlc_is_settled_by_the_one_that_drains_and_by_its_su
     // The handover drags on: as long as the link is here, it is served.
     view.stays.store(true, Ordering::SeqCst);
     let draining = rig.links[&1].clone();
-    let handover = tokio::spawn(async move { draining.handover().await });
+    let handover = tokio::spawn(async move { draining.handover_within(PATIENCE * 2).await });
     until("draining", || rig.links[&1].is_draining()).await;
     rig.lnd.offer(request(1, 0));
     rig.until_settles(2).await;

@@ -10,6 +10,7 @@
 //! * a FAIL that is not in the log only for a key absent from state since this session came up and never
 //!   proposed from this stream, and only with a quorum;
 //! * HTLCs on chain are settled or left alone;
+//! * what LND has ended is not offered to the log, though LND offers it;
 //! * foreign HTLCs are resumed at once, whatever else is wrong;
 //! * after a standstill nothing is vouched for before LND was heard again.
 
@@ -23,6 +24,7 @@ mod standstill;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod vetting;
 
 use super::screener::Screener;
 use finals::Finals;
@@ -38,6 +40,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use stream::StreamState;
 use tracing::Span;
+pub(crate) use vetting::LookedUp;
 
 /// Milliseconds on a clock that never runs backwards; only differences mean anything.
 pub(crate) type MonoMs = u64;

@@ -157,7 +157,7 @@ fn is_long_expired(incoming_expiry: BlockHeight, height: Option<BlockHeight>) ->
 }
 
 /// What a look-up says. `over`: if there is no record now, there will never be one.
-fn conclude(record: Option<LookupHtlcResolutionResponse>, over: bool) -> Option<FinalOutcome> {
+pub(super) fn conclude(record: Option<LookupHtlcResolutionResponse>, over: bool) -> Option<FinalOutcome> {
     match record {
         Some(LookupHtlcResolutionResponse { settled: true, .. }) => Some(FinalOutcome::Settled),
         Some(LookupHtlcResolutionResponse { settled: false, .. }) => Some(FinalOutcome::Failed),

@@ -2,7 +2,8 @@
 //! as [`Event`]s.
 
 use super::answers;
-use super::core::{Answer, HtlcId};
+use super::core::{Answer, HtlcId, LookedUp};
+use super::finals;
 use super::rescue;
 use super::screener::{ScreenContext, Screened, Screener};
 use super::spans;
@@ -41,6 +42,8 @@ pub(super) enum Event {
     Barrier { stream: u64, passed: bool },
     /// LND answered a question.
     Heard { number: u64 },
+    /// LND was asked about these.
+    LookedUp { number: u64, found: Vec<(HtlcId, LookedUp)> },
     /// The stateless checks of these are done.
     Screened(Vec<(u64, HtlcId, Screened)>),
     /// LND did not take a force-close on.
@@ -122,6 +125,25 @@ impl Jobs {
                 }
                 sleep(CATCH_UP_RETRY).await;
             }
+        });
+    }
+
+    /// One after the other: there are few, except when LND offers all of a large channel's again.
+    pub(super) fn look_up(&self, client: LndClient, patience: Duration, number: u64, htlcs: Vec<HtlcId>) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let mut found = Vec::with_capacity(htlcs.len());
+            for htlc in htlcs {
+                let record = timeout(patience, client.lookup_htlc(htlc.chan_id, htlc.htlc_id)).await;
+                let said = match record {
+                    Ok(Ok(record)) => {
+                        finals::conclude(record, false).map_or(LookedUp::Alive, LookedUp::Ended)
+                    }
+                    Ok(Err(_)) | Err(_) => LookedUp::Failed,
+                };
+                found.push((htlc, said));
+            }
+            let _ = events.send(Event::LookedUp { number, found }).await;
         });
     }
 

@@ -229,6 +229,9 @@ impl Supervisor {
                 self.tell(|core, state, now| core.barrier(stream, passed, state, now));
             }
             Event::Heard { number } => self.heard(number),
+            Event::LookedUp { number, found } => {
+                self.tell(|core, state, now| core.looked_up(number, found, state, now));
+            }
             Event::Screened(done) => {
                 self.tell(|core, state, now| core.screened(done, state, now));
             }
@@ -406,6 +409,12 @@ impl Supervisor {
                     // Without a connection the stream is about to end.
                     if let Some(client) = self.client.clone() {
                         self.jobs.hear(client, self.parts.config.timing.node_patience, number);
+                    }
+                }
+                Output::LookUp { number, htlcs } => {
+                    // Without a connection the stream is about to end.
+                    if let Some(client) = self.client.clone() {
+                        self.jobs.look_up(client, self.parts.config.timing.node_patience, number, htlcs);
                     }
                 }
                 Output::Screen { number, htlc, request, context, span } => {

@@ -1,4 +1,4 @@
-use crate::server::{Server, Setup, soon};
+use crate::server::{Server, Setup, soon, told};
 use mux_proto::mux::v1::{
     AddInvoiceRequest, Consistency, GetInvoiceRequest, HtlcResolution, ListHtlcsRequest, ListInvoicesRequest,
     ResolveHtlcRequest, Settings, SettleInvoiceRequest, TransferLeaderRequest, UpdateSettingsRequest,
@@ -6,7 +6,7 @@ use mux_proto::mux::v1::{
 use mux_raft::consensus::Consensus as _;
 use mux_raft::local::Weather;
 use std::time::Duration;
-use tonic::{Code, Request};
+use tonic::Code;
 
 #[tokio::test]
 async fn without_a_quorum_writes_and_fresh_reads_are_unavailable() {
@@ -43,9 +43,11 @@ async fn a_lost_answer_is_reported_as_unknown_and_the_same_key_finds_out() {
         AddInvoiceRequest { amount_msat: 1_000, idempotency_key: "order 7".into(), ..Default::default() };
     let mut client = server.invoices().await;
     server.consensus.set_weather(Weather::AnswerLost);
-    let mut request = Request::new(asked.clone());
-    request.set_timeout(Duration::from_millis(800));
-    let error = client.add_invoice(request).await.unwrap_err();
+    let error = told(Duration::from_millis(800), &asked, |request| {
+        let mut client = client.clone();
+        async move { client.add_invoice(request).await }
+    })
+    .await;
     assert_eq!(error.code(), Code::Aborted, "{error}");
     assert!(error.message().starts_with("outcome unknown"), "{error}");
     server.consensus.set_weather(Weather::Fair);
@@ -82,9 +84,12 @@ async fn a_settle_whose_answer_was_lost_may_be_repeated() {
     server.consensus.set_weather(Weather::AnswerLost);
     let mut client = server.invoices().await;
     let asked = SettleInvoiceRequest { hash: made.hash.clone(), ..Default::default() };
-    let mut request = Request::new(asked.clone());
-    request.set_timeout(Duration::from_millis(800));
-    assert_eq!(client.settle_invoice(request).await.unwrap_err().code(), Code::Aborted);
+    let error = told(Duration::from_millis(800), &asked, |request| {
+        let mut client = client.clone();
+        async move { client.settle_invoice(request).await }
+    })
+    .await;
+    assert_eq!(error.code(), Code::Aborted, "{error}");
     server.consensus.set_weather(Weather::Fair);
     assert_eq!(client.settle_invoice(asked).await.unwrap().into_inner().decision_index, 1);
 }

@@ -1,4 +1,4 @@
-use crate::server::{Server, Setup, front_node, pays, soon};
+use crate::server::{Server, Setup, front_node, pays, soon, told};
 use mux_proto::mux::v1::{
     CancelInvoiceRequest, InvoiceState, ListInvoicesRequest, RemoveFrontNodeRequest, SettleInvoiceRequest,
 };
@@ -7,7 +7,7 @@ use mux_raft::local::Weather;
 use mux_raft::machine::command::{Command, FinalOutcome};
 use mux_raft::types::PaymentHash;
 use std::time::Duration;
-use tonic::{Code, Request};
+use tonic::Code;
 
 fn settle(hash: &[u8]) -> SettleInvoiceRequest {
     SettleInvoiceRequest { hash: hash.to_vec().into(), ..Default::default() }
@@ -130,9 +130,12 @@ async fn settle_waits_for_the_gate_and_answers_after_the_decision() {
 async fn settle_gives_up_at_the_callers_deadline_but_keeps_the_intent() {
     let server = Server::start(Setup { front_nodes: 2, ..Setup::default() }).await;
     let hash = with_a_closed_gate(&server).await;
-    let mut request = Request::new(settle(&hash));
-    request.set_timeout(Duration::from_millis(1_500));
-    let error = soon(server.invoices().await.settle_invoice(request)).await.unwrap_err();
+    let client = server.invoices().await;
+    let error = told(Duration::from_millis(1_500), &settle(&hash), |request| {
+        let mut client = client.clone();
+        async move { client.settle_invoice(request).await }
+    })
+    .await;
     assert_eq!(error.code(), Code::Unavailable, "{error}");
     assert!(error.message().starts_with("not decided"), "{error}");
     assert!(error.message().contains("channel is not active"), "it says what is in the way: {error}");

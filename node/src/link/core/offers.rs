@@ -5,6 +5,7 @@ use super::super::spans;
 use super::htlcs::is_on_chain;
 use super::session::is_channel_known;
 use super::stream::{Offered, Stage};
+use super::vetting::{Vetting, is_doubtful};
 use super::{Action, Answer, HtlcId, LinkCore, MonoMs, Output, Pending, REJECTED_RETRY_MS};
 use mux_proto::routerrpc::ForwardHtlcInterceptRequest;
 use mux_raft::machine::archive::ArchivedInvoice;
@@ -68,6 +69,7 @@ impl LinkCore {
             stage: Stage::Waiting,
             proposed,
             proposal: None,
+            vetting: Vetting::Open,
             retry_at: 0,
             span: spans::htlc(&self.config.node, &circuit, &hash),
         };
@@ -103,7 +105,8 @@ impl LinkCore {
     fn advance_known(&mut self, htlc: HtlcId, known: &Htlc, state: &State, now: MonoMs) {
         let Some(stream) = &mut self.stream else { return };
         let Some(offer) = stream.offers.get_mut(&htlc) else { return };
-        match known.verdict {
+        let verdict = if planted(Mutant::SettleUndecided) { Some(Verdict::Settle) } else { known.verdict };
+        match verdict {
             Some(Verdict::Settle) if stream.barrier_passed || stream.degraded => {
                 let Some(invoice) = state.invoice(&known.hash) else {
                     if std::mem::replace(&mut offer.stage, Stage::Held) != Stage::Held {
@@ -287,7 +290,7 @@ impl LinkCore {
             let Some(stream) = &mut self.stream else { return };
             let Some(up) = stream.up else { return };
             let (mut batch, mut spans) = (Vec::new(), Vec::new());
-            let mut later = Vec::new();
+            let (mut later, mut unvetted) = (Vec::new(), Vec::new());
             while batch.len() < OFFERS_PER_ENTRY_MAX {
                 let Some(htlc) = stream.queue.pop_front() else { break };
                 let Some(offer) = stream.offers.get_mut(&htlc) else { continue };
@@ -300,6 +303,11 @@ impl LinkCore {
                     later.push(htlc);
                     continue;
                 }
+                if is_doubtful(active, htlc.chan_id) && !offer.on_chain && offer.vetting != Vetting::Passed {
+                    later.push(htlc);
+                    unvetted.extend((offer.vetting == Vetting::Open).then_some(htlc));
+                    continue;
+                }
                 batch.push((htlc, proposal.clone()));
                 if !offer.span.is_disabled() {
                     spans.push(offer.span.clone());
@@ -310,11 +318,13 @@ impl LinkCore {
             for htlc in later.into_iter().rev() {
                 stream.queue.push_front(htlc);
             }
+            let number = stream.number;
+            self.look_up(unvetted);
             if batch.is_empty() {
                 return;
             }
             let (htlcs, offers) = batch.into_iter().unzip();
-            let pending = Pending::Offers { stream: stream.number, htlcs };
+            let pending = Pending::Offers { stream: number, htlcs };
             let command = Command::OfferHtlcs { node: self.config.node, session: up.session, offers };
             self.propose_as((id, spans), pending, command);
         }

@@ -31,6 +31,13 @@ pub(crate) enum Output {
         /// For [`super::LinkCore::heard`].
         number: u64,
     },
+    /// Ask LND whether these ended, and report under this number.
+    LookUp {
+        /// For [`super::LinkCore::looked_up`].
+        number: u64,
+        /// Which HTLCs.
+        htlcs: Vec<HtlcId>,
+    },
     /// Run the stateless checks, and report under this number.
     Screen {
         /// For [`super::LinkCore::screened`].

@@ -2,6 +2,7 @@
 
 use super::offers::OFFERS_UNDER_WAY_MAX;
 use super::stream::{Stage, Up};
+use super::vetting::Vetting;
 use super::{HtlcId, LinkCore, MonoMs, Output, Pending, REJECTED_RETRY_MS};
 use mux_raft::consensus::Committed;
 use mux_raft::machine::model::{FrontNode, HEIGHT_FRESH_MS};
@@ -95,6 +96,9 @@ impl LinkCore {
             .map(|(htlc, _)| *htlc)
             .collect();
         for htlc in again {
+            if let Some(offer) = stream.offers.get_mut(&htlc) {
+                offer.vetting = Vetting::Open;
+            }
             stream.enqueue(htlc);
         }
     }

@@ -1,4 +1,5 @@
 use super::super::screener::Failure;
+use super::vetting::Vetting;
 use super::{HtlcId, MonoMs};
 use mux_proto::routerrpc::ForwardHtlcInterceptRequest;
 use mux_raft::machine::RequestId;
@@ -53,6 +54,8 @@ pub(super) struct Offered {
     pub(super) proposed: bool,
     /// What is proposed.
     pub(super) proposal: Option<Box<HtlcOffer>>,
+    /// Whether LND still has it.
+    pub(super) vetting: Vetting,
     /// Not before.
     pub(super) retry_at: MonoMs,
     /// From the offer to the answer.

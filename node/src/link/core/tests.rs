@@ -3,9 +3,10 @@
 mod answering;
 mod finals;
 mod sessions;
+mod vetting;
 
 use super::super::screener::{Failure, ScreenContext, Screened, Screener};
-use super::{Action, Answer, CoreConfig, HtlcId, LinkCore, MonoMs, Output};
+use super::{Action, Answer, CoreConfig, HtlcId, LinkCore, LookedUp, MonoMs, Output};
 use mux_proto::lnrpc::failure::FailureCode;
 use mux_proto::routerrpc::{CircuitKey, ForwardHtlcInterceptRequest};
 use mux_raft::consensus::{Consensus as _, ProposeError};
@@ -14,7 +15,7 @@ use mux_raft::machine::command::{ChainTip, HtlcOffer};
 use mux_raft::machine::model::{FailReason, FrontNodePolicy, InvoiceKind, InvoiceTerms, Settings, Verdict};
 use mux_raft::machine::{Command, RequestId, State};
 use mux_raft::types::{Msat, NodePubkey, PaymentHash, PaymentSecret, Preimage, ReplicaId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const ME: ReplicaId = 1;
@@ -135,6 +136,9 @@ struct Rig {
     keep_hearing: bool,
     hearing: Vec<u64>,
     proposed: Vec<Command>,
+    /// What LND says of HTLCs when it is asked; it has no record of others.
+    looked_up: BTreeMap<u64, LookedUp>,
+    look_ups: usize,
     alarms: usize,
     closed_channels: Vec<u64>,
 }
@@ -166,6 +170,8 @@ impl Rig {
             keep_hearing: false,
             hearing: Vec::new(),
             proposed: Vec::new(),
+            looked_up: BTreeMap::new(),
+            look_ups: 0,
             alarms: 0,
             closed_channels: Vec::new(),
         };
@@ -233,6 +239,13 @@ impl Rig {
                     if !self.keep_hearing {
                         self.hear();
                     }
+                }
+                Output::LookUp { number, htlcs } => {
+                    self.look_ups += htlcs.len();
+                    let said =
+                        |htlc: &HtlcId| self.looked_up.get(&htlc.htlc_id).copied().unwrap_or(LookedUp::Alive);
+                    let found = htlcs.iter().map(|htlc| (*htlc, said(htlc))).collect();
+                    self.tell(|core, state, now| core.looked_up(number, found, state, now));
                 }
                 Output::Screen { number, htlc, request, context, .. } => {
                     let key = mux_raft::types::CircuitKey {
