@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's support may panic like a test")]
 
+mod ports;
+
 use muxd::init::{ClusterFiles, ClusterPlan, write_cluster};
+use ports::free;
 use rcgen::{CertificateParams, KeyPair};
-use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -91,10 +93,6 @@ impl World {
         params.not_after = (now - Duration::from_secs(3_600)).into();
         std::fs::write(self.file("api.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
     }
-}
-
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 fn text(output: &Output) -> String {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod ports;
+
 use mux_raft::consensus::Consensus as _;
 use mux_raft::machine::Command as LogCommand;
 use mux_raft::machine::command::COMMAND_FORMAT;
@@ -9,6 +11,7 @@ use mux_raft::replica::{Replica as RaftReplica, ReplicaConfig, SnapshotConfig, T
 use muxd::config::Config;
 use muxd::init::{ClusterPlan, write_cluster};
 use muxd::keys::{ClusterKeys, ClusterSeed};
+use ports::free;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -51,10 +54,6 @@ impl Replica {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
-}
-
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// A cluster of `replicas` replicas on free ports.
@@ -102,9 +101,8 @@ fn a_replica_gets_ready_tells_its_metrics_and_ends_in_order() {
     assert_eq!(get(http, "/livez").0, 200);
     let (_, verbose) = get(http, "/readyz?verbose");
     assert!(verbose.contains("[+]quorum ok") && verbose.contains("[+]leader ok"), "{verbose}");
-    until("the first sample", || get(http, "/metrics").1.contains("mux_ready 1"));
-    let (_, metrics) = get(http, "/metrics");
     for name in [
+        "mux_ready 1",
         "mux_build_info{version=",
         "mux_invoices{state=\"open\"} 0",
         "mux_sets{state=\"accepted\"} 0",
@@ -113,7 +111,7 @@ fn a_replica_gets_ready_tells_its_metrics_and_ends_in_order() {
         "mux_raft_applied_index",
         "# HELP mux_invoices",
     ] {
-        assert!(metrics.contains(name), "{name} is missing in {metrics}");
+        until(name, || get(http, "/metrics").1.contains(name));
     }
     replica.signal("TERM");
     assert_eq!(replica.exit_code(Duration::from_secs(10)), Some(0));

@@ -17,7 +17,19 @@ fn cluster(dir: &Path) -> PathBuf {
     assert!(output.status.success(), "{}", stderr(&output));
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("Back up") && said.contains("muxd run --config"), "it says what is next: {said}");
+    (1..=3).for_each(|id| listen_anywhere(&target.join(format!("replica-{id}/muxd.toml"))));
     target
+}
+
+/// Tests run side by side, and a check takes the ports for a moment: with those that `init` writes they would meet.
+fn listen_anywhere(config: &Path) {
+    let text = std::fs::read_to_string(config).unwrap();
+    let anywhere: Vec<_> = text
+        .lines()
+        .map(|line| if line.starts_with("listen = ") { "listen = \"127.0.0.1:0\"" } else { line })
+        .collect();
+    assert_eq!(anywhere.iter().filter(|line| line.starts_with("listen = ")).count(), 3, "{text}");
+    std::fs::write(config, anywhere.join("\n") + "\n").unwrap();
 }
 
 fn stderr(output: &Output) -> String {
