@@ -2,13 +2,18 @@
 //! broken proves nothing.
 //!
 //! Each mutant lives through the simulation's seeds, one after the other, until something that must not happen is noticed.
-//! The same seeds must pass without it, so that it is the mutant that was found.
+//! The same seeds must pass without it, so that it is the mutant that was found. Those that one replica alone can have meet
+//! the storage suite as well, which must pass without them, too.
 //!
-//! * `hunt`: looks for one. `report`: what it came to.
+//! * `hunt`: looks for one in the simulation; `disk`: in the storage suite. `report`: what it came to.
 
+mod disk;
 mod hunt;
 mod report;
 
+pub use disk::STORAGE;
+
+use crate::provenance::Provenance;
 use crate::sim::command::Here;
 use clap::Parser;
 use hunt::Hunter;
@@ -18,7 +23,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Plants one bug after the other and looks whether the simulation finds it. Exits with 0 if it finds all.
+/// Plants one bug after the other and looks whether the simulation finds it, and the storage suite those of the disk. Exits
+/// with 0 if they find all.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "mutants")]
 pub struct MutantsArgs {
@@ -64,6 +70,8 @@ pub fn mutants(args: &MutantsArgs) -> ExitCode {
         Mutant::ALL.iter().for_each(|mutant| println!("{:28} {}", mutant.name(), mutant.what()));
         return ExitCode::SUCCESS;
     }
+    // Before anything else: what is checked out at the end may be another commit.
+    drop(Provenance::here());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let hunter = Hunter::new(
         args.seed,
@@ -72,9 +80,13 @@ pub fn mutants(args: &MutantsArgs) -> ExitCode {
         args.jobs.unwrap_or(cores).max(1),
     );
     let chosen = if args.only.is_empty() { Mutant::ALL } else { &args.only };
-    let mut report = Report::new(args.seconds, args.budget_seconds);
+    let on_disk = chosen.iter().any(|mutant| disk::concerns(*mutant));
+    let mut report = Report::new(args.seconds, args.budget_seconds, on_disk.then(|| disk::run(None)));
     for mutant in chosen {
-        let found = hunter.hunt(*mutant);
+        let mut found = hunter.hunt(*mutant);
+        if disk::concerns(*mutant) {
+            found.on_disk = Some(disk::run(Some(*mutant)));
+        }
         println!("{found}");
         report.add(found);
     }
@@ -87,5 +99,5 @@ pub fn mutants(args: &MutantsArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    if report.survivors() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

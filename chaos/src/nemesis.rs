@@ -3,7 +3,8 @@
 //!
 //! * `enclosure` puts the run into namespaces of its own; `net` is what lies between the processes: zones, relays;
 //! * `faults` breaks and mends; `clients` use the cluster;
-//! * `run` goes through the rounds, `recovery` is the end of each, `verdict` what came out, `report` how it is told.
+//! * `run` goes through the rounds, `recovery` is the end of each, `verdict` what came out, `waits` for how long nobody
+//!   could pay, and why, `report` how it is told.
 
 mod args;
 pub(crate) mod clients;
@@ -16,8 +17,10 @@ mod report;
 mod round;
 mod run;
 mod verdict;
+mod waits;
 
 pub use args::{Arguments, Doctor, Network};
+pub(crate) use waits::{POPULATION, SEVERAL};
 
 use crate::{cluster::ClusterError, demo};
 use clap::Parser as _;
@@ -31,8 +34,8 @@ use tokio::{
 /// Exit code: something that was promised was not kept.
 const VIOLATED: u8 = 1;
 
-/// Exit code: some kind of fault never happened.
-const DOES_NOT_COUNT: u8 = 2;
+/// Exit code: some kind of fault never happened. Not 2, which is that of a command line that is wrong.
+const DOES_NOT_COUNT: u8 = 5;
 
 /// Exit code: it could not be run.
 const NOT_RUN: u8 = 4;
@@ -96,7 +99,9 @@ async fn go(mut arguments: Arguments, further: &[OsString]) -> Result<ExitCode, 
         println!("The previous muxd is of commit {commit}.");
         further.retain(|argument| argument != "--build-previous");
         further.extend(["--previous".into(), path.clone().into()]);
+        further.extend(["--previous-commit".into(), commit.clone().into()]);
         arguments.previous = Some(path);
+        arguments.previous_commit = Some(commit);
     }
     if arguments.seed.is_none() {
         let seed = rand::random::<u64>();

@@ -2,7 +2,10 @@
 
 use crate::{bench, ledger::unix_ms};
 use serde::{Deserialize, Serialize};
-use std::{ffi::OsString, path::Path, time::UNIX_EPOCH};
+use std::{ffi::OsString, path::Path, sync::OnceLock, time::UNIX_EPOCH};
+
+/// See [`Provenance::here`].
+static STARTED: OnceLock<Provenance> = OnceLock::new();
 
 /// What every tool writes beside its figures.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,9 +24,19 @@ pub struct Provenance {
 }
 
 impl Provenance {
-    /// Of this process, now.
+    /// Of this process as it was when this was first asked for. A program asks for it when it starts: what is checked out
+    /// later is not what it was built from.
     #[must_use]
     pub fn here() -> Self {
+        Self::as_at(&STARTED, Self::look, unix_ms())
+    }
+
+    /// What was seen the first time, written now.
+    fn as_at(started: &OnceLock<Self>, look: impl FnOnce() -> Self, now_ms: u64) -> Self {
+        Self { unix_ms: now_ms, ..started.get_or_init(look).clone() }
+    }
+
+    fn look() -> Self {
         let mut words = std::env::args_os();
         let program = words.next().unwrap_or_default();
         let program = Path::new(&program).file_name().unwrap_or_default().to_owned();
@@ -94,6 +107,18 @@ mod tests {
         assert_eq!(told("abc1234".into(), Some(100), Some(100)), "abc1234");
         assert_eq!(told("abc1234".into(), Some(99), Some(100)), "before abc1234");
         assert_eq!(told("unknown".into(), None, None), "unknown");
+    }
+
+    #[test]
+    fn a_commit_that_is_made_while_the_program_runs_is_not_the_programs() {
+        let of = |commit: &str| Provenance { commit: commit.into(), ..Provenance::default() };
+        let started = OnceLock::new();
+        assert_eq!(
+            Provenance::as_at(&started, || of("abc1234"), 1),
+            Provenance { unix_ms: 1, ..of("abc1234") }
+        );
+        let later = Provenance::as_at(&started, || of("before fff0000"), 9);
+        assert_eq!(later, Provenance { unix_ms: 9, ..of("abc1234") });
     }
 
     #[test]

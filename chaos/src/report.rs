@@ -30,6 +30,13 @@ struct Found {
     bugs: Option<Bugs>,
 }
 
+/// The page of what a run of the simulation wrote.
+#[cfg(test)]
+pub(crate) fn of_simulation(json: &str) -> String {
+    let simulate = vec![read::parse(json).expect("the tools' own JSON is read")];
+    page::page(&Found { simulate, ..Found::default() })
+}
+
 /// Writes the page; the first argument is the program's name.
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -56,6 +63,13 @@ fn write(arguments: &Arguments) -> Result<PathBuf, ReadError> {
         mutants: all(&arguments.mutants)?,
         bugs: Some(Bugs::read(&arguments.bugs)?),
     };
+    if let Some((one, other)) = sums::overlap(&found.simulate) {
+        let (file, other) = (&arguments.simulate[one], arguments.simulate[other].display());
+        return Err(ReadError::new(
+            file,
+            format!("it has seeds in common with {other}, and they count once"),
+        ));
+    }
     std::fs::write(&arguments.out, page::page(&found))
         .map_err(|error| ReadError::new(&arguments.out, error))?;
     Ok(arguments.out.clone())

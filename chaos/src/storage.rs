@@ -6,8 +6,8 @@
 //! what it wrote. The disk's own cache survives here, so this finds missing syncs, not lying disks.) It is mounted
 //! again, another child opens it, and everything that was acknowledged must be found as it was.
 //!
-//! * `disk`: the file system. `writer` and `reader`: the children. `rounds`: what happens in each round;
-//!   `damage`: bytes that flip and files that are cut short. `report`: what it came to.
+//! * `disk`: the file system. `writer` and `reader`: the children. `rounds`: what happens in each round, `turns`: at which
+//!   point; `damage`: bytes that flip and files that are cut short. `report`: what it came to.
 
 mod damage;
 mod disk;
@@ -15,7 +15,10 @@ mod ledger;
 mod reader;
 mod report;
 mod rounds;
+mod turns;
 mod writer;
+
+pub(crate) use rounds::{POINTS, ROUNDS_THAT_COUNT};
 
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -23,9 +26,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Nothing was shown, because this machine cannot show it.
-const NOT_RUN: u8 = 3;
+pub(crate) const NOT_RUN: u8 = 3;
 
-/// Runs a replica on a file system whose power fails, whose space ends, whose bytes flip, and looks whether
+/// Runs a replica on a file system whose power fails, whose space ends, whose writes are short, whose bytes flip, and looks whether
 /// everything that it acknowledged is there afterwards.
 #[derive(Debug, Parser)]
 #[command(name = "storage", version)]
@@ -35,7 +38,7 @@ struct Arguments {
     /// How often something happens to the replica.
     #[arg(long, default_value_t = 60)]
     rounds: usize,
-    /// The same choices again.
+    /// The same choices again. The moments are real time: a run with the same seed is alike, not the same.
     #[arg(long)]
     seed: Option<u64>,
     /// Print one JSON object with the result as the last line.
@@ -57,6 +60,9 @@ enum Child {
         /// when it is met for this time.
         #[arg(long)]
         nth: Option<u64>,
+        /// Once it leads, its log's file may get only so many bytes longer. It makes no snapshots then.
+        #[arg(long)]
+        short: Option<u64>,
     },
     /// A child: looks whether what it reads from its standard input is there.
     #[command(hide = true)]
@@ -68,8 +74,8 @@ enum Child {
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = Arguments::parse_from(arguments);
     match arguments.child {
-        Some(Child::Write { dir, first, point, nth }) => {
-            writer::main(&dir, first, point.zip(nth.or(Some(1))))
+        Some(Child::Write { dir, first, point, nth, short }) => {
+            writer::main(&dir, first, point.zip(nth.or(Some(1))), short)
         }
         Some(Child::Read { dir }) => reader::main(&dir),
         None => match disk::obstacle() {
@@ -84,15 +90,23 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn torment(arguments: &Arguments) -> ExitCode {
     let seed = arguments.seed.unwrap_or_else(rand::random);
-    println!("storage: {} rounds, seed {seed}", arguments.rounds);
+    println!("storage: {} rounds, seed {seed}. {}", arguments.rounds, again(arguments.rounds, seed));
     match rounds::run(arguments.rounds, seed) {
         Ok(report) => {
             report.print(arguments.json);
             if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            eprintln!("storage: {error:#} (seed {seed})");
+            eprintln!("storage: {error:#}. {}", again(arguments.rounds, seed));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The command that does the same again, as far as that is possible.
+fn again(rounds: usize, seed: u64) -> String {
+    format!(
+        "Again: cargo run --release --bin storage -- --rounds {rounds} --seed {seed} (the same choices; moments are real \
+         time, so what is under way at one differs)"
+    )
 }

@@ -131,7 +131,7 @@ async fn a_forced_removal_refuses_the_payment_that_waits_there_as_a_whole() {
 
     world.step("no replica warns of a certificate that nobody uses any more");
     until("carol's certificate never ends", EXCHANGED_MAX, || async {
-        let ends = carols_certificate(&world).await;
+        let ends = certificates_ends(&world, "carol").await;
         (ends.len() == 3 && ends.iter().all(|end| end.is_infinite())).then_some(())
     })
     .await
@@ -170,20 +170,20 @@ async fn carol_joins(world: &mut World) {
     .await
     .unwrap();
     until("every replica watches carol's certificate", EXCHANGED_MAX, || async {
-        let ends = carols_certificate(world).await;
+        let ends = certificates_ends(world, "carol").await;
         (ends.len() == 3 && ends.iter().all(|end| end.is_finite())).then_some(())
     })
     .await
     .unwrap();
 }
 
-/// When it ends, by the metrics of each replica that shows it; seconds.
-async fn carols_certificate(world: &World) -> Vec<f64> {
-    let series = "mux_certificate_expiry_timestamp_seconds{certificate=\"lnd-carol\"}";
+/// When the certificate of this front node ends, by the metrics of each replica that shows it; seconds.
+async fn certificates_ends(world: &World, alias: &str) -> Vec<f64> {
+    let series = format!("mux_certificate_expiry_timestamp_seconds{{certificate=\"lnd-{alias}\"}}");
     let mut ends = Vec::new();
     for replica in &world.cluster.replicas {
         let page = String::from_utf8(fetch(replica.metrics, "/metrics").await.unwrap()).unwrap();
-        ends.extend(page.lines().filter_map(|line| line.strip_prefix(series)?.trim().parse::<f64>().ok()));
+        ends.extend(page.lines().filter_map(|line| line.strip_prefix(&series)?.trim().parse::<f64>().ok()));
     }
     ends
 }
@@ -274,6 +274,13 @@ async fn an_lnds_certificate_and_macaroon_are_exchanged_by_swapped_symlinks_and_
         world.cluster.restart_replica(at).unwrap();
     }
     world.cluster.wait_ready(EXCHANGED_MAX).await.unwrap();
+    // What is put there before a replica's first look at the files is never another one to it.
+    let all = world.cluster.replicas.len();
+    until("the first looks", SOON, || async {
+        (certificates_ends(&world, "alice").await.len() == all).then_some(())
+    })
+    .await
+    .unwrap();
     let pids = world.cluster.replicas.iter().map(|replica| replica.process.pid()).collect::<Vec<_>>();
 
     world.step("another macaroon is put there: the link goes on, and every replica has seen it");

@@ -134,8 +134,13 @@ async fn one_call_is_found_in_the_logs_of_the_replicas_that_served_it_and_a_paym
     let unknown: Vec<_> = world.shown().await.into_iter().filter(|name| !known(name)).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
     for replica in &world.cluster.replicas {
-        let ready = String::from_utf8(fetch(replica.metrics, "/readyz?verbose").await.unwrap()).unwrap();
-        assert!(ready.contains("[+]quorum ok") && ready.ends_with("ready\n"), "{ready}");
+        until("it is ready", SOON, || async {
+            let page = fetch(replica.metrics, "/readyz?verbose").await.ok()?;
+            let page = String::from_utf8(page).ok()?;
+            (page.contains("[+]quorum ok") && page.ends_with("ready\n")).then_some(())
+        })
+        .await
+        .unwrap();
     }
     world.reckon().await;
 }

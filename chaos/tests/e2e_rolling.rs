@@ -4,7 +4,7 @@
 
 mod e2e_support;
 
-use e2e_support::{SOON, World, payments::Payments};
+use e2e_support::{SOON, UNAVAILABLE, World, payments::Payments};
 use mux_chaos::cluster::until;
 use mux_raft::machine::{
     command::COMMAND_FORMAT,
@@ -12,14 +12,14 @@ use mux_raft::machine::{
 };
 use std::time::{Duration, Instant};
 
-/// `muxcli`: unavailable, nothing happened.
-const UNAVAILABLE: Option<i32> = Some(4);
-
 /// `shutdown.grace_secs`, and what a busy machine may take longer.
 const GRACE_MAX: Duration = Duration::from_secs(20);
 
 /// Several rounds in which the leader asks the others what they run.
 const ROUNDS: Duration = Duration::from_millis(2_500);
+
+/// Several rounds in which replicas ask each other for their versions, of which some may go unanswered.
+const KNOWN_WITHIN: Duration = Duration::from_secs(60);
 
 /// Payments after which the cluster is said to go on.
 const SOME: usize = 4;
@@ -31,7 +31,7 @@ async fn a_rolling_restart_loses_no_payment() {
     for at in 0..3 {
         let name = world.cluster.replicas[at].name.clone();
         world.step(&format!("{name} is drained and started again"));
-        world.cli(at, &["drain"]).await;
+        world.drain(at).await;
         let status = world.cluster.replicas[at].process.ended(SOON).await.unwrap();
         assert!(status.success(), "{name}: {status}");
         load.go_on(SOME).await;
@@ -91,7 +91,7 @@ async fn upgrade(old: u16) {
     let refused = said.code == UNAVAILABLE && said.err.contains(&named);
     assert!(if old < ARCHIVE { refused } else { said.done() }, "{said:?}");
     let waits = format!("{old}; rises to {COMMAND_FORMAT} when replica {id} is upgraded");
-    until("the status names it", SOON, || async {
+    until("the status names it", KNOWN_WITHIN, || async {
         world.cli(others[0], &["status"]).await.contains(&waits).then_some(())
     })
     .await
@@ -151,7 +151,7 @@ async fn follows(world: &mut World, load: &Payments, at: usize) {
 /// One replica has heard which level another one knows.
 async fn knows(world: &World, one: usize, other: usize, level: u16) {
     let (client, id) = (&world.cluster.replicas[one].client, world.cluster.replicas[other].id);
-    until("its version is known", SOON, || async {
+    until("its version is known", KNOWN_WITHIN, || async {
         let status = client.status().await.ok()?;
         let member = status.members.iter().find(|member| member.id == id)?;
         (member.feature_level_max == u32::from(level)).then_some(())

@@ -149,7 +149,7 @@ async fn a_settle_lost_between_mailbox_and_signature_is_offered_again_after_the_
     wait(&node, |state| state.mailbox_packets == 1).await;
     let phases = vec![
         ctl::restart_request::Phase { power: ctl::Power::Down.into(), duration_ms: 100 },
-        ctl::restart_request::Phase { power: ctl::Power::WaitingToStart.into(), duration_ms: 100 },
+        ctl::restart_request::Phase { power: ctl::Power::WaitingToStart.into(), duration_ms: 3_000 },
     ];
     control.restart(ctl::RestartRequest { phases, ..Default::default() }).await.unwrap();
     stream.next().await.expect_err("the node crashed");

@@ -150,21 +150,36 @@ impl Plot<'_> {
 
     /// Puts leadership where the kind wants it. The victim, and the front nodes concerned.
     async fn arrange(&mut self, kind: Kind, number: usize) -> Result<(usize, Vec<usize>), BenchError> {
-        let owners = setup::owners(self.cluster).await?;
-        let all: Vec<usize> = (0..owners.len()).collect();
+        let deadline = Instant::now() + setup::READY;
+        loop {
+            let owners = setup::owners(self.cluster).await?;
+            let (leader, victim, lanes) = self.choose(&owners, kind, number)?;
+            setup::lead(self.cluster, leader).await?;
+            // A link moves with leadership if its owner is slow to follow the new leader.
+            if setup::owners(self.cluster).await? == owners {
+                return Ok((victim, lanes));
+            }
+            if Instant::now() >= deadline {
+                return Err(BenchError::Missing("links move whenever leadership does".into()));
+            }
+        }
+    }
+
+    /// The leader to be, the victim, and the front nodes concerned.
+    fn choose(
+        &self,
+        owners: &[usize],
+        kind: Kind,
+        number: usize,
+    ) -> Result<(usize, usize, Vec<usize>), BenchError> {
         let lane = number % owners.len();
         let idle = (0..self.cluster.replicas.len()).find(|at| !owners.contains(at));
         let idle = idle.ok_or_else(|| BenchError::Missing("every replica holds a link".into()))?;
-        let (leader, victim, lanes) = match kind {
-            Kind::KillLeader | Kind::StopLeader => (idle, idle, all),
+        Ok(match kind {
+            Kind::KillLeader | Kind::StopLeader => (idle, idle, (0..owners.len()).collect()),
             Kind::KillOwner | Kind::StopOwner => (idle, owners[lane], vec![lane]),
             Kind::KillBoth => (owners[lane], owners[lane], vec![lane]),
-        };
-        setup::lead(self.cluster, leader).await?;
-        if setup::owners(self.cluster).await? != owners {
-            return Err(BenchError::Missing("links moved with leadership".into()));
-        }
-        Ok((victim, lanes))
+        })
     }
 
     /// Pays through every front node concerned until each has settled something; waits for the other payments.

@@ -10,6 +10,7 @@ use super::{
 use crate::story::Story;
 use serde::Serialize;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Before the measurement, through each link.
 const WARM_UP: usize = 200;
@@ -35,11 +36,17 @@ pub struct Latency {
 
 pub(super) async fn measure(options: &Options, story: &Story) -> Result<Latency, BenchError> {
     let mut cluster = setup::start(options, "latency").await?;
-    let owners = setup::owners(&mut cluster).await?;
-    setup::lead(&mut cluster, owners[0]).await?;
-    let owners = setup::owners(&mut cluster).await?;
-    if cluster.leader().await != Some(owners[0]) {
-        return Err(BenchError::Missing("leader and links do not stay where they were put".into()));
+    let deadline = Instant::now() + setup::READY;
+    loop {
+        let owners = setup::owners(&mut cluster).await?;
+        setup::lead(&mut cluster, owners[0]).await?;
+        let now = setup::owners(&mut cluster).await?;
+        if cluster.leader().await == Some(now[0]) && now[1] != now[0] {
+            break;
+        }
+        if Instant::now() >= deadline {
+            return Err(BenchError::Missing("leader and links do not stay where they were put".into()));
+        }
     }
     let samples = if options.quick { 50 } else { options.samples };
     story.say(format!("latency: {samples} payments through each link, one at a time."));

@@ -8,6 +8,10 @@ use clap::Parser as _;
 use mux_chaos::sim::command::{SimulateArgs, simulate};
 use std::process::ExitCode;
 
+/// A simulation is one thread that makes small things and forgets them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     simulate(&SimulateArgs::parse())
 }

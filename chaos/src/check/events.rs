@@ -24,6 +24,24 @@ pub enum EventFault {
         /// The number that came.
         got: u64,
     },
+    /// A subscriber began with another event than the first there is.
+    #[error("{subscriber}: began with event {got}")]
+    Began {
+        /// Who.
+        subscriber: String,
+        /// The number of the event with which it began.
+        got: u64,
+    },
+    /// A subscriber has not seen the last event there is.
+    #[error("{subscriber}: saw event {last} last, of {newest}")]
+    Ended {
+        /// Who.
+        subscriber: String,
+        /// The number of its last event; 0: it saw none.
+        last: u64,
+        /// The number of the last event that there is.
+        newest: u64,
+    },
     /// Two subscribers saw different events under one number.
     #[error("event {sequence} is {one:?} to one and {other:?} to another")]
     Differs {
@@ -66,6 +84,27 @@ pub fn check<'a>(subscribers: impl IntoIterator<Item = (&'a str, &'a [Seen])>) -
     Ok(())
 }
 
+/// The same for subscribers that asked for everything from the first event on, and had the time to see all up to `newest`.
+///
+/// # Errors
+/// The first fault.
+pub fn check_all<'a>(
+    subscribers: impl IntoIterator<Item = (&'a str, &'a [Seen])> + Clone,
+    newest: u64,
+) -> Result<(), EventFault> {
+    for (subscriber, events) in subscribers.clone() {
+        let subscriber = || subscriber.to_owned();
+        if let Some(got) = events.first().map(|event| event.sequence).filter(|got| *got != 1) {
+            return Err(EventFault::Began { subscriber: subscriber(), got });
+        }
+        let last = events.last().map_or(0, |event| event.sequence);
+        if last < newest {
+            return Err(EventFault::Ended { subscriber: subscriber(), last, newest });
+        }
+    }
+    check(subscribers)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +122,20 @@ mod tests {
     fn events_may_begin_anywhere_and_must_be_the_same_for_all() {
         assert_eq!(faults(&[&[(4, "a"), (5, "b")], &[(5, "b"), (6, "c")], &[]]), Ok(()));
         assert!(matches!(faults(&[&[(4, "a")], &[(4, "b")]]), Err(EventFault::Differs { sequence: 4, .. })));
+    }
+
+    #[test]
+    fn who_asked_for_everything_must_have_seen_it_from_the_first_event_to_the_last() {
+        let faults = |events: &[(u64, &str)]| {
+            let events = seen(events);
+            check_all([("somebody", events.as_slice())], 3)
+        };
+        assert_eq!(faults(&[(1, "a"), (2, "b"), (3, "c")]), Ok(()));
+        assert_eq!(faults(&[(1, "a"), (2, "b"), (3, "c"), (4, "d")]), Ok(()), "one that came meanwhile");
+        assert!(matches!(faults(&[(2, "b"), (3, "c")]), Err(EventFault::Began { got: 2, .. })));
+        assert!(matches!(faults(&[(1, "a"), (2, "b")]), Err(EventFault::Ended { last: 2, newest: 3, .. })));
+        assert!(matches!(faults(&[]), Err(EventFault::Ended { last: 0, newest: 3, .. })));
+        assert!(matches!(faults(&[(1, "a"), (3, "c")]), Err(EventFault::Order { before: 1, got: 3, .. })));
     }
 
     #[test]

@@ -20,6 +20,14 @@ pub struct StartAs {
     pub wall_offset_ms: i64,
 }
 
+impl StartAs {
+    /// Not this version.
+    #[must_use]
+    pub fn is_old(&self) -> bool {
+        self.binary.is_some() || self.feature_level_max.is_some()
+    }
+}
+
 /// A replica: running, or dead for the moment.
 pub struct Replica {
     /// Its number in the cluster.

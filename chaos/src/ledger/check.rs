@@ -11,7 +11,7 @@ mod replicas;
 mod tests;
 
 use super::{ClusterView, InvoiceView, LndView, PaymentRecord};
-use mux_proto::lndsim::v1::HtlcEntry;
+use mux_proto::lndsim::v1::{ClientAnswer, HtlcEntry};
 use mux_raft::types::PaymentHash;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -104,9 +104,15 @@ fn name(lnd: &LndView, htlc: &HtlcEntry) -> String {
     format!("{} chan {} htlc {}", lnd.alias, htlc.chan_id, htlc.htlc_id)
 }
 
-/// The cluster answered SETTLE, the payer has the preimage, and LND lost the HTLC all the same.
+/// LND took a SETTLE while it had the HTLC, its peer may have passed the preimage on, and then the channel was closed: a dust
+/// HTLC has no output that could be claimed. One that has an output is offered again, and must be answered there; a SETTLE
+/// that LND refused, or that came when the HTLC had ended, excuses nothing.
 fn is_lost_by_lnd(htlc: &HtlcEntry) -> bool {
-    !htlc.node_paid && is_answered(htlc, "SETTLE")
+    let Some(end) = htlc.r#final.filter(|end| !end.settled) else { return false };
+    let in_time = |answer: &ClientAnswer| {
+        answer.action == "SETTLE" && answer.error.is_empty() && answer.unix_ms < end.unix_ms
+    };
+    htlc.lost_as_dust && !htlc.node_paid && htlc.answers.iter().any(in_time)
 }
 
 /// A decided HTLC brought nothing, and the cluster could not help it.
@@ -115,15 +121,23 @@ fn is_lost(htlc: &HtlcEntry, decided: &InvoiceView) -> bool {
 }
 
 /// The channel of a dust HTLC was closed while its SETTLE, or the decision itself, was on the way: from then on LND
-/// takes no answer and offers nothing again.
+/// takes no answer.
 ///
 /// Nothing else is excused. What has an output on chain is offered again, and must be answered there; off the chain LND
 /// fails an HTLC only so close to its expiry that it is not decided any more. And the two moments must be close: the
 /// decision may be as late as LND's news may be, the answer as late as disturbances may keep it from LND.
 fn is_lost_under_way(htlc: &HtlcEntry, decided: &InvoiceView) -> bool {
-    let lost = htlc.lost_as_dust && htlc.r#final.is_some_and(|end| !end.settled);
-    let waited_ms = htlc.closing_unix_ms.saturating_sub(decided.seen_decided_ms);
-    lost && htlc.answers.is_empty()
+    let end = htlc.r#final.filter(|end| htlc.lost_as_dust && !end.settled);
+    // LND refuses it, or takes it for an HTLC that it only remembers.
+    let too_late = |answer: &ClientAnswer| {
+        let late = end.is_some_and(|end| answer.unix_ms >= end.unix_ms);
+        answer.action == "SETTLE" && (late || !answer.error.is_empty())
+    };
+    // Log time may stand still for long, and nothing is decided of an HTLC before LND has it.
+    let decided_ms = decided.seen_decided_ms.max(htlc.added_unix_ms);
+    let waited_ms = htlc.closing_unix_ms.saturating_sub(decided_ms);
+    end.is_some()
+        && htlc.answers.iter().all(too_late)
         && decided.decided_at_ms > 0
         && waited_ms <= ANSWER_LATE_MAX_MS + CLOCKS_DIFFER_MAX_MS
         && !is_decided_too_late(htlc, decided)
@@ -136,8 +150,4 @@ fn is_decided_too_late(htlc: &HtlcEntry, decided: &InvoiceView) -> bool {
         let late_ms = decided.seen_decided_ms.saturating_sub(end.unix_ms);
         !end.settled && late_ms > NEWS_LATE_MAX_MS + CLOCKS_DIFFER_MAX_MS
     })
-}
-
-fn is_answered(htlc: &HtlcEntry, action: &str) -> bool {
-    htlc.answers.iter().any(|answer| answer.action == action)
 }

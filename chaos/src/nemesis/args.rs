@@ -6,8 +6,8 @@ use std::path::PathBuf;
 /// Torments a cluster of real processes, each replica in a network namespace of its own, while clients pay, settle,
 /// cancel and look; then compares what they saw with what was promised.
 ///
-/// Exit codes: 0 everything that was promised was kept; 1 something was not; 2 nothing was found, but some kind of fault
-/// never happened, so the run does not count; 4 it could not be run.
+/// Exit codes: 0 everything that was promised was kept; 1 something was not; 5 nothing was found, but some kind of fault
+/// never happened, so the run does not count; 4 it could not be run; 2 the command line is wrong.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "nemesis", version)]
 pub struct Arguments {
@@ -23,8 +23,8 @@ pub struct Arguments {
     /// Only these kinds of faults, by their names in the report.
     #[arg(long, value_delimiter = ',', value_name = "KIND,…")]
     pub kinds: Vec<String>,
-    /// After so many seconds of faults everything is mended and must recover; the next round follows. Rounds in which
-    /// the cluster settles by itself take turns with rounds in which an application does.
+    /// After so many seconds of faults everything is mended and must recover; the next round follows. In one
+    /// round the cluster settles by itself, in the next an application does, in the third faults come one at a time.
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     pub round: u64,
     /// Where the processes run.
@@ -34,6 +34,9 @@ pub struct Arguments {
     /// feature level.
     #[arg(long, value_name = "PATH")]
     pub previous: Option<PathBuf>,
+    /// The commit that it is of, for the report: it does not tell itself.
+    #[arg(long, value_name = "COMMIT", requires = "previous")]
+    pub previous_commit: Option<String>,
     /// Build that binary from the last tag, or else from the commit before this one.
     #[arg(long, conflicts_with = "previous")]
     pub build_previous: bool,

@@ -1,9 +1,10 @@
 //! Faults: which, when, to whom, and back.
 //!
 //! A `deck` says from the seed what comes when; the `engine` owns the cluster, begins each fault, looks after those
-//! that go on (several at a time), ends them, and notices replicas that end by themselves. Whom a fault hits is decided
+//! that go on (several at a time, or one: `alone`), ends them, and notices replicas that end by themselves. Whom a fault hits is decided
 //! when it begins, so that without a plan to the contrary a majority always works.
 
+mod alone;
 mod begin;
 mod deck;
 mod disk;
@@ -12,6 +13,7 @@ mod kind;
 mod lnd;
 mod replacing;
 mod target;
+mod versions;
 
 pub(crate) use deck::Deck;
 pub(crate) use disk::SlowDisk;

@@ -28,6 +28,9 @@ use zones::Zones;
 /// Size of the file systems that can be filled. A replica needs a fraction of it.
 const SMALL_KIB: u64 = 1 << 20;
 
+/// While a replica writes much, what is used grows between the look and the order, which is refused then.
+const FILL_TRIES: usize = 20;
+
 /// Room that is left on a full one, so that what is written goes wrong in the middle of something.
 const LEFT_KIB: u64 = 64;
 
@@ -160,8 +163,15 @@ impl Net {
     pub(crate) fn fill(&self, id: u64, full: bool) -> std::io::Result<()> {
         let path = self.small.lock().get(&id).cloned();
         let path = path.ok_or_else(|| std::io::Error::other("no file system of its own"))?;
-        let size = if full { used_kib(&path)? + LEFT_KIB } else { SMALL_KIB };
-        zones::resize_small(&path, size)
+        if !full {
+            return zones::resize_small(&path, SMALL_KIB);
+        }
+        for _ in 1..FILL_TRIES {
+            if zones::resize_small(&path, used_kib(&path)? + LEFT_KIB).is_ok() {
+                return Ok(());
+            }
+        }
+        zones::resize_small(&path, used_kib(&path)? + LEFT_KIB)
     }
 }
 

@@ -32,6 +32,16 @@ pub(super) fn build() -> std::io::Result<(PathBuf, String)> {
     Ok((target.join("release").join("muxd"), commit))
 }
 
+/// Which one this is: its version, and its commit if that was told.
+pub(super) fn name(binary: &Path, commit: Option<&str>) -> String {
+    let version = output(Command::new(binary).arg("--version"));
+    let version = version.map_or_else(|_| "muxd (no version told)".to_owned(), |text| text.trim().to_owned());
+    match commit {
+        Some(commit) => format!("{version} of commit {commit}"),
+        None => format!("{version} of a commit that was not told"),
+    }
+}
+
 fn output(command: &mut Command) -> std::io::Result<String> {
     let output = command.output()?;
     if output.status.success() {
@@ -39,4 +49,19 @@ fn output(command: &mut Command) -> std::io::Result<String> {
     }
     let why = String::from_utf8_lossy(&output.stderr);
     Err(std::io::Error::other(format!("{command:?}: {}", why.trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_binary_is_named_by_what_it_says_and_by_the_commit_that_is_told() {
+        // Any program that tells its version.
+        let cargo = Path::new(env!("CARGO"));
+        assert!(name(cargo, Some("abc1234")).starts_with("cargo "), "{}", name(cargo, None));
+        assert!(name(cargo, Some("abc1234")).ends_with(" of commit abc1234"));
+        let none = name(Path::new("no such program"), None);
+        assert_eq!(none, "muxd (no version told) of a commit that was not told");
+    }
 }

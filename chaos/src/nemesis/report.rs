@@ -1,6 +1,6 @@
 //! How it is told: to people, and to machines.
 
-use super::{Arguments, faults::Kind, verdict::Verdict};
+use super::{Arguments, faults::Kind, previous, verdict::Verdict, waits};
 use crate::{demo::percentile, provenance::Provenance, story::Story};
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
@@ -45,19 +45,25 @@ impl Times {
 pub(super) struct Report {
     run: Provenance,
     seed: u64,
+    /// Asked for.
     minutes: f64,
+    /// Of faults that were made: fewer if the run ended early, by what it found.
+    minutes_run: f64,
     repeat: String,
     /// In zones, or why not.
     zones: bool,
     no_zones_because: Option<String>,
     versions: String,
+    /// The older `muxd`, if there is one.
+    previous: Option<String>,
     clocks: &'static str,
     /// Kinds of faults that had to happen, and how often they did.
     faults_by_kind: BTreeMap<Kind, usize>,
     left_out: Vec<Skipped>,
     /// Every kind happened.
     pub(super) counts: bool,
-    failover: BTreeMap<Kind, Times>,
+    /// Of [`Verdict::waits_ms`], and of how many values.
+    failover: BTreeMap<String, Times>,
     heal: Option<Times>,
     dir: PathBuf,
     #[serde(flatten)]
@@ -65,7 +71,7 @@ pub(super) struct Report {
 }
 
 /// The command that does the same again, as far as chance is concerned.
-pub(super) fn repeat(arguments: &Arguments) -> String {
+pub(super) fn repeat(arguments: &Arguments, zones: bool) -> String {
     let mut text = format!(
         "Again: cargo run --release --bin nemesis -- --minutes {} --round {} --seed {}",
         arguments.minutes,
@@ -75,8 +81,13 @@ pub(super) fn repeat(arguments: &Arguments) -> String {
     if !arguments.kinds.is_empty() {
         text.push_str(&format!(" --kinds {}", arguments.kinds.join(",")));
     }
+    // Which kinds are possible, and so which come when, depends on it.
+    text.push_str(if zones { " --network zones" } else { " --network loopback" });
     if let Some(previous) = &arguments.previous {
         text.push_str(&format!(" --previous {}", previous.display()));
+        if let Some(commit) = &arguments.previous_commit {
+            text.push_str(&format!(" --previous-commit {commit}"));
+        }
     }
     text
 }
@@ -96,26 +107,30 @@ impl Report {
         }
         let mut healed = verdict.healed_ms.clone();
         healed.sort_unstable();
-        let versions = match &arguments.previous {
-            Some(path) => format!("this one and {}", path.display()),
+        let commit = arguments.previous_commit.as_deref();
+        let previous = arguments.previous.as_ref().map(|path| previous::name(path, commit));
+        let versions = match &previous {
+            Some(name) => format!("this one and {name}"),
             None => "this one, and as it was at the first feature level".into(),
         };
         Self {
             run: Provenance::here(),
             seed: arguments.seed.unwrap_or_default(),
             minutes: arguments.minutes,
-            repeat: repeat(arguments),
+            minutes_run: verdict.tormented.as_secs_f64() / 60.0,
+            repeat: repeat(arguments, loopback.is_none()),
             zones: loopback.is_none(),
             no_zones_because: loopback,
             versions,
+            previous,
             clocks: "an offset where muxd reads its wall clock (hidden option of the test executable), not libfaketime",
             counts: faults_by_kind.values().all(|count| *count > 0),
             faults_by_kind,
             left_out,
             failover: verdict
-                .failover_ms
+                .waits_ms
                 .iter()
-                .filter_map(|(kind, gaps)| Some((*kind, Times::of(gaps)?)))
+                .filter_map(|(cause, waits)| Some((cause.clone(), Times::of(waits)?)))
                 .collect(),
             heal: Times::of(&healed),
             dir: dir.to_owned(),
@@ -127,31 +142,27 @@ impl Report {
     pub(super) fn tell(&self, story: &Story) {
         let mut table = Table::new();
         table.load_preset(UTF8_FULL_CONDENSED);
-        table.set_header(["fault", "times", "left out", "longest wait p50", "p95", "max"]);
+        table.set_header(["fault", "times", "left out", "longest wait: n", "p50", "p95", "max"]);
+        let dash = || "–".to_owned();
+        let row = |cause: &str, times: String, left_out: String| {
+            let waits = self.failover.get(cause);
+            let ms = |of: fn(&Times) -> u64| waits.map_or_else(dash, |waits| format!("{} ms", of(waits)));
+            let count = waits.map_or(0, |waits| waits.count).to_string();
+            let (p50, p95, max) = (ms(|one| one.p50_ms), ms(|one| one.p95_ms), ms(|one| one.max_ms));
+            [cause.to_owned(), times, left_out, count, p50, p95, max]
+        };
         for (kind, times) in &self.faults_by_kind {
-            let ms = |of: fn(&Times) -> u64| {
-                self.failover.get(kind).map_or_else(|| "–".into(), |times| format!("{} ms", of(times)))
-            };
             let left_out = self.verdict.left_out_turns.get(kind).copied().unwrap_or(0);
-            table.add_row([
-                kind.name().to_owned(),
-                times.to_string(),
-                left_out.to_string(),
-                ms(|times| times.p50_ms),
-                ms(|times| times.p95_ms),
-                ms(|times| times.max_ms),
-            ]);
+            table.add_row(row(kind.name(), times.to_string(), left_out.to_string()));
         }
-        for column in 1..6 {
+        table.add_row(row(waits::SEVERAL, dash(), dash()));
+        for column in 1..7 {
             if let Some(column) = table.column_mut(column) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
         story.print(&format!("\n{table}"));
-        story.print(
-            "Waits: between two payments that a probe settled through one LND node, some of it during the fault. Faults \
-             overlap, so a wait may be due to another one.",
-        );
+        story.print(waits::POPULATION);
         if let Some(heal) = self.heal {
             story.print(&format!(
                 "Time to heal after each round: p50 {} ms, p95 {} ms, max {} ms.",
@@ -217,5 +228,34 @@ impl Report {
     pub(super) fn write_evidence(&self, dir: &Path) -> std::io::Result<()> {
         std::fs::write(dir.join("verdict.json"), serde_json::to_vec_pretty(self)?)?;
         std::fs::write(dir.join("histories.txt"), self.verdict.histories.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+    use std::time::Duration;
+
+    fn arguments(words: &[&str]) -> Arguments {
+        Arguments::parse_from(["nemesis"].iter().chain(words))
+    }
+
+    #[test]
+    fn the_command_that_does_it_again_names_the_network_that_was_used() {
+        let asked = arguments(&["--minutes", "2", "--seed", "7", "--kinds", "kill,pause"]);
+        let again =
+            "Again: cargo run --release --bin nemesis -- --minutes 2 --round 60 --seed 7 --kinds kill,pause";
+        assert_eq!(repeat(&asked, true), format!("{again} --network zones"));
+        assert_eq!(repeat(&asked, false), format!("{again} --network loopback"));
+    }
+
+    #[test]
+    fn the_minutes_are_those_that_were_run() {
+        let verdict = Verdict { tormented: Duration::from_secs(90), ..Verdict::default() };
+        let asked = arguments(&["--minutes", "15"]);
+        let report = Report::new(&asked, None, &[], Vec::new(), verdict, Path::new("x"));
+        let told = serde_json::to_value(&report).unwrap();
+        assert_eq!((&told["minutes"], &told["minutes_run"]), (&15.0.into(), &1.5.into()));
     }
 }

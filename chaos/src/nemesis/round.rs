@@ -6,6 +6,7 @@ use super::{
     faults::{Deck, Engine},
     recovery,
     verdict::{self, Told},
+    waits,
 };
 use crate::{
     check::{events::Seen, history::History},
@@ -53,6 +54,8 @@ pub(super) struct RoundPlan {
     pub(super) number: u64,
     /// The cluster settles by itself.
     pub(super) auto_settle: bool,
+    /// Faults come one at a time, each after everybody can pay again.
+    pub(super) alone: bool,
     /// Of the faults.
     pub(super) duration: Duration,
     /// What is falsified before it is checked.
@@ -74,7 +77,8 @@ pub(super) async fn run(
     watched: &mut Vec<Option<Seen>>,
 ) -> Result<Told, NemesisError> {
     let who = if plan.auto_settle { "the cluster settles by itself" } else { "an application settles" };
-    world.story.say(format!("Round {}: {:?} of faults; {who}.", plan.number + 1, plan.duration));
+    let how = if plan.alone { "faults one at a time" } else { "faults" };
+    world.story.say(format!("Round {}: {:?} of {how}; {who}.", plan.number + 1, plan.duration));
     recovery::set_auto_settle(&world.roster, plan.auto_settle).await?;
     let (over, is_over) = watch::channel(false);
     let clients = Clients {
@@ -105,7 +109,12 @@ pub(super) async fn run(
         work.spawn(probe::run(clients.clone(), load.payer().clone(), lnd.node, own, seed(who)));
     }
 
-    engine.torment(deck, plan.duration).await?;
+    let so_far = engine.happened.len();
+    if plan.alone {
+        engine.torment_alone(deck, plan.duration, &beats).await?;
+    } else {
+        engine.torment(deck, plan.duration).await?;
+    }
     engine.finish().await?;
     let healed = recovery::heal(engine, world, load.payer()).await;
     over.send_replace(true);
@@ -113,7 +122,8 @@ pub(super) async fn run(
     told.heal(healed);
     told.violations.extend(recovery::rest(engine, work).await);
     told.violations.append(&mut engine.violations);
-    told.beats = beats.iter().map(|beats| beats.lock().clone()).collect();
+    let beats: Vec<_> = beats.iter().map(|beats| beats.lock().clone()).collect();
+    told.waits_ms = waits::attribute(&engine.happened[so_far..], &beats);
     verdict::check_events(engine, &watchers, &plan.doctor, &mut told).await;
     drop(application);
     *watched = watchers.iter().map(|watcher| watcher.seen().last().cloned()).collect();

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     cluster::{Cluster, ClusterOptions, Executable, StartAs},
     ledger::Ledger,
+    provenance::Provenance,
     story::Story,
 };
 use mux_raft::machine::level::FIRST;
@@ -27,9 +28,11 @@ pub(super) async fn run(
     run: u32,
     loopback: Option<String>,
 ) -> Result<ExitCode, NemesisError> {
+    // Before anything else: what is checked out at the end may be another commit.
+    drop(Provenance::here());
     let story = Story::begin("Nemesis: three replicas and two simulated LND nodes as processes, tormented.");
     let seed = arguments.seed.unwrap_or_default();
-    story.print(&format!("Seed {seed}. {}", report::repeat(&arguments)));
+    story.print(&format!("Seed {seed}. {}", report::repeat(&arguments, loopback.is_none())));
     let (kinds, mut skipped) = kinds(&arguments, &net)?;
     match &loopback {
         None => story.print("Every process has a network namespace of its own; the replicas' are zones."),
@@ -66,7 +69,7 @@ pub(super) async fn run(
     }
     let roster = Roster::default();
     roster.set(&cluster);
-    let mut engine = Engine::new(cluster, site, roster.clone(), toolbox, story.clone()).await;
+    let mut engine = Engine::new(cluster, site, roster.clone(), toolbox, story.clone());
     let world = World { roster, ledger: Arc::new(Ledger::default()), story: story.clone(), seed };
     let told = rounds(&mut engine, &world, kinds.clone(), &arguments).await;
     let verdict = match told {
@@ -127,6 +130,12 @@ fn kinds(arguments: &Arguments, net: &Net) -> Result<(Vec<Kind>, Vec<Skipped>), 
     Ok((wanted, skipped))
 }
 
+/// Whether the cluster settles by itself in the round of this number, and whether faults come one at a time: only then the
+/// time without payments says something about a fault, and it is measured only where no application is in between.
+fn turn(number: u64) -> (bool, bool) {
+    (number % 3 != 1, number % 3 == 2)
+}
+
 async fn rounds(
     engine: &mut Engine,
     world: &World,
@@ -146,8 +155,10 @@ async fn rounds(
         let duration = left.min(longest);
         left -= duration;
         let doctor = if left.is_zero() { arguments.doctor.clone() } else { Vec::new() };
-        let plan = RoundPlan { number, auto_settle: number % 2 == 0, duration, doctor };
+        let (auto_settle, alone) = turn(number);
+        let plan = RoundPlan { number, auto_settle, alone, duration, doctor };
         let told = Box::pin(round::run(engine, &mut deck, world, &plan, &mut watched)).await?;
+        verdict.tormented += plan.duration;
         verdict.add(told);
         number += 1;
         if !verdict.violations.is_empty() {

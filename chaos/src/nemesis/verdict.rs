@@ -2,13 +2,13 @@
 
 use super::{
     Doctor, NemesisError,
-    clients::{Clients, cases::Doubles, probe::longest_gap, watcher::Watcher},
+    clients::{Clients, cases::Doubles, watcher::Watcher},
     faults::{Engine, Happened, Kind},
     round::{RoundPlan, World},
 };
 use crate::{
     check::{
-        events,
+        events::{self, Seen},
         history::InvoiceCall,
         invoice::{Action, InvoiceModel, Outcome},
         linear::Stuck,
@@ -29,9 +29,6 @@ const EVENTS_MAX: Duration = Duration::from_secs(30);
 /// How long everything may take to come to rest at the end.
 const REST_MAX: Duration = Duration::from_secs(90);
 
-/// After a fault has ended its successor may still be felt.
-const FELT_MS: u64 = 3_000;
-
 /// What one round leaves.
 #[derive(Debug, Default)]
 pub(super) struct Told {
@@ -39,8 +36,8 @@ pub(super) struct Told {
     pub(super) violations: Vec<Violation>,
     /// From the end of the last fault until everything worked, milliseconds.
     pub(super) healed_ms: Option<u64>,
-    /// When each probe's payments were settled.
-    pub(super) beats: Vec<Vec<u64>>,
+    /// For how long nobody could pay, see [`super::waits`].
+    pub(super) waits_ms: BTreeMap<String, Vec<u64>>,
     /// Invoices, calls, and calls of unknown outcome of the history.
     pub(super) history: (usize, usize, usize),
     /// Events that each subscriber saw.
@@ -79,6 +76,9 @@ pub(super) struct Verdict {
     /// Histories that no order of the calls explains.
     #[serde(skip)]
     pub(super) histories: Vec<String>,
+    /// For how long faults were made.
+    #[serde(skip)]
+    pub(super) tormented: Duration,
     /// By round.
     pub(super) healed_ms: Vec<u64>,
     /// Invoices of the history.
@@ -93,12 +93,10 @@ pub(super) struct Verdict {
     pub(super) payments: Totals,
     /// What happened.
     pub(super) faults: Vec<Happened>,
-    /// Turns that came to nothing, because one of the kind still waited to be possible.
+    /// Turns that came to nothing: one of the kind still waited to be possible, or it was not when it should have come alone.
     pub(super) left_out_turns: BTreeMap<Kind, u64>,
-    /// For how long nobody could pay, by the fault that began then, milliseconds.
-    pub(super) failover_ms: BTreeMap<Kind, Vec<u64>>,
-    #[serde(skip)]
-    beats: Vec<Vec<Vec<u64>>>,
+    /// For how long nobody could pay, by the fault that is to blame, in order, milliseconds: see [`super::waits`].
+    pub(super) waits_ms: BTreeMap<String, Vec<u64>>,
 }
 
 impl Verdict {
@@ -112,19 +110,11 @@ impl Verdict {
         self.calls += calls;
         self.calls_unknown += unknown;
         self.events += told.events;
-        self.beats.push(told.beats);
-    }
-
-    fn measure(&mut self) {
-        for happened in self.faults.iter().filter(|happened| happened.kind.disturbs()) {
-            let to_ms = happened.ended_ms.max(happened.began_ms) + FELT_MS;
-            for beats in self.beats.iter().flatten() {
-                if let Some(gap) = longest_gap(beats, happened.began_ms, to_ms) {
-                    self.failover_ms.entry(happened.kind).or_default().push(gap);
-                }
-            }
+        for (cause, waits) in told.waits_ms {
+            let all = self.waits_ms.entry(cause).or_default();
+            all.extend(waits);
+            all.sort_unstable();
         }
-        self.failover_ms.values_mut().for_each(|gaps| gaps.sort_unstable());
     }
 }
 
@@ -135,8 +125,11 @@ pub(super) async fn check_events(
     doctor: &[Doctor],
     told: &mut Told,
 ) {
-    let newest = engine.cluster.statuses().await.iter().map(|status| status.event_sequence).max();
-    let newest = newest.unwrap_or(0);
+    let known = engine.cluster.statuses().await.iter().map(|status| status.event_sequence).max();
+    let Some(newest) = known else {
+        let evidence = "no replica says how many events there are".to_owned();
+        return told.violations.push(Violation { rule: "events_unchecked", evidence });
+    };
     for watcher in watchers {
         let seen = until("a subscriber has seen every event", EVENTS_MAX, || {
             std::future::ready((watcher.last() >= newest).then_some(()))
@@ -154,9 +147,22 @@ pub(super) async fn check_events(
         events.remove(events.len() / 2);
     }
     told.events = seen.first().map_or(0, |(_, events)| events.len());
-    if let Err(fault) = events::check(seen.iter().map(|(name, events)| (*name, events.as_slice()))) {
+    let from_start: Vec<_> = watchers.iter().map(Watcher::asked_for_all).collect();
+    if let Err(fault) = judge_events(&seen, &from_start, newest) {
         told.violations.push(Violation { rule: "events", evidence: fault.to_string() });
     }
+}
+
+/// Who asked for everything from the first event on must have seen that one, too; who went on after another one began with it.
+fn judge_events(
+    seen: &[(&str, Vec<Seen>)],
+    from_start: &[bool],
+    newest: u64,
+) -> Result<(), events::EventFault> {
+    let all = || seen.iter().map(|(name, events)| (*name, events.as_slice()));
+    let whole: Vec<_> = all().zip(from_start).filter(|(_, from_start)| **from_start).collect();
+    events::check_all(whole.into_iter().map(|(one, _)| one).collect::<Vec<_>>(), newest)?;
+    events::check(all())
 }
 
 /// Some order of the calls on each invoice must explain all answers.
@@ -174,11 +180,26 @@ pub(super) async fn check_history(clients: &Clients, doubles: &Doubles, plan: &R
     told.history = (history.calls().len(), calls, unknown);
     let model = InvoiceModel { auto_settle: plan.auto_settle, known: false };
     // Long histories take their time.
-    let found = tokio::task::spawn_blocking(move || history.violations(&model)).await;
-    for (hash, stuck, calls) in found.unwrap_or_default() {
-        let text = readable(hash, stuck, &calls);
-        told.violations.push(Violation { rule: "not_linearizable", evidence: format!("invoice {hash}") });
-        told.histories.push(text);
+    judge(tokio::task::spawn_blocking(move || history.violations(&model)).await, told);
+}
+
+/// What the check of the histories came to. One that came to nothing shows nothing.
+fn judge<E: std::fmt::Display>(
+    found: Result<Vec<(PaymentHash, Stuck, Vec<InvoiceCall>)>, E>,
+    told: &mut Told,
+) {
+    match found {
+        Ok(found) => {
+            for (hash, stuck, calls) in found {
+                let text = readable(hash, stuck, &calls);
+                let evidence = format!("invoice {hash}");
+                told.violations.push(Violation { rule: "not_linearizable", evidence });
+                told.histories.push(text);
+            }
+        }
+        Err(error) => {
+            told.violations.push(Violation { rule: "history_unchecked", evidence: error.to_string() });
+        }
     }
 }
 
@@ -226,6 +247,35 @@ pub(super) async fn reckon(
     verdict.payments = world.ledger.totals();
     verdict.faults.clone_from(&engine.happened);
     verdict.left_out_turns.clone_from(&engine.skipped);
-    verdict.measure();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asked_for_everything_must_have_seen_the_first_event_and_who_went_on_need_not() {
+        let seen = |from: u64| -> Vec<Seen> {
+            (from..=5).map(|sequence| Seen { sequence, what: sequence.to_string() }).collect()
+        };
+        let judge = |one, other| judge_events(&[("one", seen(1)), ("other", seen(2))], &[one, other], 5);
+        assert_eq!(judge(true, false), Ok(()));
+        assert!(matches!(judge(true, true), Err(events::EventFault::Began { got: 2, .. })));
+        assert!(matches!(
+            judge_events(&[("one", seen(1)), ("other", seen(6))], &[true, true], 5),
+            Err(events::EventFault::Ended { last: 0, .. })
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_check_of_the_histories_that_panics_is_a_violation() {
+        let mut told = Told::default();
+        judge(Ok::<_, String>(Vec::new()), &mut told);
+        assert!(told.violations.is_empty());
+        let panicked = tokio::task::spawn_blocking(|| -> Vec<_> { panic!("as meant by this test") }).await;
+        judge(panicked, &mut told);
+        assert_eq!(told.violations[0].rule, "history_unchecked");
+        assert!(told.violations[0].evidence.contains("panic"), "{:?}", told.violations);
+    }
 }

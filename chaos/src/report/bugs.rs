@@ -20,6 +20,8 @@ pub(super) struct Bug {
     pub(super) what: String,
     /// The tool, or the tests.
     pub(super) found_by: String,
+    /// Of the run that showed it: for every bug that a tool found which has seeds. `none kept: …` says why there is none.
+    pub(super) seed: Option<String>,
     /// The command, with its seed if there is one, that finds it in the commit before the fix.
     pub(super) again: String,
     /// That fixed it.
@@ -60,6 +62,53 @@ mod tests {
         assert!(!is_test("", "a"));
     }
 
+    /// What is wrong with the seed of a bug.
+    fn fault(bug: &Bug) -> Option<&'static str> {
+        let by_seed = ["simulation", "nemesis"].iter().any(|tool| bug.found_by.contains(tool));
+        match bug.seed.as_deref().map(str::trim) {
+            None if by_seed => Some("found by what has seeds, and none is told"),
+            Some(seed) => {
+                let none = seed.strip_prefix("none kept: ").is_some_and(|why| !why.trim().is_empty());
+                let first = seed.split_whitespace().next().unwrap_or_default();
+                let runs = bug.again.contains("--bin simulate") || bug.again.contains("--bin nemesis");
+                if !none && first.parse::<u64>().is_err() {
+                    Some("neither a number nor why there is none")
+                } else if runs && !bug.again.contains(&format!("--seed {first}")) {
+                    Some("not the one that the command has")
+                } else {
+                    None
+                }
+            }
+            None => None,
+        }
+    }
+
+    #[test]
+    fn a_bug_that_was_found_by_what_has_seeds_has_one_or_says_why_not() {
+        let bug = |found_by: &str, seed: Option<&str>, again: &str| Bug {
+            what: "lost".into(),
+            found_by: found_by.into(),
+            seed: seed.map(str::to_owned),
+            again: again.into(),
+            commit: "abcdef0".into(),
+            test: "a.rs".into(),
+            name: "b".into(),
+        };
+        let command = "cargo run --bin simulate -- --seed 7";
+        assert_eq!(fault(&bug("tests", None, "cargo test b")), None);
+        assert_eq!(fault(&bug("simulation", Some("7 (60 s)"), command)), None);
+        assert_eq!(fault(&bug("simulation", Some("none kept: it was forgotten"), "cargo test b")), None);
+        for (found_by, seed, again) in [
+            ("simulation", None, "cargo test b"),
+            ("reading, after a nemesis run", None, "cargo test b"),
+            ("simulation", Some("none kept:"), "cargo test b"),
+            ("simulation", Some("some"), "cargo test b"),
+            ("simulation", Some("8"), command),
+        ] {
+            assert!(fault(&bug(found_by, seed, again)).is_some(), "{found_by} {seed:?}");
+        }
+    }
+
     #[test]
     fn every_bug_names_a_commit_and_a_test_that_is_there() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -70,6 +119,7 @@ mod tests {
             let is_hash = (7..=40).contains(&hash.len())
                 && hash.chars().all(|digit| digit.is_ascii_digit() || ('a'..='f').contains(&digit));
             assert!(is_hash, "{bug:?}");
+            assert_eq!(fault(&bug), None, "{bug:?}");
             let file = std::fs::read_to_string(root.join(&bug.test)).unwrap_or_default();
             assert!(is_test(&file, &bug.name), "{bug:?}");
             if bug.again.starts_with("cargo test ") {

@@ -3,13 +3,20 @@
 use super::{
     Found,
     bugs::Bugs,
-    read::{Mutants, Nemesis, Payments, Simulate, Storage},
-    sums::{self, Result, counting},
+    read::{Mutants, Nemesis, OnDisk, Payments, Simulate, Storage},
+    sums::{self, Result as _, counting},
 };
-use crate::demo::percentile;
+use crate::{
+    demo::percentile,
+    nemesis::{POPULATION, SEVERAL},
+    storage::POINTS,
+};
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use serde_json::Value;
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 const HEAD: &str = "# What the tools found
 
@@ -30,6 +37,9 @@ pub(super) fn page(found: &Found) -> String {
     }
     page
 }
+
+/// How the simulation begins what it says of a named point that no replica died at.
+const DIED_AT: &str = "a replica died at ";
 
 fn line(page: &mut String, text: impl AsRef<str>) {
     // Writing to a string cannot fail.
@@ -81,6 +91,17 @@ fn runs(page: &mut String, found: &Found) {
         ]
     });
     table(page, &["tool", "how much", "counts", "violations", "commit", "machine", "command"], 7, rows);
+    let commits = sums::commits(all.iter().map(|(_, run)| run));
+    if commits.len() > 1 {
+        line(
+            page,
+            format!(
+                "\nATTENTION: the runs that count are of {} commits: {}. The sums below are of all of them.",
+                commits.len(),
+                commits.join(", ")
+            ),
+        );
+    }
 }
 
 fn nemesis(page: &mut String, results: &[Nemesis]) {
@@ -89,7 +110,7 @@ fn nemesis(page: &mut String, results: &[Nemesis]) {
     }
     let good: Vec<_> = counting(results).collect();
     line(page, "\n## Nemesis: real processes");
-    let minutes = good.iter().fold(0.0, |sum, one| sum + one.minutes);
+    let minutes = good.iter().fold(0.0, |sum, one| sum + one.minutes_run());
     let healed = sums::merge(&[BTreeMap::from([(
         String::new(),
         good.iter().flat_map(|one| one.healed_ms.iter().copied()).collect::<Vec<_>>(),
@@ -97,7 +118,7 @@ fn nemesis(page: &mut String, results: &[Nemesis]) {
     let healed = healed.into_values().next().unwrap_or_default();
     line(
         page,
-        format!("\n{} runs that count, {minutes} minutes of faults, {} rounds.", good.len(), healed.len()),
+        format!("\n{} runs that count, {minutes:.1} minutes of faults, {} rounds.", good.len(), healed.len()),
     );
     payments(page, sums::payments(good.iter().map(|one| one.payments)));
     let sum = |of: fn(&Nemesis) -> u64| good.iter().map(|one| of(one)).sum::<u64>();
@@ -114,24 +135,28 @@ fn nemesis(page: &mut String, results: &[Nemesis]) {
     let [p50, p95, max] = times(&healed);
     line(page, format!("\nTime to heal after a round: p50 {p50} ms, p95 {p95} ms, max {max} ms."));
     let faults = sums::add(good.iter().map(|one| &one.faults_by_kind));
-    let waits = sums::merge(good.iter().map(|one| &one.failover_ms));
-    let rows = faults.iter().map(|(kind, count)| {
-        let mut row = vec![kind.clone(), count.to_string()];
-        row.extend(times(waits.get(kind).map_or(&[], Vec::as_slice)));
+    let waits = sums::merge(good.iter().map(|one| &one.waits_ms));
+    let row = |cause: &str, count: String| {
+        let waits = waits.get(cause).map_or(&[][..], Vec::as_slice);
+        let mut row = vec![cause.to_owned(), count, waits.len().to_string()];
+        row.extend(times(waits));
         row
-    });
-    table(page, &["fault", "times", "longest wait p50 (ms)", "p95", "max"], 1, rows);
-    line(
-        page,
-        "\nWaits: between two payments that a probe settled through one LND node, some of it during the fault. Faults \
-         overlap, so a wait may be due to another one.",
-    );
+    };
+    let several = row(SEVERAL, "–".into());
+    let rows = faults.iter().map(|(kind, count)| row(kind, count.to_string())).chain([several]);
+    table(page, &["fault", "times", "longest wait: n", "p50 (ms)", "p95", "max"], 1, rows);
+    line(page, format!("\n{POPULATION}"));
     let mut left_out: Vec<_> =
         good.iter().flat_map(|one| &one.left_out).map(|one| format!("{}: {}", one.kind, one.why)).collect();
     left_out.sort();
     left_out.dedup();
     for one in left_out {
         line(page, format!("\nLeft out where the machine did not allow it: {one}."));
+    }
+    let clocks: BTreeSet<&str> =
+        good.iter().map(|one| one.clocks.as_str()).filter(|clocks| !clocks.is_empty()).collect();
+    for clocks in clocks {
+        line(page, format!("\nClocks are made wrong by {clocks}."));
     }
     violations(page, results.iter().flat_map(|one| one.violations.iter().map(move |what| (one.seed, what))));
 }
@@ -196,21 +221,32 @@ fn simulate(page: &mut String, results: &[Simulate]) {
     line(
         page,
         format!(
-            "\n{} seeds, {hours:.2} hours simulated, {} seeds failed. {} terms with a leader, {} entries, {} proposals \
-             acknowledged; longest time to heal {} ms.",
+            "\n{} runs that count: {} seeds, {hours:.2} hours simulated, {} of these seeds failed{}. {} terms with a leader, \
+             {} entries, {} proposals acknowledged.",
+            good.len(),
             sum(|one| one.seeds),
             sum(|one| one.failed),
+            failed_elsewhere(results, &good),
             sum(|one| one.terms),
             sum(|one| one.entries),
-            sum(|one| one.acknowledged),
-            good.iter().map(|one| one.healed_ms_max).max().unwrap_or(0)
+            sum(|one| one.acknowledged)
         ),
     );
-    if good.iter().any(|one| one.payments.is_some()) {
-        payments(page, sums::payments(good.iter().filter_map(|one| one.payments)));
-    }
+    simulated_times(page, &good);
+    let paid = sums::simulated(good.iter().map(|one| one.payments));
+    line(
+        page,
+        format!(
+            "\nPayments: {} begun ({} HTLCs), {} settled, {} failed as they should have or not; {} forwards passed. \
+             Checked: {} calls for an order that explains all answers, {} events that all subscribers saw.",
+            paid.begun, paid.htlcs, paid.settled, paid.failed, paid.forwards, paid.calls, paid.events
+        ),
+    );
     counts(page, "fault", &sums::add(good.iter().map(|one| &one.faults)));
-    counts(page, "what happened", &sums::add(good.iter().map(|one| &one.happened)));
+    let (died, other) = never(&good);
+    let happened = sums::add(good.iter().map(|one| &one.happened).chain([&other]));
+    counts(page, "what happened", &happened);
+    counts(page, "a replica died at", &sums::add(good.iter().map(|one| &one.points).chain([&died])));
     let seeds = results.iter().flat_map(|one| {
         let first = one.seed.unwrap_or(1);
         one.violations
@@ -220,24 +256,80 @@ fn simulate(page: &mut String, results: &[Simulate]) {
     violations(page, seeds);
 }
 
+/// Points at which no replica died, and everything else that never happened in one of these runs: it is not among what happened,
+/// and shall be told as well.
+fn never(good: &[&Simulate]) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
+    let (mut died, mut other) = (BTreeMap::new(), BTreeMap::new());
+    for what in good.iter().flat_map(|one| &one.missing) {
+        match what.strip_prefix(DIED_AT) {
+            Some(point) => died.insert(point.to_owned(), 0),
+            None => other.insert(what.clone(), 0),
+        };
+    }
+    (died, other)
+}
+
+/// Seeds that failed in runs that do not count.
+fn failed_elsewhere(all: &[Simulate], good: &[&Simulate]) -> String {
+    let failed = |one: &Simulate| one.failed.max(one.violations.len() as u64);
+    let all: u64 = all.iter().map(failed).sum();
+    match all.saturating_sub(good.iter().map(|one| failed(one)).sum()) {
+        0 => String::new(),
+        failed => format!(" (and {failed} of runs that do not count)"),
+    }
+}
+
+/// How fast it was, and how long the simulated clusters took to heal.
+fn simulated_times(page: &mut String, good: &[&Simulate]) {
+    let timed: Vec<_> = good.iter().filter_map(|one| Some((one.simulated_ms?, one.cpu_ms))).collect();
+    let (simulated, cpu) =
+        timed.iter().filter(|(_, cpu)| *cpu > 0).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    if let Some(speed) = simulated.checked_div(cpu) {
+        line(page, format!("\nSpeed: {speed} times real time on a core (simulated by CPU time)."));
+    }
+    let max = good.iter().map(|one| one.healed_ms_max).max().unwrap_or(0);
+    let mut healed: Vec<u64> = good.iter().flat_map(|one| one.healed_ms.iter().copied()).collect();
+    healed.sort_unstable();
+    // Percentiles are of every run, or of none.
+    if healed.is_empty() || good.iter().any(|one| one.healed_ms.is_empty()) {
+        return line(
+            page,
+            format!("\nTime to heal after the faults of a seed: at most {max} ms (simulated)."),
+        );
+    }
+    let [p50, p95, max] = times(&healed);
+    line(
+        page,
+        format!(
+            "\nTime to heal after the faults of a seed (simulated), of {} seeds: p50 {p50} ms, p95 {p95} ms, max {max} ms.",
+            healed.len()
+        ),
+    );
+}
+
 fn storage(page: &mut String, results: &[Storage]) {
     if results.is_empty() {
         return;
     }
     let good: Vec<_> = counting(results).collect();
-    line(page, "\n## Storage: power cuts, kills, full disks, damage");
+    line(page, "\n## Storage: power cuts, kills, full disks, short writes, damage");
     let sum = |of: fn(&Storage) -> u64| good.iter().map(|one| of(one)).sum::<u64>();
     line(
         page,
         format!(
-            "\nAcknowledgements looked for and found: {}. Damaged directories: {} refused, {} unharmed.",
+            "\n{} runs that count. Acknowledgements looked for and found: {}. Damaged directories: {} refused, {} unharmed. Writes that were really \
+             cut short: {}.",
+            good.len(),
             sum(|one| one.found),
             sum(|one| one.refused),
-            sum(|one| one.unharmed)
+            sum(|one| one.unharmed),
+            sum(|one| one.short)
         ),
     );
     counts(page, "round", &sums::add(good.iter().map(|one| &one.rounds)));
-    counts(page, "power cut or kill at", &sums::add(good.iter().map(|one| &one.points)));
+    let never: BTreeMap<_, _> = POINTS.iter().map(|point| ((*point).to_owned(), 0)).collect();
+    let points = good.iter().map(|one| &one.points).chain((!good.is_empty()).then_some(&never));
+    counts(page, "power cut or kill at", &sums::add(points));
     violations(page, results.iter().flat_map(|one| one.violations.iter().map(move |what| (one.seed, what))));
 }
 
@@ -246,34 +338,64 @@ fn mutants(page: &mut String, results: &[Mutants]) {
         return;
     }
     line(page, "\n## Mutants: deliberate bugs, and whether the tools find them");
-    let rows = counting(results).flat_map(|one| &one.mutants).map(|mutant| {
+    line(
+        page,
+        "\n`cargo run --release -p mux-chaos --features mutants --bin mutants -- --only MUTANT --seed SEED` finds one again. \
+         Those that one replica alone can have meet the storage suite, too. *Time*: real time until it was caught.",
+    );
+    let dash = || "–".to_owned();
+    let rows = counting(results).flat_map(|one| one.mutants.iter().map(move |mutant| (one, mutant)));
+    let rows = rows.map(|(one, mutant)| {
         let how = match &mutant.how {
             Value::Null => String::new(),
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        let seed = mutant.seed.map_or_else(|| "–".into(), |seed| seed.to_string());
-        let seeds = mutant.seeds.map_or_else(|| "–".into(), |seeds| seeds.to_string());
-        let found = if mutant.caught { "yes" } else { "NOT FOUND" };
-        vec![mutant.name.clone(), mutant.description.clone(), found.into(), how, seed, seeds]
+        // Without optimisation it means nothing.
+        let seconds = mutant.real_seconds.filter(|_| one.run.release_build);
+        vec![
+            mutant.name.clone(),
+            mutant.description.clone(),
+            mutant.found(),
+            how,
+            mutant.on_disk.as_ref().map_or_else(dash, on_disk),
+            mutant.seed.map_or_else(dash, |seed| seed.to_string()),
+            mutant.seeds.map_or_else(dash, |seeds| seeds.to_string()),
+            seconds.map_or_else(dash, |seconds| format!("{seconds:.1} s")),
+        ]
     });
-    table(page, &["mutant", "what", "found", "by", "seed", "seeds tried"], 4, rows);
+    table(page, &["mutant", "what", "found", "by", "on a real disk", "seed", "seeds tried", "time"], 5, rows);
+    for sound in results.iter().filter_map(|one| one.sound_on_disk.as_ref()) {
+        line(page, format!("\nThe storage suite without any of them: {}.", on_disk(sound)));
+    }
+}
+
+fn on_disk(result: &OnDisk) -> String {
+    match result {
+        OnDisk::Noticed { what, seconds } => format!("in {seconds:.1} s: {what}"),
+        OnDisk::Nothing { seconds } => format!("nothing in {seconds:.1} s"),
+        OnDisk::NotRun => "not run: that machine could not make the file system".into(),
+        OnDisk::Failed(why) => format!("no result: {why}"),
+    }
 }
 
 fn bugs(page: &mut String, bugs: &Bugs) {
     line(page, "\n## Bugs found so far");
     line(
         page,
-        "\n`Again` finds it in the commit before the one that fixed it; the test fails without the fix.",
+        "\nOf the replicas. `Again` finds it in the commit before the one that fixed it, with the seed where a run with one \
+         showed it; the test fails without the fix. Errors that were found in the harness itself (checkers, simulated LND, \
+         tools) are not among these: they are in git's log.",
     );
     let rows = bugs.bug.iter().map(|bug| {
         vec![
             bug.what.clone(),
             bug.found_by.clone(),
+            bug.seed.clone().unwrap_or_else(|| "–".into()),
             format!("`{}`", bug.again),
             bug.commit.clone(),
             format!("`{}` in `{}`", bug.name, bug.test),
         ]
     });
-    table(page, &["bug", "found by", "again", "fixed in", "test"], 5, rows);
+    table(page, &["bug", "found by", "seed", "again", "fixed in", "test"], 6, rows);
 }

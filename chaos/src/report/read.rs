@@ -27,12 +27,17 @@ pub(super) struct Nemesis {
     pub(super) run: Provenance,
     pub(super) seed: u64,
     pub(super) minutes: f64,
+    /// Fewer if it ended early; not told by older ones.
+    pub(super) minutes_run: Option<f64>,
     pub(super) counts: bool,
     pub(super) zones: bool,
     pub(super) versions: String,
+    /// How clocks were made wrong.
+    pub(super) clocks: String,
     pub(super) faults_by_kind: BTreeMap<String, u64>,
     pub(super) left_out: Vec<LeftOut>,
-    pub(super) failover_ms: BTreeMap<String, Vec<u64>>,
+    /// Those of older runs were of other faults, too, and are not read.
+    pub(super) waits_ms: BTreeMap<String, Vec<u64>>,
     pub(super) healed_ms: Vec<u64>,
     pub(super) payments: Payments,
     pub(super) invoices: u64,
@@ -66,6 +71,20 @@ pub(super) struct Payments {
     pub(super) forwards_passed: u64,
 }
 
+/// As [`crate::sim::world::PaymentCounts`]: the simulation counts other things than the nemesis.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct SimulatedPayments {
+    pub(super) begun: u64,
+    pub(super) settled: u64,
+    pub(super) failed: u64,
+    pub(super) htlcs: u64,
+    /// Those that passed.
+    pub(super) forwards: u64,
+    pub(super) calls: u64,
+    pub(super) events: u64,
+}
+
 /// Of `simulate`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -74,7 +93,10 @@ pub(super) struct Simulate {
     #[serde(alias = "first_seed")]
     pub(super) seed: Option<u64>,
     pub(super) seeds: u64,
+    /// Of each seed, with faults.
+    pub(super) seconds: u64,
     pub(super) simulated_ms: Option<u64>,
+    pub(super) cpu_ms: u64,
     #[serde(alias = "hours")]
     pub(super) simulated_hours: Option<f64>,
     pub(super) faults: BTreeMap<String, u64>,
@@ -82,15 +104,19 @@ pub(super) struct Simulate {
     pub(super) happened: BTreeMap<String, u64>,
     #[serde(alias = "never")]
     pub(super) missing: Vec<String>,
+    /// How often a replica died at each named point.
+    pub(super) points: BTreeMap<String, u64>,
     pub(super) counts: Option<bool>,
     pub(super) failed: u64,
     #[serde(alias = "failures", alias = "failed_seeds")]
     pub(super) violations: Vec<Value>,
-    pub(super) payments: Option<Payments>,
+    pub(super) payments: SimulatedPayments,
     pub(super) acknowledged: u64,
     pub(super) entries: u64,
     pub(super) terms: u64,
     pub(super) healed_ms_max: u64,
+    /// Of every seed that healed; older runs tell only the longest.
+    pub(super) healed_ms: Vec<u64>,
 }
 
 impl Simulate {
@@ -112,6 +138,8 @@ pub(super) struct Storage {
     pub(super) missed: Vec<String>,
     pub(super) refused: u64,
     pub(super) unharmed: u64,
+    /// Rounds in which a write was really short.
+    pub(super) short: u64,
     pub(super) found: u64,
     pub(super) violations: Vec<Value>,
 }
@@ -121,8 +149,22 @@ pub(super) struct Storage {
 #[serde(default)]
 pub(super) struct Mutants {
     pub(super) run: Provenance,
+    /// Simulated seconds of a seed.
+    pub(super) seconds: u64,
     #[serde(alias = "results")]
     pub(super) mutants: Vec<Mutant>,
+    /// What the storage suite says without any.
+    pub(super) sound_on_disk: Option<OnDisk>,
+}
+
+/// As the mutants' own: what the storage suite came to with one of them.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OnDisk {
+    Noticed { what: String, seconds: f64 },
+    Nothing { seconds: f64 },
+    NotRun,
+    Failed(String),
 }
 
 /// One of them.
@@ -140,6 +182,43 @@ pub(super) struct Mutant {
     pub(super) seed: Option<u64>,
     #[serde(alias = "seeds_tried")]
     pub(super) seeds: Option<u64>,
+    /// Real time until it was caught.
+    #[serde(rename = "seconds")]
+    pub(super) real_seconds: Option<f64>,
+    /// Seeds that fail without it as well: they show nothing.
+    pub(super) unsound: Vec<String>,
+    /// Seeds that came to no result, with it or without.
+    pub(super) errors: Vec<String>,
+    /// Only of those that one replica alone can have.
+    pub(super) on_disk: Option<OnDisk>,
+}
+
+impl Mutant {
+    /// By everybody who should have.
+    pub(super) fn was_found(&self) -> bool {
+        self.no_result().is_none()
+            && self.caught
+            && !matches!(self.on_disk, Some(OnDisk::Nothing { .. } | OnDisk::Failed(_)))
+    }
+}
+
+impl Mutant {
+    /// Why whatever was noticed shows nothing.
+    pub(super) fn no_result(&self) -> Option<String> {
+        let unsound = self.unsound.first().map(|why| format!("NOTHING SHOWN: {why}"));
+        unsound.or_else(|| self.errors.first().map(|why| format!("NO RESULT: {why}")))
+    }
+
+    /// Whether it was found, in words.
+    pub(super) fn found(&self) -> String {
+        let told = match (self.caught, &self.on_disk) {
+            (false, _) => "NOT FOUND",
+            (true, Some(OnDisk::Nothing { .. })) => "NOT on a real disk",
+            (true, Some(OnDisk::Failed(_))) => "NO RESULT on a real disk",
+            (true, _) => "yes",
+        };
+        self.no_result().unwrap_or_else(|| told.to_owned())
+    }
 }
 
 /// The whole file is JSON, or its last line that looks like it.

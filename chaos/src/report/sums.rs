@@ -1,8 +1,8 @@
 //! Several runs of a tool as one, and whether a run counts.
 
-use super::read::{Mutants, Nemesis, Payments, Simulate, Storage};
-use crate::provenance::Provenance;
-use std::collections::BTreeMap;
+use super::read::{Mutants, Nemesis, OnDisk, Payments, Simulate, SimulatedPayments, Storage};
+use crate::{provenance::Provenance, storage::ROUNDS_THAT_COUNT};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One run, for the list of all.
 pub(super) struct Run<'a> {
@@ -25,6 +25,24 @@ pub(super) fn counting<T: Result>(results: &[T]) -> impl Iterator<Item = &T> {
     results.iter().filter(|result| result.run().void.is_none())
 }
 
+/// The commits of the runs that count, in order.
+pub(super) fn commits<'a>(runs: impl IntoIterator<Item = &'a Run<'a>>) -> Vec<&'a str> {
+    let counting = runs.into_iter().filter(|run| run.void.is_none());
+    let commits: BTreeSet<_> = counting.map(|run| run.provenance.commit.as_str()).collect();
+    commits.into_iter().collect()
+}
+
+/// Two runs of the simulation that count and have a seed in common, by their places: it would be counted twice.
+pub(super) fn overlap(results: &[Simulate]) -> Option<(usize, usize)> {
+    let counting: Vec<_> = results.iter().enumerate().filter(|(_, one)| one.run().void.is_none()).collect();
+    counting.iter().enumerate().find_map(|(at, (one, first))| {
+        let (from, to) = first.seeds();
+        let meets = |other: &Simulate| other.seeds().0 <= to && from <= other.seeds().1;
+        let other = counting[at + 1..].iter().find(|(_, other)| meets(other))?;
+        Some((*one, other.0))
+    })
+}
+
 /// A build without optimisation shows no times, and a run of unknown origin nothing.
 fn void(provenance: &Provenance, own: Option<String>) -> Option<String> {
     if provenance.commit.is_empty() {
@@ -32,6 +50,9 @@ fn void(provenance: &Provenance, own: Option<String>) -> Option<String> {
     }
     if provenance.commit.starts_with("before ") {
         return Some(format!("built {}, from nobody knows what", provenance.commit));
+    }
+    if provenance.commit.ends_with('+') {
+        return Some(format!("of changed sources, and not of {}", provenance.commit.trim_end_matches('+')));
     }
     own.or_else(|| (!provenance.release_build).then(|| "not a release build".into()))
 }
@@ -54,8 +75,8 @@ impl Result for Nemesis {
         Run {
             provenance: &self.run,
             extent: format!(
-                "{} min, seed {}, {network}, versions: {}",
-                self.minutes,
+                "{}, seed {}, {network}, versions: {}",
+                self.minutes_in_words(),
                 self.seed,
                 self.versions()
             ),
@@ -66,6 +87,16 @@ impl Result for Nemesis {
 }
 
 impl Nemesis {
+    /// For which faults were made.
+    pub(super) fn minutes_run(&self) -> f64 {
+        self.minutes_run.unwrap_or(self.minutes)
+    }
+
+    fn minutes_in_words(&self) -> String {
+        let (run, asked) = (self.minutes_run(), self.minutes);
+        if run < asked { format!("{run:.1} of {asked} min") } else { format!("{asked} min") }
+    }
+
     /// Without the place of the other binary.
     fn versions(&self) -> String {
         match self.versions.split_once(" and /") {
@@ -78,8 +109,7 @@ impl Nemesis {
 
 impl Result for Simulate {
     fn run(&self) -> Run<'_> {
-        let first = self.seed.unwrap_or(1);
-        let last = first.saturating_add(self.seeds.saturating_sub(1));
+        let (first, last) = self.seeds();
         let own = match (self.counts, never(&self.missing)) {
             (Some(false), None) => Some("it says so itself".into()),
             (Some(true), _) => None,
@@ -87,34 +117,61 @@ impl Result for Simulate {
         };
         Run {
             provenance: &self.run,
-            extent: format!("{:.2} h simulated, seeds {first} to {last}", self.hours()),
+            extent: format!(
+                "{:.2} h simulated, seeds {first} to {last}, {} s each",
+                self.hours(),
+                self.seconds
+            ),
             violations: self.violations.len().max(usize::try_from(self.failed).unwrap_or(usize::MAX)),
             void: void(&self.run, own),
         }
     }
 }
 
+impl Simulate {
+    /// The first and the last.
+    pub(super) fn seeds(&self) -> (u64, u64) {
+        let first = self.seed.unwrap_or(1);
+        (first, first.saturating_add(self.seeds.saturating_sub(1)))
+    }
+}
+
 impl Result for Storage {
     fn run(&self) -> Run<'_> {
         let rounds: u64 = self.rounds.values().sum();
+        let few = rounds < ROUNDS_THAT_COUNT && self.violations.is_empty();
+        let few = few.then(|| format!("{rounds} rounds, fewer than {ROUNDS_THAT_COUNT}"));
         Run {
             provenance: &self.run,
             extent: format!("{rounds} rounds, seed {}", self.seed),
             violations: self.violations.len(),
-            void: void(&self.run, never(&self.missed)),
+            void: void(&self.run, never(&self.missed).or(few)),
         }
     }
 }
 
 impl Result for Mutants {
     fn run(&self) -> Run<'_> {
-        let caught = self.mutants.iter().filter(|mutant| mutant.caught).count();
+        let caught = self.mutants.iter().filter(|mutant| mutant.was_found()).count();
         Run {
             provenance: &self.run,
             extent: format!("{caught} of {} found", self.mutants.len()),
             violations: 0,
-            // Its times are not told.
-            void: void(&Provenance { release_build: true, ..self.run.clone() }, None),
+            // Its times are told only of release builds.
+            void: void(&Provenance { release_build: true, ..self.run.clone() }, self.unsound()),
+        }
+    }
+}
+
+impl Mutants {
+    /// Why nothing that was noticed is due to a mutant.
+    fn unsound(&self) -> Option<String> {
+        match self.sound_on_disk.as_ref()? {
+            OnDisk::Noticed { what, .. } => {
+                Some(format!("without any mutant the storage suite notices, too: {what}"))
+            }
+            OnDisk::Failed(why) => Some(format!("without any mutant the storage suite has no result: {why}")),
+            OnDisk::Nothing { .. } | OnDisk::NotRun => None,
         }
     }
 }
@@ -153,5 +210,18 @@ pub(super) fn payments(all: impl Iterator<Item = Payments>) -> Payments {
         htlcs: sum.htlcs + one.htlcs,
         forwards: sum.forwards + one.forwards,
         forwards_passed: sum.forwards_passed + one.forwards_passed,
+    })
+}
+
+/// Of several runs of the simulation.
+pub(super) fn simulated(all: impl Iterator<Item = SimulatedPayments>) -> SimulatedPayments {
+    all.fold(SimulatedPayments::default(), |sum, one| SimulatedPayments {
+        begun: sum.begun + one.begun,
+        settled: sum.settled + one.settled,
+        failed: sum.failed + one.failed,
+        htlcs: sum.htlcs + one.htlcs,
+        forwards: sum.forwards + one.forwards,
+        calls: sum.calls + one.calls,
+        events: sum.events + one.events,
     })
 }

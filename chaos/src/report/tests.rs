@@ -1,6 +1,13 @@
 //! The page of small files.
 
-use super::{Found, bugs::Bugs, page::page, read::parse};
+use super::{
+    Found,
+    bugs::Bugs,
+    page::page,
+    read::{Simulate, parse},
+    sums::overlap,
+};
+use crate::sim::world::PaymentCounts;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -19,8 +26,8 @@ fn of<T: DeserializeOwned>(mut value: Value) -> T {
 fn nemesis(kills: u64, gaps: &[u64], healed: &[u64]) -> Value {
     json!({
         "seed": 7, "minutes": 1.5, "counts": kills > 0, "zones": true,
-        "versions": "this one and /somewhere/muxd",
-        "faults_by_kind": {"kill": kills, "pause": 2}, "failover_ms": {"kill": gaps}, "healed_ms": healed,
+        "versions": "this one and /somewhere/muxd", "clocks": "an offset",
+        "faults_by_kind": {"kill": kills, "pause": 2}, "failover_ms": {"pause": [99_000]}, "waits_ms": {"kill": gaps, "several at once": [7_000]}, "healed_ms": healed,
         "left_out": [{"kind": "slow-disk", "why": "no throttle"}],
         "payments": {"payments": 10, "settled": 6, "failed": 3, "failed_unintended": 1, "partial": 1, "htlcs": 14,
             "settled_msat": 600, "forwards": 2, "forwards_passed": 2},
@@ -47,9 +54,12 @@ fn runs_of_a_tool_add_up_and_percentiles_are_of_all_values() {
         ..Found::default()
     };
     let page = page(&found);
-    has(&page, "2 runs that count, 3 minutes of faults, 3 rounds.");
-    has_row(&page, &["kill", "4", "20", "900", "900"]);
-    has_row(&page, &["pause", "4", "–", "–", "–"]);
+    has(&page, "2 runs that count, 3.0 minutes of faults, 3 rounds.");
+    has_row(&page, &["fault", "times", "longest wait: n", "p50 (ms)", "p95", "max"]);
+    has_row(&page, &["kill", "4", "4", "20", "900", "900"]);
+    has_row(&page, &["pause", "4", "0", "–", "–", "–"]);
+    has_row(&page, &["several at once", "–", "2", "7000", "7000", "7000"]);
+    has(&page, "one value (n) for each fault that was alone from its beginning until 3 s after its end");
     has(&page, "Time to heal after a round: p50 7 ms, p95 9 ms, max 9 ms.");
     has(
         &page,
@@ -57,6 +67,7 @@ fn runs_of_a_tool_add_up_and_percentiles_are_of_all_values() {
     );
     has(&page, "Histories: 200 calls on 40 invoices, 10 of unknown outcome; 100 events");
     has(&page, "slow-disk: no throttle.");
+    has(&page, "Clocks are made wrong by an offset.");
     has(&page, "Violations: none.");
     has(&page, COMMAND);
     assert!(!page.contains("/somewhere"), "a place of the machine it ran on");
@@ -69,6 +80,9 @@ fn a_run_that_does_not_count_says_so_and_adds_nothing() {
     let mut debug = nemesis(9, &[1], &[1]);
     debug["run"] = run();
     debug["run"]["release_build"] = json!(false);
+    let mut changed = nemesis(9, &[1], &[1]);
+    changed["run"] = run();
+    changed["run"]["commit"] = json!("abc1234+");
     let mut older = nemesis(9, &[1], &[1]);
     older["run"] = run();
     older["run"]["commit"] = json!("before abc1234");
@@ -79,13 +93,18 @@ fn a_run_that_does_not_count_says_so_and_adds_nothing() {
             parse(&unknown.to_string()).unwrap(),
             parse(&debug.to_string()).unwrap(),
             parse(&older.to_string()).unwrap(),
+            parse(&changed.to_string()).unwrap(),
         ],
-        simulate: vec![of(json!({"seeds": 5, "counts": false, "simulated_ms": 7_200_000}))],
-        storage: vec![of(json!({"seed": 1, "rounds": {"Power": 3}, "missed": ["log.synced"], "found": 4}))],
+        simulate: vec![of(json!({"seeds": 5, "counts": false, "simulated_ms": 7_200_000, "failed": 1,
+            "violations": [{"seed": 3, "evidence": "lost"}]}))],
+        storage: vec![
+            of(json!({"seed": 1, "rounds": {"Power": 60}, "missed": ["log.synced"], "found": 4})),
+            of(json!({"seed": 2, "rounds": {"Power": 2}, "found": 4})),
+        ],
         ..Found::default()
     };
     let page = page(&found);
-    has(&page, "0 runs that count, 0 minutes of faults, 0 rounds.");
+    has(&page, "0 runs that count, 0.0 minutes of faults, 0 rounds.");
     for why in [
         "DOES NOT COUNT: never happened: kill",
         "DOES NOT COUNT: of unknown commit and machine",
@@ -93,21 +112,29 @@ fn a_run_that_does_not_count_says_so_and_adds_nothing() {
         "DOES NOT COUNT: built before abc1234, from nobody knows what",
         "DOES NOT COUNT: it says so itself",
         "DOES NOT COUNT: never happened: log.synced",
+        "DOES NOT COUNT: 2 rounds, fewer than",
+        "DOES NOT COUNT: of changed sources, and not of abc1234",
     ] {
         has(&page, why);
     }
-    has(&page, "0 seeds, 0.00 hours simulated");
-    has(&page, "Acknowledgements looked for and found: 0.");
+    has(
+        &page,
+        "0 runs that count: 0 seeds, 0.00 hours simulated, 0 of these seeds failed (and 1 of runs that do not count)",
+    );
+    has_row(&page, &["3", "lost"]);
+    has(&page, "0 runs that count. Acknowledgements looked for and found: 0.");
     has(&page, "Time to heal after a round: p50 – ms");
 }
 
 #[test]
 fn violations_are_told_also_of_a_run_that_ended_by_them() {
     let mut broken = nemesis(0, &[], &[]);
+    broken["minutes_run"] = json!(0.5);
     broken["violations"] = json!([{"rule": "paid_twice", "evidence": "hash 1|2"}]);
     let found = Found { nemesis: vec![of(broken)], ..Found::default() };
     let page = page(&found);
-    has(&page, "1 runs that count");
+    has(&page, "1 runs that count, 0.5 minutes of faults");
+    has(&page, "0.5 of 1.5 min, seed 7, zones");
     has(&page, "| paid_twice ");
     has(&page, "hash 1\\|2");
     assert!(!page.contains("Violations: none"));
@@ -119,7 +146,7 @@ fn simulations_storage_and_mutants_are_told_in_whichever_words() {
         simulate: vec![
             of(
                 json!({"seed": 1, "seeds": 100, "simulated_ms": 3_600_000, "faults": {"Crash": 4}, "terms": 9,
-                "happened": {"a torn batch": 2}, "counts": true, "healed_ms_max": 800}),
+                "happened": {"a torn batch": 2}, "missing": ["a full log", "a replica died at log.told"], "counts": true, "healed_ms_max": 800}),
             ),
             of(
                 json!({"first_seed": 101, "seeds": 50, "hours": 0.5, "faults": {"Crash": 1}, "healed_ms_max": 900,
@@ -127,7 +154,7 @@ fn simulations_storage_and_mutants_are_told_in_whichever_words() {
             ),
         ],
         storage: vec![of(
-            json!({"seed": 3, "rounds": {"Power": 3}, "points": {"log.written": 2}, "found": 4,
+            json!({"seed": 3, "rounds": {"Power": 40}, "points": {"log.written": 2}, "found": 4, "short": 2,
             "violations": ["an entry is gone"]}),
         )],
         mutants: vec![of(json!({"results": [
@@ -136,15 +163,22 @@ fn simulations_storage_and_mutants_are_told_in_whichever_words() {
         ..Found::default()
     };
     let page = page(&found);
-    has(&page, "150 seeds, 1.50 hours simulated, 1 seeds failed. 9 terms with a leader");
-    has(&page, "longest time to heal 900 ms");
+    has(
+        &page,
+        "2 runs that count: 150 seeds, 1.50 hours simulated, 1 of these seeds failed. 9 terms with a leader",
+    );
+    has(&page, "Time to heal after the faults of a seed: at most 900 ms");
     has_row(&page, &["Crash", "5"]);
     has_row(&page, &["a torn batch", "2"]);
+    has_row(&page, &["a full log", "0"]);
+    has_row(&page, &["log.told", "0"]);
+    has_row(&page, &["snapshot.kept", "0"]);
     has_row(&page, &["130", "diverged", "at 7"]);
     has_row(&page, &["log.written", "2"]);
+    has(&page, "Writes that were really cut short: 2.");
     has_row(&page, &["3", "an entry is gone"]);
-    has_row(&page, &["no-sync", "forgets to sync", "yes", "storage", "5", "–"]);
-    has_row(&page, &["early", "NOT FOUND", "–", "–"]);
+    has_row(&page, &["no-sync", "forgets to sync", "yes", "storage", "–", "5", "–", "–"]);
+    has_row(&page, &["early", "NOT FOUND", "–", "–", "–", "–"]);
 }
 
 #[test]
@@ -157,8 +191,119 @@ fn the_last_line_of_what_a_tool_printed_is_read() {
 
 #[test]
 fn the_list_of_bugs_is_on_the_page() {
-    let text = "[[bug]]\nwhat = 'lost'\nfound_by = 'nemesis'\nagain = 'x --seed 1'\ncommit = 'abcdef0'\ntest = 'a.rs'\nname = 'b'\n";
+    let text = "[[bug]]\nwhat = 'lost'\nfound_by = 'nemesis'\nseed = '1'\nagain = 'x --seed 1'\ncommit = 'abcdef0'\ntest = 'a.rs'\nname = 'b'\n";
     let found = Found { bugs: Some(toml::from_str::<Bugs>(text).unwrap()), ..Found::default() };
-    has_row(&page(&found), &["lost", "nemesis", "`x --seed 1`", "abcdef0", "`b` in `a.rs`"]);
+    let page = page(&found);
+    has_row(&page, &["lost", "nemesis", "1", "`x --seed 1`", "abcdef0", "`b` in `a.rs`"]);
+    has(
+        &page,
+        "Errors that were found in the harness itself (checkers, simulated LND, tools) are not among these",
+    );
     assert!(toml::from_str::<Bugs>(&text.replace("test", "tset")).is_err());
+}
+
+#[test]
+fn what_the_simulation_paid_checked_and_died_at_is_told_in_its_own_words() {
+    let mut paid = serde_json::to_value(PaymentCounts::default()).unwrap();
+    let counted = [
+        ("begun", 70),
+        ("settled", 50),
+        ("failed", 11),
+        ("htlcs", 90),
+        ("forwards", 8),
+        ("calls", 700),
+        ("events", 900),
+    ];
+    for (name, times) in counted {
+        // Under another name it would be told as 0.
+        *paid.get_mut(name).unwrap() = json!(times);
+    }
+    let one = json!({"seed": 1, "seeds": 2, "seconds": 30, "simulated_ms": 90_000, "cpu_ms": 1_000, "counts": true,
+        "payments": paid, "points": {"log.synced": 3}, "healed_ms_max": 70});
+    let mut other = one.clone();
+    other["seed"] = json!(3);
+    let page = page(&Found { simulate: vec![of(one), of(other)], ..Found::default() });
+    has(
+        &page,
+        "Payments: 140 begun (180 HTLCs), 100 settled, 22 failed as they should have or not; 16 forwards passed.",
+    );
+    has(
+        &page,
+        "Checked: 1400 calls for an order that explains all answers, 1800 events that all subscribers saw.",
+    );
+    has(&page, "seeds 1 to 2, 30 s each");
+    has(&page, "Speed: 90 times real time on a core");
+    has_row(&page, &["a replica died at", "times"]);
+    has_row(&page, &["log.synced", "6"]);
+}
+
+#[test]
+fn a_mutant_that_survived_on_a_real_disk_was_not_found() {
+    let mutant = |name: &str, on_disk: Value| {
+        json!({"name": name, "description": "x", "caught": true, "how": "y", "seed": 3, "seeds": 3, "seconds": 1.25,
+            "on_disk": on_disk})
+    };
+    let mutants = json!({"seconds": 30, "sound_on_disk": {"nothing": {"seconds": 40.0}}, "mutants": [
+        mutant("one", Value::Null),
+        mutant("two", json!({"noticed": {"what": "lost", "seconds": 7.0}})),
+        mutant("three", json!({"nothing": {"seconds": 50.0}})),
+        mutant("four", json!({"failed": "no report"})),
+        mutant("five", json!("not_run")),
+    ]});
+    let page = page(&Found { mutants: vec![of(mutants)], ..Found::default() });
+    let row = |name, found, on_disk| has_row(&page, &[name, "x", found, "y", on_disk, "3", "3", "1.2 s"]);
+    row("one", "yes", "–");
+    row("two", "yes", "in 7.0 s: lost");
+    row("three", "NOT on a real disk", "nothing in 50.0 s");
+    row("four", "NO RESULT on a real disk", "no result: no report");
+    row("five", "yes", "not run: that machine could not make the file system");
+    has(&page, "3 of 5 found");
+    has(&page, "The storage suite without any of them: nothing in 40.0 s.");
+    has(&page, "--bin mutants -- --only MUTANT --seed SEED");
+}
+
+#[test]
+fn a_mutant_whose_seeds_fail_without_it_or_without_a_result_shows_nothing() {
+    let mutants = json!({"seconds": 30, "mutants": [
+        {"name": "one", "caught": false, "how": "lost", "seed": 3, "unsound": ["seed 2 without it: lost"]},
+        {"name": "two", "caught": true, "how": "lost", "seed": 3, "errors": ["seed 4: it hangs"]},
+    ]});
+    let page = page(&Found { mutants: vec![of(mutants)], ..Found::default() });
+    has_row(&page, &["one", "NOTHING SHOWN: seed 2 without it: lost", "lost", "–", "3", "–", "–"]);
+    has_row(&page, &["two", "NO RESULT: seed 4: it hangs", "lost", "–", "3", "–", "–"]);
+    has(&page, "0 of 2 found");
+}
+
+#[test]
+fn mutants_of_a_storage_suite_that_fails_without_any_do_not_count() {
+    for (sound, why) in [
+        (
+            json!({"noticed": {"what": "lost", "seconds": 7.0}}),
+            "without any mutant the storage suite notices, too: lost",
+        ),
+        (json!({"failed": "no report"}), "without any mutant the storage suite has no result: no report"),
+    ] {
+        let mutants = json!({"sound_on_disk": sound, "mutants": [{"name": "one", "caught": true}]});
+        let page = page(&Found { mutants: vec![of(mutants)], ..Found::default() });
+        has(&page, &format!("DOES NOT COUNT: {why}"));
+        has(&page, "The storage suite without any of them: ");
+        assert!(!page.contains("| one "), "{page}");
+    }
+}
+
+#[test]
+fn seeds_that_are_in_two_files_are_refused_and_several_commits_are_told() {
+    let simulate = |seed: u64, seeds: u64, commit: &str| -> Simulate {
+        let mut one = json!({"seed": seed, "seeds": seeds, "counts": true, "run": run()});
+        one["run"]["commit"] = json!(commit);
+        parse(&one.to_string()).unwrap()
+    };
+    let apart = vec![simulate(1, 200, "abc1234"), simulate(201, 200, "def5678")];
+    assert_eq!(overlap(&apart), None);
+    let page = page(&Found { simulate: apart, ..Found::default() });
+    has(&page, "ATTENTION: the runs that count are of 2 commits: abc1234, def5678.");
+    let twice = [simulate(500, 9, "abc1234"), simulate(1, 200, "abc1234"), simulate(200, 200, "def5678")];
+    assert_eq!(overlap(&twice), Some((1, 2)));
+    let void = [simulate(1, 200, "abc1234+"), simulate(1, 200, "abc1234")];
+    assert_eq!(overlap(&void), None, "the first is not counted at all");
 }

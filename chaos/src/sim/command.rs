@@ -8,6 +8,7 @@ mod one;
 
 pub use child::{Child, Here};
 use clap::Parser;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use std::time::Duration;
 const SECONDS: u64 = 60;
 
 /// Simulated clusters under faults, deterministically. Exits with 0 if nothing went wrong, and everything happened that
-/// must have happened for the runs to count (from 200 seeds on, and what is rare from 1,000 on; fewer cannot meet everything).
+/// must have happened for the runs to count. Fewer than 200 seeds cannot meet everything, and never count; what is rare must
+/// have happened from 1,000 on.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "simulate")]
 pub struct SimulateArgs {
@@ -40,14 +42,24 @@ pub struct SimulateArgs {
     /// Runs each seed twice and compares what happened
     #[arg(long)]
     twice: bool,
-    /// Prints what happened, one column a replica
+    /// Prints what happened, one column a host
     #[arg(long)]
     trace: bool,
+    /// Where to write what happened in seeds that fail [default: the directory for temporary files]
+    #[arg(long)]
+    traces: Option<PathBuf>,
+    /// Calls every seed a failure, to show what becomes of one
+    #[arg(long, hide = true)]
+    doctor: bool,
     #[command(flatten)]
     here: Here,
 }
 
 impl SimulateArgs {
+    fn child(&self, seed: u64) -> Child {
+        Child { seed, time: self.each(), trace: self.trace, mutant: None, doctored: self.doctor }
+    }
+
     fn each(&self) -> Duration {
         match (self.seconds, self.hours) {
             (Some(seconds), _) => Duration::from_secs(seconds),

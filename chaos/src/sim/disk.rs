@@ -10,7 +10,7 @@ mod archive;
 mod log;
 mod state;
 
-pub use log::Remains;
+pub use log::{LogNews, Remains};
 pub use state::{Latency, Mood, SimDisk};
 
 #[cfg(test)]

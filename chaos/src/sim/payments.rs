@@ -5,9 +5,10 @@
 //! ledger, the history of calls, the events that subscribers saw.
 //!
 //! * `host`: where they run. `kind`: the ways to pay. `play`: one payment of a kind, from its invoice to its end.
-//! * `books`: everybody's word at the end.
+//! * `fresh`: what is paid once nothing is wrong any more. `books`: everybody's word at the end.
 
 mod books;
+mod fresh;
 mod host;
 mod kind;
 mod play;
@@ -48,6 +49,8 @@ struct Shared {
     watchers: Mutex<Vec<Watcher>>,
     books: Mutex<Option<Books>>,
     problems: Mutex<Vec<String>>,
+    /// LND nodes over which something was paid after the faults.
+    fresh: AtomicUsize,
 }
 
 impl fmt::Debug for Payments {
@@ -91,6 +94,7 @@ impl Payments {
             watchers: Mutex::default(),
             books: Mutex::default(),
             problems: Mutex::default(),
+            fresh: AtomicUsize::new(0),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -135,17 +139,26 @@ impl Payments {
         self.shared.watchers.lock().iter().map(Watcher::last).min().unwrap_or(0)
     }
 
-    /// What the histories and the subscribers tell that cannot be.
+    /// What clients found that cannot be.
     #[must_use]
-    pub fn check(&self) -> Vec<String> {
-        let mut found = self.shared.problems.lock().clone();
+    pub fn problems(&self) -> Vec<String> {
+        self.shared.problems.lock().clone()
+    }
+
+    /// What the histories and the subscribers tell that cannot be. All subscribers have had the time to see every event up
+    /// to `newest`.
+    #[must_use]
+    pub fn check(&self, newest: u64) -> Vec<String> {
+        let mut found = self.problems();
         let model = InvoiceModel { auto_settle: self.shared.plan.auto_settle, known: false };
         for (hash, stuck, calls) in self.shared.history.violations(&model) {
             found.push(format!("not linearizable: invoice {hash}, {stuck:?}, {calls:?}"));
         }
         let watchers = self.shared.watchers.lock();
         let seen: Vec<_> = watchers.iter().map(|watcher| (watcher.name(), watcher.seen())).collect();
-        if let Err(fault) = events::check(seen.iter().map(|(name, events)| (*name, events.as_slice()))) {
+        if let Err(fault) =
+            events::check_all(seen.iter().map(|(name, events)| (*name, events.as_slice())), newest)
+        {
             found.push(format!("events: {fault}"));
         }
         found

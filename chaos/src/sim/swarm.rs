@@ -12,6 +12,7 @@ use super::net::Conditions;
 use super::random;
 pub use kind::FaultKind;
 use mux_raft::machine::command::COMMAND_FORMAT;
+use mux_raft::replica::Timing;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,8 @@ pub struct Swarm {
     pub network: Conditions,
     /// How disks fare in general.
     pub disk: Latency,
+    /// How much slower heartbeats and elections are than is usual in production.
+    pub pace: u32,
     /// Whether a power cut may leave a part of a batch.
     pub torn_writes: bool,
     /// Entries between snapshots.
@@ -74,6 +77,9 @@ const LOADS_MS: [u64; 8] = [20, 100, 200, 400, 400, 1_000, 1_000, 2_000];
 /// between, long ones cost less. What happens at round times must be at the end of a tick.
 const LEAST_DELAYS_MS: [u64; 4] = [5, 10, 20, 20];
 
+/// Clusters over long distances are configured to be slower.
+const PACES: [u32; 4] = [1, 1, 2, 3];
+
 /// What payers do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Payments {
@@ -117,6 +123,18 @@ impl Swarm {
     #[must_use]
     pub fn has(&self, fault: FaultKind) -> bool {
         self.faults.iter().any(|(kind, _)| *kind == fault)
+    }
+
+    /// The replicas' timers.
+    #[must_use]
+    pub fn timing(&self) -> Timing {
+        let usual = Timing::default();
+        Timing {
+            heartbeat: usual.heartbeat * self.pace,
+            election_min: usual.election_min * self.pace,
+            election_max: usual.election_max * self.pace,
+            ..usual
+        }
     }
 
     /// What a tick of the driver is.
@@ -166,6 +184,7 @@ impl Swarm {
             replicas,
             network: mishaps(network(rng), &mut random::stream(seed, "mishaps")),
             disk: disk(rng),
+            pace: *pick(&mut random::stream(seed, "pace"), &PACES),
             torn_writes,
             snapshot_every: if installs { 50 } else { snapshot_every },
             keep_logs: if installs { 10 } else { keep_logs },
@@ -257,6 +276,8 @@ mod tests {
         let drawn: Vec<Swarm> = (0..300).map(Swarm::draw).collect();
         let sizes: BTreeSet<usize> = drawn.iter().map(|swarm| swarm.replicas).collect();
         assert_eq!(sizes, BTreeSet::from([3, 4, 5]));
+        let paces: BTreeSet<u32> = drawn.iter().map(|swarm| swarm.pace).collect();
+        assert_eq!(paces, BTreeSet::from([1, 2, 3]));
         for kind in FaultKind::ALL {
             let with =
                 drawn.iter().filter(|swarm| swarm.faults.iter().any(|(fault, _)| *fault == kind)).count();

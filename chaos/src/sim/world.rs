@@ -4,8 +4,9 @@
 //!   reads, without payments. Payments: [`super::payments`].
 //! * `schedule`: when what happens; `faults`, `points`, `replacing`, `upgrading`, `stale`, `lnd_faults`, `blocks`,
 //!   `stranding`: what that does.
-//! * `watch`: what must hold of replicas. `settlements`, `promises`: what must hold of money. `rest`: the end of a run, when all must
-//!   have ended and everybody's books agree. `outcome`: what a run reports.
+//! * `watch`: what must hold of replicas; `logs`: of what is on their disks. `settlements`, `promises`: what must hold of
+//!   money. `rest`: the end of a run, when all must have ended and everybody's books agree; `replays`: that states are what the
+//!   log makes them. `outcome`: what a run reports.
 
 mod blocks;
 mod faults;
@@ -13,11 +14,13 @@ mod fronts;
 mod links;
 mod lnd_faults;
 mod load;
+mod logs;
 mod outcome;
 mod points;
 mod promises;
 mod reads;
 mod replacing;
+mod replays;
 mod replica_host;
 mod rest;
 mod schedule;
@@ -37,12 +40,14 @@ use super::random;
 use super::swarm::Swarm;
 use super::time::SimTime;
 use super::trace::{self, Trace};
+use crate::lndsim::core::Command;
 use blocks::Blocks;
 use faults::Faults;
 use fronts::Fronts;
 use links::Owners;
 use lnd_faults::Silences;
 use load::Book;
+use mux_proto::lndsim::v1::OpenChannelRequest;
 use mux_raft::types::ReplicaId;
 pub use outcome::{Outcome, PaymentCounts, Proposals};
 use points::Points;
@@ -133,7 +138,7 @@ impl World {
             points: Points::default(),
             replacing: Replacing::default(),
             tail: StaleTail::default(),
-            watch: Watch::new(hosts.len()),
+            watch: Watch::new(hosts.len(), swarm.timing().election_max),
             blocks: Blocks::new(&swarm),
             silences: Silences::default(),
             stranding: Stranding::default(),
@@ -193,15 +198,17 @@ impl World {
             }
         }
         self.now = until;
-        self.bury_those_at_points();
+        // Before the dead are buried: what they applied in their last tick may have been told already.
         self.look_at_settlements();
+        self.look_at_settles();
         self.look_at_fails();
+        self.watch.look(self.now, &mut self.hosts, &self.trace, &self.coverage);
+        self.bury_those_at_points();
         self.strike_when_decided();
         if self.now.is_multiple_of(LOOK) {
             self.look_at_links();
         }
         self.bury_the_dead();
-        self.watch.look(self.now, &mut self.hosts, &self.trace, &self.coverage);
         for problem in self.network.take_double_votes().into_iter().chain(self.book.take_problems()) {
             self.watch.violated(self.now, problem);
         }
@@ -214,7 +221,7 @@ impl World {
     }
 
     fn end_process(&mut self, at: usize, how: Ending) {
-        self.coverage.met_times(Condition::DiedDecided, u64::from(self.leads_undone(at)));
+        self.coverage.met_times(Condition::DiedDecided, u64::from(self.leads_untold(at)));
         let Some(host) = self.hosts.get_mut(at) else { return };
         let remains = host.end(how);
         self.watch.process_ended(at);
@@ -247,7 +254,7 @@ impl World {
                 continue;
             }
             let Some(host) = self.hosts.get_mut(at) else { continue };
-            let (id, blamed) = (host.id(), self.faults.blame_disk(self.now, host.host_id()));
+            let (id, blamed) = (host.id(), self.faults.blame_disk(self.now, host.host_id(), &reason));
             self.trace.event(self.now, host.column(), format_args!("stops: {reason}"));
             match blamed {
                 Some(condition) => self.coverage.met(condition),
@@ -285,6 +292,11 @@ impl World {
             }
         }
         self.watch.healed(self.now);
+        // What was paid before may have left no room.
+        for lnd in &self.lnds {
+            lnd.command(Command::OpenChannel(OpenChannelRequest::default()));
+        }
+        self.payers.pay_afresh(self.lnds.iter().map(LndHost::peer).collect());
         for problem in self.book.check(&self.hosts) {
             self.watch.violated(self.now, problem);
         }
@@ -325,9 +337,9 @@ impl World {
         lnd.start(self.now);
     }
 
-    /// Whether this one leads, and a set is decided that is not final.
-    fn leads_undone(&self, at: usize) -> bool {
-        self.hosts.get(at).is_some_and(ReplicaHost::leads) && self.settlements.undone().next().is_some()
+    /// Whether this one leads, and a set is decided of which no LND node has heard.
+    fn leads_untold(&self, at: usize) -> bool {
+        self.hosts.get(at).is_some_and(ReplicaHost::leads) && self.settlements.is_untold()
     }
 
     fn host_ids(&self) -> Vec<HostId> {

@@ -1,7 +1,7 @@
 //! The child that looks whether everything is there.
 
 use super::ledger::{Acknowledged, hash_of, text_of};
-use super::writer::{led, start};
+use super::writer::{SNAPSHOTS, led, start};
 use mux_raft::consensus::Consensus as _;
 use mux_raft::machine::model::InvoiceState;
 use mux_raft::replica::Replica;
@@ -32,7 +32,7 @@ pub(super) fn main(dir: &Path) -> ExitCode {
         return ExitCode::FAILURE;
     };
     runtime.block_on(async {
-        let replica = match start(dir).await {
+        let replica = match start(dir, SNAPSHOTS).await {
             Ok(replica) => replica,
             Err(error) => {
                 println!("refused {error}");

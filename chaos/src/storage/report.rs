@@ -1,4 +1,4 @@
-use super::rounds::Kind;
+use super::rounds::{Kind, ROUNDS_THAT_COUNT};
 use crate::provenance::Provenance;
 use comfy_table::{Table, presets::ASCII_MARKDOWN};
 use serde::Serialize;
@@ -18,6 +18,8 @@ pub(super) struct Report {
     /// Damaged directories that were refused, and those that the damage did no harm.
     pub(super) refused: u64,
     pub(super) unharmed: u64,
+    /// Rounds in which a write of the log was really short: some of it was written, the rest refused.
+    pub(super) short: u64,
     /// Acknowledgements that were found again, each as often as it was looked for.
     pub(super) found: u64,
     /// What was not as it was acknowledged.
@@ -27,6 +29,11 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn is_good(&self) -> bool {
         self.violations.is_empty() && self.missed.is_empty()
+    }
+
+    /// Too short to show anything.
+    fn is_short(&self) -> bool {
+        self.rounds.values().sum::<u64>() < ROUNDS_THAT_COUNT
     }
 
     pub(super) fn print(&self, json: bool) {
@@ -40,14 +47,17 @@ impl Report {
         }
         println!("\n{table}");
         println!(
-            "Damaged directories: {} refused, {} unharmed. Acknowledgements looked for and found: {}.",
-            self.refused, self.unharmed, self.found
+            "Damaged directories: {} refused, {} unharmed. Writes cut short: {}. Acknowledgements looked for and found: {}.",
+            self.refused, self.unharmed, self.short, self.found
         );
         for violation in &self.violations {
             println!("VIOLATION: {violation}");
         }
         if !self.missed.is_empty() {
-            println!("The run does not count: never at {}.", self.missed.join(", "));
+            println!("The run does not count: never: {}.", self.missed.join(", "));
+        }
+        if self.is_short() {
+            println!("Fewer than {ROUNDS_THAT_COUNT} rounds: a look, and not a run that counts.");
         }
         if json {
             println!("{}", serde_json::to_string(self).unwrap_or_default());

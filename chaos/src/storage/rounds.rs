@@ -2,6 +2,8 @@ use super::damage::{copy, inflict};
 use super::disk::Disk;
 use super::ledger::Acknowledged;
 use super::report::Report;
+use super::turns::Turns;
+use super::writer::log_of;
 use crate::provenance::Provenance;
 use anyhow::{Context as _, bail};
 use rand::rngs::StdRng;
@@ -14,7 +16,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// Points that one replica alone meets again and again.
-const POINTS: [&str; 19] = [
+pub(crate) const POINTS: [&str; 19] = [
     "apply.answered",
     "apply.applied",
     "apply.begin",
@@ -36,8 +38,12 @@ const POINTS: [&str; 19] = [
     "snapshot.written",
 ];
 
-/// Rounds on one file system; then a new one, before it is full.
-const ROUNDS_PER_DISK: usize = 12;
+/// From so many rounds on every point has had its turn; fewer do not count.
+pub(crate) const ROUNDS_THAT_COUNT: u64 = 33;
+
+/// Rounds on one file system; then a new one, before it is full. Not a multiple of the turns that kinds take (20): each
+/// comes early on one disk and late on another.
+const ROUNDS_PER_DISK: usize = 14;
 
 /// A point is met within this time, or it does not count.
 const MEETS: Duration = Duration::from_secs(15);
@@ -47,6 +53,15 @@ const AFTERWARDS: Duration = Duration::from_millis(200);
 
 /// How long a child may take to notice that there is no room.
 const NOTICES: Duration = Duration::from_secs(30);
+
+/// How much longer its log's file may get at most where a write is to be short: less than what is kept of the log.
+const SHORT_BYTES: u64 = 200_000;
+
+/// Turns of those that are not in every other round; what is left over is damage.
+const TURNS: usize = 10;
+
+/// Places that are damaged in a round, each alone, until one does harm: a byte that nobody reads shows nothing.
+const DAMAGED_MAX: usize = 4;
 
 /// What happens to the replica in a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -62,19 +77,32 @@ pub(super) enum Kind {
     KillAtPoint,
     /// There is no room left.
     Full,
+    /// A write of its log is cut short, and the rest refused (RLIMIT_FSIZE).
+    Short,
     /// A byte flips, or a file is cut short, while it is down.
     Damage,
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::PowerAtPoint,
         Self::PowerAtRandom,
         Self::Damage,
         Self::KillAtPoint,
         Self::KillAtRandom,
         Self::Full,
+        Self::Short,
     ];
+
+    /// Of the round of this number.
+    fn of(round: usize) -> Self {
+        // Named points are what matters most: every other round. Half of the others are damage: there are many bytes.
+        if round.is_multiple_of(2) {
+            return Self::PowerAtPoint;
+        }
+        let others = &Self::ALL[1..];
+        others.get((round / 2) % TURNS).copied().unwrap_or(Self::Damage)
+    }
 
     pub(super) fn text(self) -> &'static str {
         match self {
@@ -83,6 +111,7 @@ impl Kind {
             Self::KillAtRandom => "SIGKILL at a random moment",
             Self::KillAtPoint => "SIGKILL at a named point",
             Self::Full => "no room left",
+            Self::Short => "a short write of the log, then refusals",
             Self::Damage => "bytes flipped or a file cut short while it was down",
         }
     }
@@ -99,15 +128,14 @@ pub(super) fn run(rounds: usize, seed: u64) -> anyhow::Result<Report> {
         disk: Disk::new()?,
         known: Acknowledged::default(),
         next: 0,
-        points: 0,
+        turns: Turns::new(&POINTS),
     };
     for round in 0..rounds {
         if round > 0 && round.is_multiple_of(ROUNDS_PER_DISK) {
             run.disk = Disk::new()?;
             (run.known, run.next) = (Acknowledged::default(), 0);
         }
-        // Named points are what matters most: every other round.
-        let kind = if round.is_multiple_of(2) { Kind::PowerAtPoint } else { Kind::ALL[1 + (round / 2) % 5] };
+        let kind = Kind::of(round);
         let before = run.report.violations.len();
         let what = run.round(kind).with_context(|| format!("round {round}, {}", kind.text()))?;
         *run.report.rounds.entry(kind).or_default() += 1;
@@ -117,10 +145,15 @@ pub(super) fn run(rounds: usize, seed: u64) -> anyhow::Result<Report> {
             break;
         }
     }
-    let enough = run.points >= POINTS.len();
-    let met = &run.report.points;
-    let missed = POINTS.iter().copied().filter(|point| enough && !met.contains_key(point)).collect();
-    run.report.missed = missed;
+    run.report.points.clone_from(run.turns.met());
+    run.report.missed = run.turns.missed();
+    if run.report.rounds.contains_key(&Kind::Short) && run.report.short == 0 {
+        run.report.missed.push("a write that was really short");
+    }
+    // One alone may well have done no harm.
+    if rounds as u64 >= ROUNDS_THAT_COUNT && run.report.refused == 0 {
+        run.report.missed.push("damage that was refused");
+    }
     Ok(run.report)
 }
 
@@ -131,8 +164,7 @@ struct Run {
     known: Acknowledged,
     /// The first number that no child has used.
     next: u64,
-    /// Rounds with points so far: they take turns.
-    points: usize,
+    turns: Turns,
 }
 
 impl Run {
@@ -140,7 +172,7 @@ impl Run {
         match kind {
             Kind::PowerAtPoint | Kind::KillAtPoint => self.at_point(kind),
             Kind::PowerAtRandom | Kind::KillAtRandom => {
-                let mut writer = self.writer(None)?;
+                let mut writer = self.writer(&[])?;
                 writer.until(&mut self.known, MEETS, |line| line.starts_with("leads"))?;
                 let after = Duration::from_millis(self.random.random_range(20..900));
                 writer.for_as_long_as(&mut self.known, after)?;
@@ -149,30 +181,55 @@ impl Run {
                 Ok(format!("{} after {} ms", kind.text(), after.as_millis()))
             }
             Kind::Full => self.full(),
+            Kind::Short => self.short(),
             Kind::Damage => self.damage(),
         }
     }
 
     fn at_point(&mut self, kind: Kind) -> anyhow::Result<String> {
-        let point = POINTS[self.points % POINTS.len()];
+        let point = self.turns.next();
         // Every entry meets the log's and the state's, a snapshot now and then the others.
         let often = point.starts_with("log.") && point != "log.garbage" || point.starts_with("apply.");
         let nth = self.random.random_range(1..=if often { 80 } else { 4_u64 });
-        let mut writer = self.writer(Some((point, nth)))?;
+        let mut writer = self.writer(&["--point", point, "--nth", &nth.to_string()])?;
         let met = writer.until(&mut self.known, MEETS, |line| line.starts_with("point"))?;
         self.stop(writer, kind == Kind::PowerAtPoint)?;
-        // One that was not met is tried again.
         if met {
-            self.points += 1;
-            *self.report.points.entry(point).or_default() += 1;
+            self.turns.was_met(point);
         }
         self.look()?;
         let not = if met { "" } else { ", not met" };
         Ok(format!("{} {point} ({nth}){not}", kind.text()))
     }
 
+    /// A write comes back with less than it was given, and what follows is refused: the replica stops, and at its next start
+    /// what was written of it must not be taken for whole. In half of the rounds the power goes, too.
+    fn short(&mut self) -> anyhow::Result<String> {
+        // Odd: no block and no segment ends there.
+        let more = self.random.random_range(1..SHORT_BYTES) | 1;
+        let power = self.random.random_bool(0.5);
+        let mut writer = self.writer(&["--short", &more.to_string()])?;
+        writer.until(&mut self.known, MEETS, |line| line.starts_with("limit"))?;
+        let limit = writer.last.strip_prefix("limit ").and_then(|limit| limit.parse::<u64>().ok());
+        let limit = limit.with_context(|| format!("no limit was told but {:?}", writer.last))?;
+        let noticed = writer.until(&mut self.known, NOTICES, |line| line.starts_with("stopped"))?;
+        let why = writer.last.clone();
+        // The rest is refused from there on: a file that ends at the limit was written to in part.
+        let bytes = std::fs::metadata(log_of(&self.disk.path()))?.len();
+        self.stop(writer, power)?;
+        let was_short = bytes == limit;
+        self.report.short += u64::from(was_short);
+        if !noticed || !why.contains("File too large") || !why.contains("check the disk") {
+            self.report.violations.push(format!("a write was cut short, and all it said was {why:?}"));
+        }
+        self.look()?;
+        let (what, then) = (Kind::Short.text(), if power { ", then a power cut" } else { "" });
+        let not = if was_short { "" } else { ", NOT SHORT but refused" };
+        Ok(format!("{what}, after {more} more bytes{not}{then}"))
+    }
+
     fn full(&mut self) -> anyhow::Result<String> {
-        let mut writer = self.writer(None)?;
+        let mut writer = self.writer(&[])?;
         writer.until(&mut self.known, MEETS, |line| line.starts_with("leads"))?;
         self.disk.fill()?;
         let noticed = writer.until(&mut self.known, NOTICES, |line| line.starts_with("stopped"))?;
@@ -188,24 +245,41 @@ impl Run {
 
     fn damage(&mut self) -> anyhow::Result<String> {
         let (data, sound) = (self.disk.path().join("data"), self.disk.path().join("sound"));
-        if !data.exists() {
-            return Ok("nothing to damage yet".to_owned());
+        if self.known.count() == 0 {
+            // Else nothing could be lost.
+            self.write_some()?;
         }
         copy(&data, &sound)?;
-        let what = inflict(&data, &mut self.random)?;
-        let said = self.read()?;
-        match said.split_once(' ') {
-            None if said == "good" => self.report.unharmed += 1,
-            Some(("refused", why)) if !why.trim().is_empty() => self.report.refused += 1,
-            _ => self.report.violations.push(format!("{what}: {said}")),
+        let mut told = String::new();
+        for _ in 0..DAMAGED_MAX {
+            let what = inflict(&data, &mut self.random)?;
+            let said = self.read()?;
+            // The looker has led, if it was not refused; what it wrote is of no interest.
+            copy(&sound, &data)?;
+            told = format!("{what}: {}", said.chars().take(150).collect::<String>());
+            if said != "good" {
+                match said.split_once(' ') {
+                    Some(("refused", why)) if !why.trim().is_empty() => self.report.refused += 1,
+                    _ => self.report.violations.push(format!("{what}: {said}")),
+                }
+                break;
+            }
+            self.report.unharmed += 1;
         }
-        // The looker has led, if it was not refused; what it wrote is of no interest.
-        copy(&sound, &data)?;
         std::fs::remove_dir_all(&sound)?;
         // What was copied is on the disk before the next power cut.
         self.disk.power_on()?;
         self.look()?;
-        Ok(format!("{what}: {}", said.chars().take(150).collect::<String>()))
+        Ok(told)
+    }
+
+    /// Until something is acknowledged.
+    fn write_some(&mut self) -> anyhow::Result<()> {
+        let mut writer = self.writer(&[])?;
+        writer.until(&mut self.known, MEETS, |line| line.starts_with("added"))?;
+        self.stop(writer, false)?;
+        anyhow::ensure!(self.known.count() > 0, "nothing is acknowledged within {MEETS:?}");
+        Ok(())
     }
 
     fn stop(&mut self, mut writer: Writer, power: bool) -> anyhow::Result<()> {
@@ -246,13 +320,10 @@ impl Run {
         Ok(said.map_or_else(|| format!("it said nothing and ended with {}", output.status), str::to_owned))
     }
 
-    fn writer(&self, point: Option<(&str, u64)>) -> anyhow::Result<Writer> {
+    fn writer(&self, further: &[&str]) -> anyhow::Result<Writer> {
         let (dir, first) = (self.disk.path(), self.next.to_string());
         let mut arguments = vec![Path::new("write"), &dir, Path::new(&first)];
-        let nth = point.map_or_else(String::new, |(_, nth)| nth.to_string());
-        if let Some((point, _)) = point {
-            arguments.extend(["--point", point, "--nth", &nth].map(Path::new));
-        }
+        arguments.extend(further.iter().map(Path::new));
         Writer::new(child(&arguments)?)
     }
 }
@@ -328,5 +399,34 @@ impl Writer {
             self.take(known, line)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn thirteen_rounds_have_one_of_each_kind_and_every_other_one_is_a_power_cut_at_a_point() {
+        let kinds: Vec<_> = (0..13).map(Kind::of).collect();
+        assert_eq!(kinds.iter().collect::<BTreeSet<_>>(), Kind::ALL.iter().collect());
+        assert!(kinds.iter().step_by(2).all(|kind| *kind == Kind::PowerAtPoint));
+        let damage = (0..60).map(Kind::of).filter(|kind| *kind == Kind::Damage).count();
+        assert_eq!(damage, 15, "of sixty");
+        let points =
+            (0..60).map(Kind::of).filter(|kind| [Kind::PowerAtPoint, Kind::KillAtPoint].contains(kind));
+        assert!(points.count() >= POINTS.len() + 10, "sixty rounds are enough for all points");
+    }
+
+    #[test]
+    fn in_as_many_rounds_as_count_every_point_has_its_turn() {
+        let rounds = usize::try_from(ROUNDS_THAT_COUNT).unwrap();
+        let turns = |rounds| {
+            let kinds = (0..rounds).map(Kind::of);
+            kinds.filter(|kind| [Kind::PowerAtPoint, Kind::KillAtPoint].contains(kind)).count()
+        };
+        assert_eq!(turns(rounds), POINTS.len());
+        assert!(turns(rounds - 1) < POINTS.len(), "no more than needed");
     }
 }

@@ -8,13 +8,15 @@ use mux_raft::machine::{Command, Reply};
 use mux_raft::network::{Lane, Net, PeerChannel};
 use mux_raft::replica::{Replica, ReplicaConfig, SnapshotConfig, StartError, Timing, TlsPaths, Wiring};
 use mux_raft::types::{Msat, PaymentSecret, ReplicaId};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 use tonic::Status;
 
 /// Proposals at a time.
@@ -25,6 +27,19 @@ const EXPIRES_IN_MS: u64 = 365 * 24 * 3_600_000;
 
 /// How long an only replica may take to lead.
 pub(super) const LEADS: Duration = Duration::from_secs(20);
+
+/// Snapshots all the time: most of what may go wrong is here.
+pub(super) const SNAPSHOTS: SnapshotConfig =
+    SnapshotConfig { logs_since_last: 150, keep_logs: 100, purge_batch: 30 };
+
+/// None at all, so that nothing of the log becomes free, and its file grows.
+const NO_SNAPSHOTS: SnapshotConfig =
+    SnapshotConfig { logs_since_last: 10_000_000, keep_logs: 10_000_000, purge_batch: 30 };
+
+/// Where the log of the replica with its files below this directory is.
+pub(super) fn log_of(dir: &Path) -> PathBuf {
+    dir.join("data/log/db")
+}
 
 /// A cluster of one reaches nobody.
 #[derive(Debug)]
@@ -37,7 +52,7 @@ impl Net for Alone {
 }
 
 /// Starts the only replica of a cluster, with all its files below this directory.
-pub(super) async fn start(dir: &Path) -> Result<Arc<Replica>, StartError> {
+pub(super) async fn start(dir: &Path, snapshot: SnapshotConfig) -> Result<Arc<Replica>, StartError> {
     let none = Path::new("");
     let config = ReplicaConfig {
         cluster_id: [0x57; 32],
@@ -52,8 +67,7 @@ pub(super) async fn start(dir: &Path) -> Result<Arc<Replica>, StartError> {
             domain: TlsPaths::DEFAULT_DOMAIN.into(),
         },
         timing: Timing::default(),
-        // All the time: most of what may go wrong is here.
-        snapshot: SnapshotConfig { logs_since_last: 150, keep_logs: 100, purge_batch: 30 },
+        snapshot,
         wall_offset_ms: 0,
     };
     Replica::start_with(config, Wiring { net: Some(Arc::new(Alone)), ..Wiring::default() }).await
@@ -85,7 +99,18 @@ fn say(what: std::fmt::Arguments<'_>) {
     let _ = writeln!(out, "{what}").and_then(|()| out.flush());
 }
 
-pub(super) fn main(dir: &Path, first: u64, point: Option<(String, u64)>) -> ExitCode {
+/// From now on no file may get longer than the log's is now and so many bytes: a write that goes beyond is short, the next
+/// one refused (EFBIG).
+fn limit(dir: &Path, more: u64) -> std::io::Result<u64> {
+    // Its signal would end the process instead. Once there is a handler, it stays.
+    let ignored = SignalKind::from_raw(Signal::XFSZ.as_raw());
+    drop(signal(ignored)?);
+    let limit = std::fs::metadata(log_of(dir))?.len() + more;
+    setrlimit(Resource::Fsize, Rlimit { current: Some(limit), ..getrlimit(Resource::Fsize) })?;
+    Ok(limit)
+}
+
+pub(super) fn main(dir: &Path, first: u64, point: Option<(String, u64)>, short: Option<u64>) -> ExitCode {
     if let Some((point, nth)) = point {
         stop_at(point, nth);
     }
@@ -94,7 +119,7 @@ pub(super) fn main(dir: &Path, first: u64, point: Option<(String, u64)>) -> Exit
         return ExitCode::FAILURE;
     };
     runtime.block_on(async {
-        let replica = match start(dir).await {
+        let replica = match start(dir, if short.is_some() { NO_SNAPSHOTS } else { SNAPSHOTS }).await {
             Ok(replica) => replica,
             Err(error) => {
                 say(format_args!("refused {error}"));
@@ -109,6 +134,12 @@ pub(super) fn main(dir: &Path, first: u64, point: Option<(String, u64)>) -> Exit
             while replica.state().read(|state| state.time_ms()) == 0 {
                 if applied.changed().await.is_err() {
                     return;
+                }
+            }
+            if let Some(more) = short {
+                match limit(dir, more) {
+                    Ok(limit) => say(format_args!("limit {limit}")),
+                    Err(error) => return say(format_args!("refused {error}")),
                 }
             }
             let next = AtomicU64::new(first);

@@ -25,6 +25,9 @@ use tokio::task::JoinHandle;
 /// What must happen soon.
 pub const SOON: Duration = Duration::from_secs(20);
 
+/// `muxcli`: unavailable, nothing happened.
+pub const UNAVAILABLE: Option<i32> = Some(4);
+
 /// What counts as a small lag of a replica, entries.
 const LAG_MAX: u64 = 200;
 
@@ -79,6 +82,17 @@ impl World {
         let said = self.said(at, arguments).await;
         assert!(said.done(), "{arguments:?}: {said:?}");
         said.out
+    }
+
+    /// Drains a replica, as soon as the others can do without it.
+    pub async fn drain(&self, at: usize) {
+        until("it is drained", SOON, || async {
+            let said = self.said(at, &["drain"]).await;
+            assert!(said.done() || said.code == UNAVAILABLE, "{said:?}");
+            said.done().then_some(())
+        })
+        .await
+        .unwrap();
     }
 
     /// The same, however it ends.

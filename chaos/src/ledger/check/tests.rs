@@ -161,7 +161,7 @@ fn partial_payment_is_reported_unless_lnd_lost_the_part() {
     });
     let (mut payments, mut view) = balanced();
     lose(&mut payments[0]);
-    view.lnds[1].htlcs[0].node_paid = false;
+    lose_as_dust(&mut view);
     each_replica(&mut view, |invoice| {
         invoice.state = InvoiceState::Partial;
         invoice.received_msat = 100;
@@ -169,6 +169,49 @@ fn partial_payment_is_reported_unless_lnd_lost_the_part() {
     assert_eq!(check(&payments, &view), []);
     each_replica(&mut view, |invoice| invoice.state = InvoiceState::Settled);
     assert!(rules(&check(&payments, &view)).contains(&"lost_part_hidden"));
+}
+
+/// LND took the second part's SETTLE, and its channel was closed before the peer had signed.
+fn lose_as_dust(view: &mut ClusterView) {
+    let htlc = &mut view.lnds[1].htlcs[0];
+    htlc.node_paid = false;
+    htlc.lost_as_dust = true;
+    htlc.answers[0].unix_ms = DECIDED_MS + 100;
+    let unix_ms = DECIDED_MS + 500;
+    htlc.closing_unix_ms = unix_ms;
+    htlc.r#final = Some(FinalResolution { unix_ms, ..FinalResolution::default() });
+}
+
+#[test]
+fn only_dust_is_lost_after_its_settle_and_only_if_that_came_in_time() {
+    let rejects = |rule: &str, change: fn(&mut ClusterView)| {
+        assert_breaks(rule, |payment, view| {
+            payment.parts[1].end = Some(PartEnd::Failed(failure(FailureSource::Upstream, 0x4008)));
+            payment.ends = vec![PaymentEnd::Partial];
+            lose_as_dust(view);
+            each_replica(view, |invoice| {
+                invoice.state = InvoiceState::Partial;
+                invoice.received_msat = 100;
+            });
+            change(view);
+        });
+    };
+    // What is on chain is offered again, and can be claimed.
+    rejects("part_not_settled", |view| view.lnds[1].htlcs[0].lost_as_dust = false);
+    // The decision was long before the channel was closed, and the answer came too late: refused, or taken for what LND
+    // was still holding.
+    fn close_late(view: &mut ClusterView) {
+        view.lnds[1].htlcs[0].closing_unix_ms = DECIDED_MS + 30_000;
+        end_of_lost(view).unix_ms = DECIDED_MS + 30_000;
+    }
+    rejects("part_not_settled", |view| {
+        close_late(view);
+        view.lnds[1].htlcs[0].answers[0].error = "forward does not exist".into();
+    });
+    rejects("part_not_settled", |view| {
+        close_late(view);
+        view.lnds[1].htlcs[0].answers[0].unix_ms = DECIDED_MS + 40_000;
+    });
 }
 
 /// The second part's channel was closed as the set was decided: LND lost it as dust, no SETTLE came in time.
@@ -212,6 +255,12 @@ fn dust_may_go_to_chain_while_its_settle_is_on_the_way() {
     // The block may be long in coming.
     end_of_lost(&mut view).unix_ms = DECIDED_MS + 80_000;
     assert_eq!(check(&payments, &view), [], "decided first, and kept from LND by a fault");
+
+    // Log time stood still, and LND had it long after that.
+    view.lnds[1].htlcs[0].added_unix_ms = DECIDED_MS + 31_000;
+    view.lnds[1].htlcs[0].closing_unix_ms = DECIDED_MS + 33_000;
+    assert_eq!(check(&payments, &view), []);
+    view.lnds[1].htlcs[0].added_unix_ms = 0;
 
     // Log time stood still, and somebody saw when it was decided.
     view.lnds[1].htlcs[0].closing_unix_ms = DECIDED_MS + 40_000;

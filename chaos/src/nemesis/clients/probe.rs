@@ -72,23 +72,23 @@ async fn mint(clients: Clients, sender: mpsc::Sender<String>, mut rng: StdRng) {
     }
 }
 
-/// The longest time between two settled payments of which some lies in this stretch; `None`: it was never paid before
-/// or never after.
-pub(crate) fn longest_gap(beats: &[u64], from_ms: u64, to_ms: u64) -> Option<u64> {
+/// The longest time between two settled payments of which some lies in this stretch: when it began, and when it ended. `None`:
+/// it was never paid before or never after.
+pub(crate) fn longest_wait(beats: &[u64], from_ms: u64, to_ms: u64) -> Option<(u64, u64)> {
     let pairs = beats.windows(2).filter(|pair| pair[0] <= to_ms && pair[1] >= from_ms);
-    pairs.map(|pair| pair[1] - pair[0]).max()
+    pairs.map(|pair| (pair[0], pair[1])).max_by_key(|(began_ms, ended_ms)| ended_ms - began_ms)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::longest_gap;
+    use super::longest_wait;
 
     #[test]
-    fn a_gap_counts_if_some_of_it_lies_in_the_stretch() {
+    fn a_wait_counts_if_some_of_it_lies_in_the_stretch() {
         let beats = [100, 110, 900, 950, 2_000];
-        assert_eq!(longest_gap(&beats, 105, 120), Some(790));
-        assert_eq!(longest_gap(&beats, 910, 940), Some(50));
-        assert_eq!(longest_gap(&beats, 120, 960), Some(1_050));
-        assert_eq!(longest_gap(&beats, 2_100, 2_200), None);
+        assert_eq!(longest_wait(&beats, 105, 120), Some((110, 900)));
+        assert_eq!(longest_wait(&beats, 910, 940), Some((900, 950)));
+        assert_eq!(longest_wait(&beats, 120, 960), Some((950, 2_000)));
+        assert_eq!(longest_wait(&beats, 2_100, 2_200), None);
     }
 }

@@ -26,6 +26,8 @@ const ACCEPTED: usize = 256;
 /// One subscriber. Gone when dropped.
 pub(crate) struct Watcher {
     name: String,
+    /// It asked for everything from the first event on.
+    from_start: bool,
     seen: Arc<Mutex<Vec<Seen>>>,
     _task: AbortOnDropHandle<()>,
 }
@@ -41,16 +43,22 @@ impl Watcher {
     ) -> (Self, mpsc::Receiver<PaymentHash>) {
         let (accepted, receiver) = mpsc::channel(ACCEPTED);
         let last = before.as_ref().map_or(0, |seen| seen.sequence);
+        let from_start = before.is_none();
         let seen = Arc::new(Mutex::new(before.into_iter().collect()));
         let rng = StdRng::seed_from_u64(seed);
         let watching = Watching { roster, rng, seen: Arc::clone(&seen), accepted, last };
         let task = AbortOnDropHandle::new(tokio::spawn(watching.run()));
-        (Self { name: name.to_owned(), seen, _task: task }, receiver)
+        (Self { name: name.to_owned(), from_start, seen, _task: task }, receiver)
     }
 
     /// For people.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it asked for everything from the first event on.
+    pub(crate) fn asked_for_all(&self) -> bool {
+        self.from_start
     }
 
     /// The number of its last event.

@@ -2,8 +2,9 @@
 
 use super::{
     Kind,
+    alone::Whom,
     deck::Planned,
-    engine::{Active, CycleAt, Engine, Happened, LOOK_EVERY, Stage, known_level},
+    engine::{Active, CycleAt, Engine, Happened, LOOK_EVERY, Stage},
     lnd,
     replacing::Replacing,
 };
@@ -12,7 +13,6 @@ use crate::{
     ledger::unix_ms,
     nemesis::net::{Way, Wire, both},
 };
-use mux_raft::machine::level::FIRST;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -22,21 +22,24 @@ const DELAY_MS: std::ops::Range<u64> = 10..140;
 /// How wrong clocks are, milliseconds: within and far beyond what the log's clock follows by itself.
 const SKEWS_MS: [i64; 6] = [-600_000, -40_000, -5_000, 5_000, 40_000, 600_000];
 
-/// What has begun: whom it hit, and what is to be undone.
-pub(super) type Begun = Option<(String, Stage)>;
+/// What has begun, for people; whom it hit, and what is to be undone.
+pub(super) type Begun = Option<(String, Whom, Stage)>;
 
 impl Engine {
     /// Begins a fault; `false`: it is not possible at the moment.
     pub(super) async fn begin(&mut self, planned: Planned) -> Result<bool, ClusterError> {
+        let standing = self.standing().await;
         let began_ms = unix_ms();
         let lasts = planned.lasts;
-        let Some((what, stage)) = self.try_begin(planned).await? else {
+        let Some((what, whom, stage)) = self.try_begin(planned).await? else {
             return Ok(false);
         };
         self.story.say(format!("{}: {what}", planned.kind.name()));
         let lies_behind = matches!(stage, Stage::Dead(ref ids) if ids.is_empty());
         let ended_ms = if lies_behind { unix_ms() } else { 0 };
-        self.happened.push(Happened { number: planned.number, kind: planned.kind, what, began_ms, ended_ms });
+        let concerns = standing.concerned(whom);
+        let Planned { number, kind, .. } = planned;
+        self.happened.push(Happened { number, kind, what, began_ms, ended_ms, concerns });
         if !lies_behind {
             let wait = if lasts.is_zero() { LOOK_EVERY } else { lasts };
             self.active.push(Active { planned, due: Instant::now() + wait, stage });
@@ -72,22 +75,28 @@ impl Engine {
         let process = &mut self.cluster.replicas[at].process;
         if planned.kind == Kind::Kill {
             process.kill().await?;
-            return Ok(Some((format!("{name}, for {:?}", planned.lasts), Stage::Dead(vec![id]))));
+            let stage = Stage::Dead(vec![id]);
+            return Ok(Some((format!("{name}, for {:?}", planned.lasts), Whom::Replica(id), stage)));
         }
         process.pause()?;
-        Ok(Some((format!("{name}, for {:?}", planned.lasts), Stage::Paused(id))))
+        Ok(Some((format!("{name}, for {:?}", planned.lasts), Whom::Replica(id), Stage::Paused(id))))
     }
 
     /// Whom, and for people with what it does at the moment.
     async fn chosen(&mut self, chance: u64, costs: bool) -> Option<(u64, String)> {
-        let id = self.choose(chance, costs).await?;
+        self.chosen_but(chance, costs, &[]).await
+    }
+
+    /// See [`Engine::choose_but`].
+    async fn chosen_but(&mut self, chance: u64, costs: bool, but: &[u64]) -> Option<(u64, String)> {
+        let id = self.choose_but(chance, costs, but).await?;
         let at = self.place(id)?;
         let leads = self.cluster.leader().await == Some(at);
         let name = &self.cluster.replicas[at].name;
         Some((id, if leads { format!("{name} (leads)") } else { name.clone() }))
     }
 
-    fn is_going_on(&self, kinds: &[Kind]) -> bool {
+    pub(super) fn is_going_on(&self, kinds: &[Kind]) -> bool {
         self.active.iter().any(|active| kinds.contains(&active.planned.kind))
     }
 
@@ -96,43 +105,8 @@ impl Engine {
             return None;
         }
         let all = self.cluster.replicas.iter().map(|replica| replica.id).collect();
-        Some(("all replicas, one after the other".into(), Stage::Cycle { left: all, at: CycleAt::Between }))
-    }
-
-    /// One replica changes its version; one that is old always stays until the end, so that the level does not rise.
-    async fn change_version(&mut self, planned: Planned) -> Begun {
-        let is_old = |start_as: &crate::cluster::StartAs| {
-            start_as.binary.is_some() || start_as.feature_level_max.is_some()
-        };
-        let statuses = self.cluster.statuses().await;
-        if self.cluster.replicas.iter().all(|replica| is_old(&replica.start_as)) {
-            // Whoever had not told at the beginning has by now.
-            self.old_level = self.old_level.max(known_level(&statuses));
-        }
-        let risen = statuses.iter().any(|status| status.feature_level > self.old_level);
-        if risen || self.is_going_on(&[Kind::Rolling, Kind::Replace, Kind::OtherVersion]) {
-            return None;
-        }
-        let id = self.choose(planned.chance, true).await?;
-        let at = self.place(id)?;
-        let old = self.cluster.replicas.iter().filter(|replica| is_old(&replica.start_as)).count();
-        let replica = &mut self.cluster.replicas[at];
-        let version = if is_old(&replica.start_as) {
-            if old == 1 {
-                return None;
-            }
-            replica.start_as.binary = None;
-            replica.start_as.feature_level_max = None;
-            "this version"
-        } else if self.toolbox.previous.is_some() {
-            replica.start_as.binary.clone_from(&self.toolbox.previous);
-            "the previous binary"
-        } else {
-            replica.start_as.feature_level_max = Some(FIRST);
-            "this version as it was at the first level"
-        };
-        let what = format!("{} becomes {version}", replica.name);
-        Some((what, Stage::Cycle { left: [id].into(), at: CycleAt::Between }))
+        let stage = Stage::Cycle { left: all, at: CycleAt::Between };
+        Some(("all replicas, one after the other".into(), Whom::All, stage))
     }
 
     async fn part(&mut self, planned: Planned) -> Result<Begun, ClusterError> {
@@ -153,7 +127,8 @@ impl Engine {
             _ => (others.iter().flat_map(|other| both(own, *other)).collect(), "is cut off"),
         };
         self.net.impose(planned.number, ways, Wire::Severed)?;
-        Ok(Some((format!("{name} {how}, for {:?}", planned.lasts), Stage::Ways(Some(id)))))
+        let what = format!("{name} {how}, for {:?}", planned.lasts);
+        Ok(Some((what, Whom::Replica(id), Stage::Ways(Some(id)))))
     }
 
     fn others(&self, id: u64) -> Vec<Host> {
@@ -172,11 +147,16 @@ impl Engine {
         let Some((id, name)) = self.chosen(chance, costs).await else { return Ok(None) };
         let own = Host::Replica(id);
         let lnds = self.lnds();
-        let lnd = lnds[usize::try_from(chance / 8).unwrap_or(0) % lnds.len()];
+        let lnd_at = usize::try_from(chance / 8).unwrap_or(0) % lnds.len();
+        let lnd = lnds[lnd_at];
         let everybody: Vec<_> = self.others(id).into_iter().chain(lnds).collect();
         let all = || everybody.iter().flat_map(|other| both(own, *other)).collect::<Vec<_>>();
+        let mut whom = Whom::Replica(id);
         let (ways, wire, out, how) = match planned.kind {
-            Kind::LndCut => (both(own, lnd).to_vec(), Wire::Severed, None, format!("and {lnd} are parted")),
+            Kind::LndCut => {
+                whom = Whom::Link { replica: id, lnd: lnd_at };
+                (both(own, lnd).to_vec(), Wire::Severed, None, format!("and {lnd} are parted"))
+            }
             Kind::Delay => {
                 let delay_ms = DELAY_MS.start + chance % (DELAY_MS.end - DELAY_MS.start);
                 let delay = Duration::from_millis(delay_ms);
@@ -186,43 +166,44 @@ impl Engine {
                 let other = everybody[usize::try_from(chance / 8).unwrap_or(0) % everybody.len()];
                 let way = if chance.is_multiple_of(2) { (own, other) } else { (other, own) };
                 let out = matches!(other, Host::Replica(_)).then_some(id);
+                if let Some(lnd) = self.lnds().iter().position(|lnd| *lnd == other) {
+                    whom = Whom::Link { replica: id, lnd };
+                }
                 (vec![way], Wire::Stalled, out, format!("and {other}: nothing from {} to {}", way.0, way.1))
             }
             _ => (all(), Wire::Cut, Some(id), "gets no connection".to_owned()),
         };
         self.net.impose(planned.number, ways, wire)?;
-        Ok(Some((format!("{name} {how}, for {:?}", planned.lasts), Stage::Ways(out))))
+        Ok(Some((format!("{name} {how}, for {:?}", planned.lasts), whom, Stage::Ways(out))))
     }
 
     fn fill(&mut self) -> Result<Begun, ClusterError> {
         let free = self.free();
         let id = self.net.small_disks().into_iter().find(|id| free.contains(id) && self.may_lose(*id));
-        let Some(id) = id else { return Ok(None) };
+        let Some((id, at)) = id.and_then(|id| Some((id, self.place(id)?))) else { return Ok(None) };
+        let log_from = std::fs::metadata(self.cluster.replicas[at].process.log())?.len();
         self.net.fill(id, true)?;
-        Ok(Some((format!("replica-{id}"), Stage::Full { id, mended: false })))
+        let stage = Stage::Full { id, mended: false, log_from };
+        Ok(Some((format!("replica-{id}"), Whom::Replica(id), stage)))
     }
 
     async fn slow(&mut self, planned: Planned) -> Result<Begun, ClusterError> {
-        let Some((id, name)) = self.chosen(planned.chance, false).await else { return Ok(None) };
+        let in_memory = self.net.small_disks();
+        let chosen = self.chosen_but(planned.chance, false, &in_memory).await;
+        let Some((id, name)) = chosen else { return Ok(None) };
         let (Some(slow), Some(at)) = (&self.toolbox.slow, self.place(id)) else { return Ok(None) };
-        if self.net.small_disks().contains(&id) {
-            // It is in memory.
-            return Ok(None);
-        }
         slow.impose(planned.number, self.cluster.replicas[at].process.pid())?;
-        Ok(Some((format!("{name}, for {:?}", planned.lasts), Stage::Slow)))
+        Ok(Some((format!("{name}, for {:?}", planned.lasts), Whom::Replica(id), Stage::Slow)))
     }
 
     async fn skew(&mut self, planned: Planned) -> Result<Begun, ClusterError> {
-        let Some((id, name)) = self.chosen(planned.chance, true).await else { return Ok(None) };
-        let plain = self.place(id).is_some_and(|at| self.cluster.replicas[at].start_as.binary.is_none());
-        if !plain {
-            // Another binary knows nothing of it.
-            return Ok(None);
-        }
+        // Another binary knows nothing of it.
+        let others = self.cluster.replicas.iter().filter(|replica| replica.start_as.binary.is_some());
+        let others: Vec<u64> = others.map(|replica| replica.id).collect();
+        let Some((id, name)) = self.chosen_but(planned.chance, true, &others).await else { return Ok(None) };
         let at = usize::try_from(planned.chance / 3).unwrap_or(0) % SKEWS_MS.len();
         self.restart_with_offset(id, SKEWS_MS[at]).await?;
-        Ok(Some((format!("{name}, by {} ms", SKEWS_MS[at]), Stage::Skewed(id))))
+        Ok(Some((format!("{name}, by {} ms", SKEWS_MS[at]), Whom::Replica(id), Stage::Skewed(id))))
     }
 
     async fn kill_all(&mut self) -> Result<Begun, ClusterError> {
@@ -235,7 +216,7 @@ impl Engine {
                 self.cluster.replicas[at].process.kill().await?;
             }
         }
-        Ok(Some((format!("replicas {free:?}"), Stage::Dead(free))))
+        Ok(Some((format!("replicas {free:?}"), Whom::All, Stage::Dead(free))))
     }
 
     async fn begin_replacing(&mut self, planned: Planned) -> Result<Begun, ClusterError> {
@@ -248,7 +229,7 @@ impl Engine {
         // Applications may ask it from its first moment on: it knows nothing yet, and must say so.
         self.roster.set(&self.cluster);
         let replacing = Replacing::begin(id, address, planned.chance, &self.roster);
-        Ok(Some((format!("replica-{id} comes"), Stage::Replacing(replacing))))
+        Ok(Some((format!("replica-{id} comes"), Whom::All, Stage::Replacing(replacing))))
     }
 
     async fn hit_lnd(&mut self, planned: Planned) -> Result<Begun, ClusterError> {
@@ -257,7 +238,7 @@ impl Engine {
         let over = Stage::Dead(Vec::new());
         if planned.kind == Kind::LndKill {
             self.cluster.restart_lnd(at).await?;
-            return Ok(Some((alias, over)));
+            return Ok(Some((alias, Whom::Lnd(at), over)));
         }
         let lnd = &self.cluster.lnds[at];
         let done = match planned.kind {
@@ -269,6 +250,6 @@ impl Engine {
             _ => lnd::mine(&self.cluster.lnds, 1).await,
         };
         let stage = if planned.kind == Kind::LostSettle { Stage::Limited(at) } else { over };
-        Ok(done.map(|what| (format!("{alias}{what}"), stage)))
+        Ok(done.map(|what| (format!("{alias}{what}"), Whom::Lnd(at), stage)))
     }
 }

@@ -1,4 +1,5 @@
-//! Slow disks: by the kernel's throttle of block IO (cgroup v1), if there is one that may be used.
+//! Slow disks: by the kernel's throttle of block IO (cgroup v1), if there is one that may be used. And full ones: whether
+//! that is what a replica ended for.
 
 use parking_lot::Mutex;
 use rustix::fs::{major, minor};
@@ -13,6 +14,21 @@ const ROOT: &str = "/sys/fs/cgroup/blkio";
 /// Writes a second that a slow disk does, and bytes.
 const WRITES: u64 = 25;
 const BYTES: u64 = 2 << 20;
+
+/// What the system says when there is no room (ENOSPC).
+const NO_ROOM: &str = "No space left on device";
+
+/// What a process has written into its log since the log had so many bytes.
+pub(super) fn said_since(log: &Path, bytes: u64) -> String {
+    let all = std::fs::read(log).unwrap_or_default();
+    let since = all.get(usize::try_from(bytes).unwrap_or(usize::MAX)..).unwrap_or_default();
+    String::from_utf8_lossy(since).into_owned()
+}
+
+/// Whether a replica that said this ended for want of room.
+pub(super) fn is_to_blame(said: &str) -> bool {
+    said.contains(NO_ROOM)
+}
 
 /// A group of processes whose writes are slow. Gone when dropped, if they are out of it.
 #[derive(Debug)]
@@ -98,6 +114,17 @@ mod tests {
             slow.lift(1).unwrap();
         }
         began.elapsed()
+    }
+
+    #[test]
+    fn a_full_disk_is_to_blame_only_for_an_end_for_want_of_room_since_it_was_full() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let before = "cannot go on: No space left on device (os error 28)\n";
+        std::fs::write(file.path(), format!("{before}cannot go on: the state differs\n")).unwrap();
+        let said = said_since(file.path(), before.len() as u64);
+        assert_eq!(said, "cannot go on: the state differs\n");
+        assert!(!is_to_blame(&said) && is_to_blame(&said_since(file.path(), 0)));
+        assert!(!is_to_blame(&said_since(Path::new("there is none"), 0)), "nothing said is no reason");
     }
 
     #[test]

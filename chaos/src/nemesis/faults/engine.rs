@@ -7,7 +7,6 @@ use crate::{
     nemesis::{clients::roster::Roster, net::Net},
     story::Story,
 };
-use mux_proto::mux::v1::GetStatusResponse;
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -45,6 +44,8 @@ pub(crate) struct Happened {
     pub(crate) began_ms: u64,
     /// 0: not yet.
     pub(crate) ended_ms: u64,
+    /// The LND nodes, by their places, whose payers it concerns; none if other faults went on when it began.
+    pub(crate) concerns: BTreeSet<usize>,
 }
 
 /// What the faults are made with.
@@ -65,8 +66,8 @@ pub(super) enum Stage {
     Paused(u64),
     /// Ways that are not open; and who is out of touch with the others by it.
     Ways(Option<u64>),
-    /// No room; or there is again, and it may not have noticed yet.
-    Full { id: u64, mended: bool },
+    /// No room; or there is again, and it may not have noticed yet. What it has said since starts at this byte of its log.
+    Full { id: u64, mended: bool, log_from: u64 },
     /// A disk that is slow.
     Slow,
     /// Its clock is wrong.
@@ -108,14 +109,12 @@ pub(crate) struct Engine {
     pub(super) active: Vec<Active>,
     /// Number of the next new replica.
     pub(super) next_id: u64,
-    /// The highest feature level that the older version knows, which is what all replicas are at first: once the level has
-    /// risen above it, none can be started.
-    pub(super) old_level: u32,
     /// Faults whose turn has come, and that were not possible yet.
     waiting: VecDeque<Planned>,
     /// All faults so far.
     pub(crate) happened: Vec<Happened>,
-    /// Faults that were left out, because one of their kind still waited to be possible.
+    /// Faults that were left out: one of their kind still waited to be possible, or they were not when they should have come
+    /// alone.
     pub(crate) skipped: BTreeMap<Kind, u64>,
     /// What no fault explains.
     pub(crate) violations: Vec<Violation>,
@@ -123,23 +122,16 @@ pub(crate) struct Engine {
     pub(crate) cluster: Cluster,
 }
 
-/// The highest that a replica said it knows, or that is in force.
-pub(super) fn known_level(statuses: &[GetStatusResponse]) -> u32 {
-    let known = statuses.iter().flat_map(|status| &status.members).map(|member| member.feature_level_max);
-    known.chain(statuses.iter().map(|status| status.feature_level)).max().unwrap_or(0)
-}
-
 impl Engine {
     /// For a cluster in which all is well.
-    pub(crate) async fn new(
-        mut cluster: Cluster,
+    pub(crate) fn new(
+        cluster: Cluster,
         net: Arc<Net>,
         roster: Roster,
         toolbox: Toolbox,
         story: Story,
     ) -> Self {
         let next_id = cluster.replicas.iter().map(|replica| replica.id).max().unwrap_or(0) + 1;
-        let old_level = known_level(&cluster.statuses().await);
         Self {
             net,
             roster,
@@ -147,7 +139,6 @@ impl Engine {
             story,
             active: Vec::new(),
             next_id,
-            old_level,
             waiting: VecDeque::new(),
             happened: Vec::new(),
             skipped: BTreeMap::new(),
@@ -236,7 +227,7 @@ impl Engine {
     }
 
     /// Ends what is due, and looks for replicas that ended by themselves.
-    async fn look_after(&mut self) -> Result<(), ClusterError> {
+    pub(super) async fn look_after(&mut self) -> Result<(), ClusterError> {
         let now = Instant::now();
         let due = self.active.iter().filter(|active| active.due <= now);
         for number in due.map(|active| active.planned.number).collect::<Vec<_>>() {
@@ -271,15 +262,17 @@ impl Engine {
                 Ok(false)
             }
             Stage::Ways(_) => self.net.lift(number).map(|()| false).map_err(ClusterError::from),
-            Stage::Full { id, mended } => {
-                let id = *id;
+            Stage::Full { id, mended, log_from } => {
+                let (id, log_from) = (*id, *log_from);
                 self.net.fill(id, false)?;
-                let runs = self.place(id).is_some_and(|at| self.cluster.replicas[at].process.is_running());
+                let Some(at) = self.place(id) else { return Ok(false) };
+                let runs = self.cluster.replicas[at].process.is_running();
                 if runs && !std::mem::replace(mended, true) {
                     active.due = Instant::now() + FULL_NOTICED;
                     return Ok(true);
                 }
                 if !runs {
+                    self.blame_the_disk(at, log_from);
                     self.start(id)?;
                 }
                 Ok(false)
@@ -319,7 +312,7 @@ impl Engine {
                     left.pop_front();
                     return Ok(true);
                 };
-                if self.cluster.replicas[place].is_up() && self.may_lose(id) {
+                if self.cluster.replicas[place].is_up() && self.may_end(id) {
                     left.pop_front();
                     self.cluster.replicas[place].process.ask_to_end()?;
                     *at = CycleAt::Ending(id, Instant::now());
@@ -377,6 +370,16 @@ impl Engine {
         self.cluster.restart_replica(at)
     }
 
+    /// A full disk excuses a replica that ended only if that is what it ended for.
+    fn blame_the_disk(&mut self, at: usize, log_from: u64) {
+        let replica = &self.cluster.replicas[at];
+        let said = super::disk::said_since(replica.process.log(), log_from);
+        if !super::disk::is_to_blame(&said) {
+            let evidence = format!("{}, its disk full: …\n{}", replica.name, last_lines(&said));
+            self.violate("ended_for_another_reason_than_its_disk", evidence);
+        }
+    }
+
     /// A replica that ends although nobody made it.
     fn notice_ends(&mut self) -> Result<(), ClusterError> {
         let excused = self.excused();
@@ -384,9 +387,7 @@ impl Engine {
         for replica in &mut self.cluster.replicas {
             if !excused.contains(&replica.id) && !replica.process.is_running() {
                 let log = std::fs::read_to_string(replica.process.log()).unwrap_or_default();
-                let lines: Vec<_> = log.lines().rev().take(LAST_LINES).collect();
-                let lines: Vec<_> = lines.into_iter().rev().collect();
-                ended.push((replica.id, format!("{}: …\n{}", replica.name, lines.join("\n"))));
+                ended.push((replica.id, format!("{}: …\n{}", replica.name, last_lines(&log))));
             }
         }
         for (id, evidence) in ended {
@@ -412,21 +413,8 @@ impl Engine {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use mux_proto::mux::v1::Member;
-
-    #[test]
-    fn what_an_older_version_knows_counts_before_the_level_has_risen_to_it() {
-        let member = |feature_level_max| Member { feature_level_max, ..Member::default() };
-        let status = |feature_level, members| GetStatusResponse {
-            feature_level,
-            members,
-            ..GetStatusResponse::default()
-        };
-        let young = [status(1, vec![member(2), member(0)]), status(1, Vec::new())];
-        assert_eq!(known_level(&young), 2);
-        assert_eq!(known_level(&[status(1, vec![member(0)])]), 1, "nobody has told yet");
-    }
+/// The end of a log.
+fn last_lines(log: &str) -> String {
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
 }

@@ -21,6 +21,8 @@ pub struct Child {
     pub trace: bool,
     /// A deliberate bug, see [`mux_raft::mutant`]. Only in a program that has them.
     pub mutant: Option<&'static str>,
+    /// It is called a failure whatever happens.
+    pub doctored: bool,
 }
 
 /// What such a process is started with. For programs that start them: part of their arguments.
@@ -33,6 +35,8 @@ pub struct Here {
     here_seconds: Option<u64>,
     #[arg(long, hide = true)]
     here_trace: bool,
+    #[arg(long, hide = true)]
+    here_doctor: bool,
 }
 
 impl Here {
@@ -44,13 +48,38 @@ impl Here {
             return Some(ExitCode::FAILURE);
         }
         let (seed, seconds) = self.here.zip(self.here_seconds)?;
-        Some(one::run(seed, Duration::from_secs(seconds), self.here_trace))
+        Some(one::run(seed, Duration::from_secs(seconds), self.here_trace, self.here_doctor))
     }
 }
 
 impl Child {
     /// Runs it. An error says why there is no report, which is as bad as a violation.
     pub(crate) fn run(&self) -> Result<Report, String> {
+        let (report, trace) = self.run_to_end(self.errors())?;
+        if self.trace {
+            println!("{trace}");
+        }
+        Ok(report)
+    }
+
+    /// Runs it again, for its trace.
+    pub(crate) fn trace(&self) -> Result<String, String> {
+        Self { trace: true, ..self.clone() }.run_to_end(self.errors()).map(|(_, trace)| trace)
+    }
+
+    /// Runs it again, for what it says while it comes to no report.
+    pub(crate) fn last_words(&self, errors: std::fs::File) {
+        // That there is no report is known.
+        let _ = self.run_to_end(errors.into());
+    }
+
+    fn errors(&self) -> Stdio {
+        let told = self.trace || std::env::var_os("RUST_LOG").is_some();
+        if told { Stdio::inherit() } else { Stdio::null() }
+    }
+
+    /// The report, and what was printed before it.
+    fn run_to_end(&self, errors: Stdio) -> Result<(Report, String), String> {
         let failed = |doing: &str, error: &dyn std::fmt::Display| format!("{doing}: {error}");
         let program = std::env::current_exe().map_err(|error| failed("finding this program", &error))?;
         let mut command = Command::new(program);
@@ -62,10 +91,12 @@ impl Child {
         if self.trace {
             command.arg("--here-trace");
         }
-        let told = self.trace || std::env::var_os("RUST_LOG").is_some();
+        if self.doctored {
+            command.arg("--here-doctor");
+        }
         let mut child = command
             .stdout(Stdio::piped())
-            .stderr(if told { Stdio::inherit() } else { Stdio::null() })
+            .stderr(errors)
             .spawn()
             .map_err(|error| failed("starting a process", &error))?;
         let Some(mut output) = child.stdout.take() else { return Err("a process without output".into()) };
@@ -90,10 +121,8 @@ impl Child {
         let text = text.map_err(|error| failed("reading a process's output", &error))?;
         let text = text.trim_end();
         let (before, last) = text.rsplit_once('\n').unwrap_or(("", text));
-        if self.trace {
-            println!("{before}");
-        }
-        serde_json::from_str(last)
-            .map_err(|error| format!("its process ended with {status} and no report ({error})"))
+        let report = serde_json::from_str(last)
+            .map_err(|error| format!("its process ended with {status} and no report ({error})"))?;
+        Ok((report, before.to_owned()))
     }
 }

@@ -1,19 +1,20 @@
 mod told;
 
-use super::child::Child;
 use super::one::Report;
 use super::{SimulateArgs, to_f64};
+use crate::provenance::Provenance;
 use crate::sim::coverage::{Coverage, Need};
 use crate::sim::swarm::FaultKind;
 use crate::sim::world::{PaymentCounts, needed_points};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use told::{Failure, Told};
 
-/// From so many seeds on everything required must have happened.
+/// From so many seeds on everything required must have happened; fewer do not count.
 const SEEDS_THAT_COUNT: u64 = 200;
 /// From so many on what is rare must have happened, too.
 const SEEDS_FOR_RARE: u64 = 1_000;
@@ -31,7 +32,8 @@ struct Sum {
     acknowledged: u64,
     entries: u64,
     terms: u64,
-    healed_ms_max: u64,
+    /// Of every seed that healed.
+    healed_ms: Vec<u64>,
     failures: Vec<Failure>,
     payments: PaymentCounts,
 }
@@ -46,6 +48,8 @@ impl Sum {
 }
 
 pub(super) fn run(args: &SimulateArgs) -> ExitCode {
+    // Before anything else: what is checked out at the end may be another commit.
+    drop(Provenance::here());
     let (sum, next, started) = (Mutex::new(Sum::default()), AtomicU64::new(0), Instant::now());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -58,7 +62,9 @@ pub(super) fn run(args: &SimulateArgs) -> ExitCode {
                     }
                     let seed = args.seed.saturating_add(number);
                     let result = run_seed(args, seed);
-                    add(args, seed, result, &mut sum.lock());
+                    // Not while others wait to add theirs.
+                    let kept = keep_trace(args, seed, &result);
+                    add(args, seed, (result, kept), &mut sum.lock());
                 }
             });
         }
@@ -68,7 +74,7 @@ pub(super) fn run(args: &SimulateArgs) -> ExitCode {
 
 /// Runs a seed, twice if asked for.
 fn run_seed(args: &SimulateArgs, seed: u64) -> Result<Report, String> {
-    let child = Child { seed, time: args.each(), trace: args.trace, mutant: None };
+    let child = args.child(seed);
     let first = child.run()?;
     if args.twice {
         let second = child.run()?;
@@ -85,7 +91,12 @@ fn run_seed(args: &SimulateArgs, seed: u64) -> Result<Report, String> {
     Ok(first)
 }
 
-fn add(args: &SimulateArgs, seed: u64, result: Result<Report, String>, sum: &mut Sum) {
+fn add(
+    args: &SimulateArgs,
+    seed: u64,
+    (result, kept): (Result<Report, String>, Option<String>),
+    sum: &mut Sum,
+) {
     sum.seeds += 1;
     let problems = match result {
         Ok(report) => {
@@ -103,7 +114,7 @@ fn add(args: &SimulateArgs, seed: u64, result: Result<Report, String>, sum: &mut
             sum.entries += outcome.entries;
             sum.terms += outcome.terms;
             sum.payments.add(&outcome.payments);
-            sum.healed_ms_max = sum.healed_ms_max.max(outcome.healed_in_ms.unwrap_or(0));
+            sum.healed_ms.extend(outcome.healed_in_ms);
             if args.seeds == 1 {
                 println!("trace {} of {} events", outcome.trace_hash, outcome.events);
             }
@@ -114,13 +125,43 @@ fn add(args: &SimulateArgs, seed: u64, result: Result<Report, String>, sum: &mut
     if !problems.is_empty() {
         sum.failed += 1;
         println!("seed {seed} FAILED");
-        problems.iter().for_each(|problem| println!("  {problem}"));
+        problems.iter().chain(&kept).for_each(|line| println!("  {line}"));
         sum.failures.extend(problems.into_iter().map(|evidence| Failure { seed, evidence }));
         let seconds = args.each().as_secs();
         println!(
             "  again: cargo run --release --bin simulate -- --seeds 1 --seed {seed} --seconds {seconds} --trace"
         );
     }
+}
+
+/// Where what happened was written, if something went wrong: the seed is run once more for that. None: all is well, or it was
+/// printed already.
+fn keep_trace(args: &SimulateArgs, seed: u64, result: &Result<Report, String>) -> Option<String> {
+    let failed = result.as_ref().map_or(true, |report| !report.outcome.violations.is_empty());
+    if args.trace || !failed {
+        return None;
+    }
+    let dir = args.traces.clone().unwrap_or_else(std::env::temp_dir);
+    if result.is_err() {
+        let path = dir.join(format!("simulate-{seed}.stderr"));
+        let opened = std::fs::create_dir_all(&dir).and_then(|()| std::fs::File::create(&path));
+        return Some(match opened.map(|file| args.child(seed).last_words(file)) {
+            Ok(()) => format!("what it said: {}", path.display()),
+            Err(error) => format!("what it said could not be written down: {error}"),
+        });
+    }
+    let trace = args.child(seed).trace();
+    Some(match trace.and_then(|trace| write_trace(&dir, seed, &trace).map_err(|error| error.to_string())) {
+        Ok(path) => format!("what happened: {}", path.display()),
+        Err(error) => format!("what happened could not be written down: {error}"),
+    })
+}
+
+fn write_trace(dir: &Path, seed: u64, trace: &str) -> std::io::Result<PathBuf> {
+    let path = dir.join(format!("simulate-{seed}.trace"));
+    std::fs::create_dir_all(dir)?;
+    std::fs::write(&path, trace)?;
+    Ok(path)
 }
 
 fn tell(args: &SimulateArgs, sum: &Sum, took: Duration) -> ExitCode {
@@ -133,7 +174,10 @@ fn tell(args: &SimulateArgs, sum: &Sum, took: Duration) -> ExitCode {
     );
     println!(
         "{} terms with a leader, {} entries, {} acknowledged; longest time to heal {} ms",
-        sum.terms, sum.entries, sum.acknowledged, sum.healed_ms_max
+        sum.terms,
+        sum.entries,
+        sum.acknowledged,
+        sum.healed_ms.iter().max().unwrap_or(&0)
     );
     let PaymentCounts { begun, settled, failed, htlcs, forwards, calls, events } = sum.payments;
     println!(
@@ -149,13 +193,52 @@ fn tell(args: &SimulateArgs, sum: &Sum, took: Duration) -> ExitCode {
     let (missing, rare) = (sum.missing(Need::Required), sum.missing(Need::InMany));
     missing.iter().for_each(|text| println!("     NEVER  {text}"));
     rare.iter().for_each(|text| println!("     NEVER  {text} (which is rare)"));
-    let counts = (missing.is_empty() || args.seeds < SEEDS_THAT_COUNT)
-        && (rare.is_empty() || args.seeds < SEEDS_FOR_RARE);
-    if !counts {
+    let few = sum.seeds < SEEDS_THAT_COUNT;
+    let lacks = !few && !missing.is_empty() || sum.seeds >= SEEDS_FOR_RARE && !rare.is_empty();
+    if few {
+        println!("fewer than {SEEDS_THAT_COUNT} seeds: a look, and not a run that counts");
+    }
+    if lacks {
         println!("the runs do not count: not everything happened that must");
     }
     if args.json {
-        println!("{}", serde_json::to_string(&Told::new(args, sum, counts)).unwrap_or_default());
+        println!("{}", serde_json::to_string(&Told::new(args, sum, !few && !lacks)).unwrap_or_default());
     }
-    if sum.failed == 0 && counts { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if sum.failed == 0 && !lacks { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: SimulateArgs,
+    }
+
+    #[test]
+    fn what_the_report_tells_of_healing_is_of_the_seeds_that_were_written() {
+        let line: Line = clap::Parser::parse_from(["simulate", "--seeds", "300"]);
+        let sum = Sum { seeds: 300, healed_ms: vec![70, 900, 30], ..Sum::default() };
+        let mut told = serde_json::to_value(Told::new(&line.args, &sum, true)).unwrap();
+        // A test is no release build of what is checked out.
+        told["run"] = serde_json::json!({"commit": "abc1234", "release_build": true});
+        let page = crate::report::of_simulation(&told.to_string());
+        let healed = "(simulated), of 3 seeds: p50 70 ms, p95 900 ms, max 900 ms.";
+        assert!(page.contains(healed), "{page}");
+        let row = |line: &str| {
+            line.split('|').map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>()
+                == ["log.synced", "0"]
+        };
+        assert!(page.lines().any(row), "a point that nobody died at is told:\n{page}");
+    }
+
+    #[test]
+    fn what_happened_is_written_to_a_file_of_the_seed() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = write_trace(&dir.path().join("new"), 17, "what happened").unwrap();
+        assert!(path.ends_with("simulate-17.trace"), "{}", path.display());
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "what happened");
+    }
 }

@@ -5,6 +5,7 @@ use rand::Rng as _;
 use rand::rngs::StdRng;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 /// What is on the disk of a log.
 #[derive(Debug, Default)]
@@ -13,6 +14,19 @@ pub(super) struct LogDisk {
     synced: Content,
     /// Batches that were written since.
     unsynced: Vec<Vec<Change>>,
+    /// What became of it since somebody looked last.
+    news: Vec<LogNews>,
+}
+
+/// What became of what a power cut cannot take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogNews {
+    /// These are durable now, in this order.
+    Synced(Vec<Change>),
+    /// A sync ended that took so long.
+    SyncTook(Duration),
+    /// Everything is gone.
+    Wiped,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,10 +78,28 @@ impl LogDisk {
         self.unsynced.push(changes.to_vec());
     }
 
-    fn sync(&mut self) {
+    fn sync(&mut self, took: Duration) {
+        self.news.push(LogNews::SyncTook(took));
         for batch in std::mem::take(&mut self.unsynced) {
-            self.synced.apply(&batch);
+            self.is_durable(batch);
         }
+    }
+
+    fn is_durable(&mut self, changes: Vec<Change>) {
+        self.synced.apply(&changes);
+        self.news.push(LogNews::Synced(changes));
+    }
+
+    /// Everything on it is gone.
+    pub(super) fn wipe(&mut self) {
+        let mut news = std::mem::take(&mut self.news);
+        news.push(LogNews::Wiped);
+        *self = Self { news, ..Self::default() };
+    }
+
+    /// What became of it since this was asked last.
+    pub(super) fn take_news(&mut self) -> Vec<LogNews> {
+        std::mem::take(&mut self.news)
     }
 
     /// A sync failed: the operating system may have dropped what it could not write.
@@ -83,15 +115,16 @@ impl LogDisk {
             return Remains::default();
         }
         let kept = rng.random_range(0..=unsynced);
-        let batches = std::mem::take(&mut self.unsynced);
-        batches.iter().take(kept).for_each(|batch| self.synced.apply(batch));
-        let next = batches.get(kept).filter(|batch| batch.len() > 1);
+        let mut batches = std::mem::take(&mut self.unsynced).into_iter();
+        batches.by_ref().take(kept).for_each(|batch| self.is_durable(batch));
+        let next = batches.next().filter(|batch| batch.len() > 1);
         let torn = next.filter(|_| tears && random::chance(rng, 0.5));
-        if let Some(batch) = torn {
-            let part = rng.random_range(1..batch.len());
-            self.synced.apply(batch.get(..part).unwrap_or_default());
+        let is_torn = torn.is_some();
+        if let Some(mut batch) = torn {
+            batch.truncate(rng.random_range(1..batch.len()));
+            self.is_durable(batch);
         }
-        Remains { unsynced, lost: unsynced - kept, torn: torn.is_some() }
+        Remains { unsynced, lost: unsynced - kept, torn: is_torn }
     }
 
     /// The last entry that a process which opens it may read.
@@ -147,7 +180,7 @@ impl Engine for LogEngine {
         let mut state = self.disk.state();
         let state = &mut *state;
         let Some(reason) = state.failure(self.incarnation) else {
-            state.log.sync();
+            state.log.sync(state.sync_takes);
             return Ok(());
         };
         if state.incarnation == self.incarnation {

@@ -1,5 +1,5 @@
 use super::archive::{ArchiveDisk, ArchiveOpener};
-use super::log::{LogDisk, Remains};
+use super::log::{LogDisk, LogNews, Remains};
 use crate::sim::host::Ending;
 use crate::sim::random;
 use mux_raft::archive::OpenArchive;
@@ -26,6 +26,8 @@ pub(super) struct DiskState {
     pub(super) mood: Mood,
     /// Which process may use it: the others have ended.
     pub(super) incarnation: u64,
+    /// What the sync under way takes.
+    pub(super) sync_takes: Duration,
     latency: Latency,
     tears: bool,
 }
@@ -39,6 +41,21 @@ pub enum Mood {
     Full,
     /// Whatever it does fails (EIO), and nobody knows what it did.
     Fails,
+}
+
+impl Mood {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Works, Self::Full, Self::Fails];
+
+    /// What the operating system says to whoever wants to write.
+    #[must_use]
+    pub const fn error(self) -> Option<&'static str> {
+        match self {
+            Self::Works => None,
+            Self::Full => Some("no space left on device"),
+            Self::Fails => Some("input/output error"),
+        }
+    }
 }
 
 /// How long a disk takes, in milliseconds.
@@ -72,6 +89,7 @@ impl SimDisk {
             archive: ArchiveDisk::default(),
             mood: Mood::Works,
             incarnation: 0,
+            sync_takes: Duration::ZERO,
             latency,
             tears,
         };
@@ -101,7 +119,11 @@ impl SimDisk {
         let mut state = self.state();
         let state = &mut *state;
         let range = if work == Work::LogSync { &state.latency.sync_ms } else { &state.latency.other_ms };
-        random::time_in(&mut state.rng, range)
+        let time = random::time_in(&mut state.rng, range);
+        if work == Work::LogSync {
+            state.sync_takes = time;
+        }
+        time
     }
 
     /// How the disk takes things from now on.
@@ -129,7 +151,14 @@ impl SimDisk {
     /// Everything on it is gone; no process may use it at the moment.
     pub fn wipe(&self) {
         let mut state = self.state();
-        (state.log, state.archive) = (LogDisk::default(), ArchiveDisk::default());
+        state.log.wipe();
+        state.archive = ArchiveDisk::default();
+    }
+
+    /// What became of its log, as far as it is durable, since this was asked last.
+    #[must_use]
+    pub fn take_news(&self) -> Vec<LogNews> {
+        self.state().log.take_news()
     }
 
     /// Whether the log has something that is written and not synced.
@@ -149,10 +178,6 @@ impl DiskState {
         if incarnation != self.incarnation {
             return Some("the process has ended".into());
         }
-        match self.mood {
-            Mood::Works => None,
-            Mood::Full => Some("no space left on device".into()),
-            Mood::Fails => Some("input/output error".into()),
-        }
+        self.mood.error().map(str::to_owned)
     }
 }

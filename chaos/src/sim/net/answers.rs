@@ -2,7 +2,9 @@ use super::packet::{ConnectionId, Content, End, Packet, StreamId};
 use crate::sim::host::HostId;
 use crate::sim::time::SimTime;
 use mux_proto::routerrpc::{ForwardHtlcInterceptResponse, ResolveHoldForwardAction};
+use mux_raft::types::PaymentHash;
 use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 
 /// Where LND offers HTLCs and hears what becomes of them.
@@ -16,6 +18,7 @@ pub(super) struct Answers {
     /// Who opened a stream, and when.
     streams: BTreeMap<(ConnectionId, StreamId), (HostId, SimTime)>,
     fails: Vec<FailSent>,
+    settles: Vec<SettleSent>,
 }
 
 /// A replica failed an HTLC.
@@ -24,6 +27,14 @@ pub(in crate::sim) struct FailSent {
     pub(in crate::sim) by: HostId,
     /// When the stream was opened on which it did.
     pub(in crate::sim) opened: SimTime,
+}
+
+/// A replica settled an HTLC: from then on the preimage is out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sim) struct SettleSent {
+    pub(in crate::sim) by: HostId,
+    /// Of the preimage that it sent.
+    pub(in crate::sim) hash: PaymentHash,
 }
 
 impl Answers {
@@ -41,11 +52,26 @@ impl Answers {
             }
             Content::Data(bytes) => {
                 let Some((by, opened)) = self.streams.get(&call).copied() else { return };
-                let fails = messages(bytes).filter(|message| is_fail(message)).count();
-                self.fails.extend(std::iter::repeat_n(FailSent { by, opened }, fails));
+                for answer in
+                    messages(bytes).filter_map(|bytes| ForwardHtlcInterceptResponse::decode(bytes).ok())
+                {
+                    match answer.action() {
+                        ResolveHoldForwardAction::Fail => self.fails.push(FailSent { by, opened }),
+                        ResolveHoldForwardAction::Settle => {
+                            let hash = PaymentHash(Sha256::digest(&answer.preimage).into());
+                            self.settles.push(SettleSent { by, hash });
+                        }
+                        _ => {}
+                    }
+                }
             }
             _ => {}
         }
+    }
+
+    /// Since this was asked last.
+    pub(super) fn take_settles(&mut self) -> Vec<SettleSent> {
+        std::mem::take(&mut self.settles)
     }
 
     /// Since this was asked last.
@@ -63,11 +89,6 @@ fn messages(mut frame: &[u8]) -> impl Iterator<Item = &[u8]> {
         frame = rest;
         Some(message)
     })
-}
-
-fn is_fail(message: &[u8]) -> bool {
-    ForwardHtlcInterceptResponse::decode(message)
-        .is_ok_and(|answer| answer.action() == ResolveHoldForwardAction::Fail)
 }
 
 #[cfg(test)]
@@ -100,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_failed_is_told_with_the_stream_on_which_it_was() {
+    fn what_is_failed_and_settled_is_told_with_the_stream_on_which_it_was() {
         use ResolveHoldForwardAction::{Fail, Resume, Settle};
         let (replica, at) = (HostId(2), SimTime::from_ms);
         let mut answers = Answers::default();
@@ -110,6 +131,9 @@ mod tests {
         answers.see(HostId(3), at(13), &packet(2, End::Server, says(&[Fail])));
         answers.see(HostId(9), at(14), &packet(1, End::Client, says(&[Fail])));
         assert_eq!(answers.take_fails(), []);
+        let hash = PaymentHash(Sha256::digest([7; 32]).into());
+        assert_eq!(answers.take_settles(), [SettleSent { by: replica, hash }]);
+        assert_eq!(answers.take_settles(), [], "told once");
         answers.see(replica, at(20), &packet(1, End::Server, says(&[Resume, Fail, Settle, Fail])));
         let expected = FailSent { by: replica, opened: at(10) };
         assert_eq!(answers.take_fails(), [expected, expected]);

@@ -1,6 +1,6 @@
 mod mishaps;
 
-use super::answers::{Answers, FailSent};
+use super::answers::{Answers, FailSent, SettleSent};
 use super::conditions::{Conditions, KeepAlive};
 use super::connection::Connection;
 use super::packet::{ConnectionId, Content, End, Packet, StreamId};
@@ -278,6 +278,11 @@ impl Network {
     /// HTLCs that replicas failed since this was asked last.
     pub(in crate::sim) fn take_fails(&self) -> Vec<FailSent> {
         self.inner.lock().answers.take_fails()
+    }
+
+    /// HTLCs that replicas settled since this was asked last.
+    pub(in crate::sim) fn take_settles(&self) -> Vec<SettleSent> {
+        self.inner.lock().answers.take_settles()
     }
 
     /// An end gives a connection up.

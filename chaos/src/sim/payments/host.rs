@@ -1,6 +1,6 @@
 use super::Payments;
-use super::books;
 use super::play::Player;
+use super::{books, fresh};
 use crate::cluster::ReplicaClient;
 use crate::nemesis::clients::watcher::Watcher;
 use crate::nemesis::clients::{Clients, application, roster::Roster};
@@ -76,6 +76,19 @@ impl PaymentsHost {
             let clients = replicas.iter().map(|(id, address)| (*id, client(&port, address)));
             books::take(&payments, clients.collect()).await;
         });
+    }
+}
+
+impl PaymentsHost {
+    /// Nothing is wrong any more: something must be paid over each of these nodes; see [`Payments::paid_afresh`].
+    pub fn pay_afresh(&self, peers: Vec<Arc<dyn FrontPeer>>) {
+        let Some(port) = self.host.port().cloned() else { return };
+        for (number, peer) in peers.into_iter().enumerate() {
+            let clients = self.replicas.iter().map(|(id, address)| (*id, client(&port, address))).collect();
+            let rng = random::stream(self.payments.shared.seed, &format!("fresh {number}"));
+            let paid = fresh::pay(self.payments.clone(), Roster::of(clients), peer, rng);
+            self.host.spawn(paid);
+        }
     }
 }
 

@@ -15,6 +15,9 @@ use tokio::time::Instant;
 
 const AMOUNT_MSAT: Range<u64> = 20_000..2_000_000;
 
+/// The chance of an invoice that may be paid in any amount to be one that names none.
+const OPEN: f64 = 0.1;
+
 /// How long an application tries to get an invoice.
 const TRY_FOR: Duration = Duration::from_secs(15);
 const TRY_AGAIN: Duration = Duration::from_millis(150);
@@ -75,8 +78,10 @@ impl Player {
         let amount = rng.random_range(AMOUNT_MSAT);
         let expiry_secs = if kind == Kind::Expired { SHORT_S } else { 0 };
         let stateless = matches!(kind, Kind::Stateless(_));
+        // Whoever pays says how much.
+        let open = matches!(kind, Kind::Pay(_) | Kind::Stateless(_)) && rng.random_bool(OPEN);
         let request = AddInvoiceRequest {
-            amount_msat: amount,
+            amount_msat: if open { 0 } else { amount },
             what: Some(What::Description("simulated".into())),
             expiry_secs,
             stateless,
@@ -88,7 +93,7 @@ impl Player {
             let (clients, rng) = (self.clients.clone(), StdRng::from_rng(rng));
             tokio::spawn(look(clients, hash, rng))
         });
-        self.pay_as(kind, (&invoice, hash), amount, rng).await;
+        self.pay_as(kind, (&invoice, hash), (amount, open), rng).await;
         if let Some(watching) = watching {
             // A look that panics is found elsewhere.
             let _ = watching.await;
@@ -99,15 +104,18 @@ impl Player {
         &self,
         kind: Kind,
         (invoice, hash): (&AddInvoiceResponse, PaymentHash),
-        amount: u64,
+        (amount, open): (u64, bool),
         rng: &mut StdRng,
     ) {
         let plan = |label: &str, parts| PaymentPlan::new(label, invoice.payment_request.clone(), parts);
         let soon = Duration::from_millis(rng.random_range(0..1_500));
         match kind {
-            Kind::Pay(parts) => self.pay(&plan("stored", parts).slowly(soon / 8)).await,
+            Kind::Pay(parts) => {
+                let label = if open { "any amount" } else { "stored" };
+                self.pay(&plan(label, parts).of(amount).slowly(soon / 8)).await;
+            }
             Kind::TwoPhase(parts) => self.pay(&plan("two-phase", parts).expecting(Expectation::Any)).await,
-            Kind::Stateless(parts) => self.pay(&plan("stateless", parts).stateless()).await,
+            Kind::Stateless(parts) => self.pay(&plan("stateless", parts).of(amount).stateless()).await,
             Kind::Overpaid => {
                 let more = amount + rng.random_range(1..amount);
                 self.pay(&plan("overpaid", 1 + usize::from(more.is_multiple_of(2))).of(more)).await;

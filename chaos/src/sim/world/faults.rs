@@ -1,5 +1,6 @@
 use super::World;
 use super::lnd_faults::LndEnd;
+use super::replica_host::{ReplicaHost, Seen};
 use super::stale::StaleTail;
 use crate::sim::coverage::Condition;
 use crate::sim::disk::{Latency, Mood};
@@ -11,11 +12,8 @@ use crate::sim::trace;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// The greatest election timeout: what lasts longer is noticed.
-const ELECTION: Duration = Duration::from_millis(600);
 
 /// A replica stops soon after its disk has failed, or not at all.
 const NOTICED_WITHIN: Duration = Duration::from_secs(1);
@@ -30,6 +28,18 @@ pub(super) struct Faults {
     counts: BTreeMap<FaultKind, u64>,
     /// Disks that fail, or failed until a moment, for which their processes may stop.
     blamed: BTreeMap<HostId, (Condition, Option<SimTime>)>,
+    /// Leaders on smaller sides, as long as nobody else was seen to lead.
+    cut_off: Vec<CutOff>,
+}
+
+/// A leader that hears nothing of a majority.
+#[derive(Debug)]
+struct CutOff {
+    at: usize,
+    /// In which it leads.
+    term: u64,
+    /// What does not pass.
+    links: Vec<(HostId, HostId)>,
 }
 
 /// What ends a fault.
@@ -51,6 +61,7 @@ impl Faults {
             count: 0,
             counts: BTreeMap::new(),
             blamed: BTreeMap::new(),
+            cut_off: Vec::new(),
         }
     }
 
@@ -59,10 +70,12 @@ impl Faults {
         self.counts.clone()
     }
 
-    /// Whether a replica may stop because of its disk.
-    pub(super) fn blame_disk(&self, now: SimTime, host: HostId) -> Option<Condition> {
+    /// Whether a replica may stop because of its disk: it is that bad, or was just now, and the reason is an error of the
+    /// disk's.
+    pub(super) fn blame_disk(&self, now: SimTime, host: HostId, reason: &str) -> Option<Condition> {
         let (condition, until) = self.blamed.get(&host)?;
-        until.is_none_or(|until| now.since(until) <= NOTICED_WITHIN).then_some(*condition)
+        let named = Mood::ALL.into_iter().filter_map(Mood::error).any(|error| reason.contains(error));
+        (named && until.is_none_or(|until| now.since(until) <= NOTICED_WITHIN)).then_some(*condition)
     }
 
     /// A process that has ended is started again in a while.
@@ -109,6 +122,7 @@ impl World {
         }
         self.go_on_replacing();
         self.go_on_with_the_tail();
+        self.look_at_cut_off_leaders();
         self.go_on_stranding();
         for kind in self.schedule.due(self.now) {
             if self.begin(kind) {
@@ -194,6 +208,7 @@ impl World {
                 for (from, to) in links {
                     self.network.release(*from, *to);
                 }
+                self.faults.cut_off.retain(|cut_off| cut_off.links != *links);
             }
             End::Resume(at) => {
                 if self.hosts[*at].is_paused() {
@@ -268,17 +283,19 @@ impl World {
     fn partition(&mut self) -> bool {
         let mut hosts = self.host_ids();
         hosts.shuffle(&mut self.faults.rng);
-        let leader = self.leader().map(|at| self.hosts[at].host_id());
         let (some, others) = hosts.split_at(self.faults.rng.random_range(1..hosts.len()));
-        let smaller: BTreeSet<HostId> =
-            (if some.len() * 2 < hosts.len() { some } else { others }).iter().copied().collect();
         self.coverage.met(Condition::Partitioned);
-        if leader.is_some_and(|leader| smaller.contains(&leader)) {
-            self.coverage.met(Condition::LeaderCutOff);
-        }
         let across =
             some.iter().flat_map(|one| others.iter().flat_map(|other| [(*one, *other), (*other, *one)]));
-        let across = across.collect();
+        let across: Vec<_> = across.collect();
+        if let Some(leader) = self.leader() {
+            let is_of = |side: &[HostId]| side.contains(&self.hosts[leader].host_id());
+            let side = if is_of(some) { some } else { others };
+            // Of equal halves neither can elect another.
+            if side.len() * 2 < hosts.len() {
+                self.cuts_off(leader, across.clone());
+            }
+        }
         self.hold(across, "partition")
     }
 
@@ -296,11 +313,36 @@ impl World {
     }
 
     fn cut_off_leader(&mut self) -> bool {
-        let Some(leader) = self.leader().map(|at| self.hosts[at].host_id()) else { return false };
-        self.coverage.met(Condition::LeaderCutOff);
+        let Some(at) = self.leader() else { return false };
+        let leader = self.hosts[at].host_id();
         let others = self.host_ids().into_iter().filter(|host| *host != leader);
-        let links = others.flat_map(|other| [(leader, other), (other, leader)]).collect();
+        let links: Vec<_> = others.flat_map(|other| [(leader, other), (other, leader)]).collect();
+        self.cuts_off(at, links.clone());
         self.hold(links, "the leader is cut off")
+    }
+
+    /// A leader is on the smaller side from now on, until this passes again.
+    fn cuts_off(&mut self, at: usize, links: Vec<(HostId, HostId)>) {
+        if let Some(term) = self.hosts[at].replica().map(|seen| seen.status.borrow().term) {
+            self.faults.cut_off.push(CutOff { at, term, links });
+        }
+    }
+
+    /// Whether the others have elected another by now.
+    fn look_at_cut_off_leaders(&mut self) {
+        if self.faults.cut_off.is_empty() {
+            return;
+        }
+        let later = |at: usize, host: &ReplicaHost, cut_off: &CutOff| {
+            let leads = |seen: &Seen| seen.status.borrow().leads && seen.status.borrow().term > cut_off.term;
+            at != cut_off.at && host.replica().is_some_and(leads)
+        };
+        let (hosts, coverage) = (&self.hosts, &self.coverage);
+        self.faults.cut_off.retain(|cut_off| {
+            let elected = hosts.iter().enumerate().any(|(at, host)| later(at, host, cut_off));
+            coverage.met_times(Condition::LeaderCutOff, u64::from(elected && hosts[cut_off.at].is_up()));
+            !elected
+        });
     }
 
     fn pause(&mut self, which: Option<usize>, condition: Condition) -> bool {
@@ -309,7 +351,7 @@ impl World {
         };
         let time = self.faults.time(50..=8_000);
         self.trace.event(self.now, self.hosts[at].column(), format_args!("stands still for {time:?}"));
-        self.coverage.met_times(condition, u64::from(time > ELECTION));
+        self.coverage.met_times(condition, u64::from(time > self.swarm.timing().election_max));
         self.hosts[at].pause(true);
         self.faults.ends_in(self.now, time, End::Resume(at));
         true
@@ -366,8 +408,6 @@ impl World {
         let least = self.faults.rng.random_range(20..=1_500);
         let latency = Latency { sync_ms: least..=least * 2, other_ms: 0..=least };
         self.trace.event(self.now, self.hosts[at].column(), format_args!("slow disk: {least} ms"));
-        let longer = Duration::from_millis(least) > ELECTION;
-        self.coverage.met_times(Condition::DiskSlow, u64::from(longer));
         self.hosts[at].disk().set_latency(latency);
         let time = self.faults.time(500..=8_000);
         self.faults.ends_in(self.now, time, End::Disk(at));

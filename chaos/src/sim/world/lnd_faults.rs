@@ -149,7 +149,10 @@ impl World {
                     self.lnds[at].pause(false);
                 }
             }
-            LndEnd::Cut(at, ms) => self.break_stream(at, ms),
+            LndEnd::Cut(at, ms) => {
+                self.look_at_lagging_owner(at);
+                self.break_stream(at, ms);
+            }
             LndEnd::Sign(at) => {
                 if self.lnds[at].running().is_none() {
                     return self.faults.lnd_ends_in(self.now, ASK_AGAIN, LndEnd::Sign(at));

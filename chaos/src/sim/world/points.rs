@@ -80,7 +80,6 @@ pub(crate) fn needed(need: Need) -> impl Iterator<Item = &'static str> {
     reachable().filter(move |name| match need {
         Need::Required => COMMON.contains(name),
         Need::InMany => !COMMON.contains(name),
-        Need::Counted => false,
     })
 }
 
@@ -176,5 +175,45 @@ impl World {
             self.end_process(at, how);
             self.faults.starts_again(self.now, at);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::swarm::Swarm;
+    use mux_raft::consensus::Consensus as _;
+    use mux_raft::replica::Replica;
+    use std::sync::Arc;
+    use tempfile::TempDir;
+
+    /// Long enough for a first leader, and for it to apply the entries that are let pass.
+    const SOON: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn what_a_replica_applied_in_the_tick_in_which_it_dies_is_seen() {
+        let dir = TempDir::new().unwrap();
+        let swarm = Swarm { faults: Vec::new(), ..Swarm::draw(1) };
+        let mut world = World::new(swarm, dir.path(), 0);
+        (0..world.hosts.len()).for_each(|at| world.start(at));
+        (0..world.lnds.len()).for_each(|at| world.start_lnd(at));
+        let deadline = world.now + SOON;
+        let mut dying: Option<(usize, Arc<Replica>)> = None;
+        while world.points.counts.is_empty() {
+            assert!(world.now < deadline && world.watch.is_fine(), "nobody died: {world:?}");
+            if dying.is_none()
+                && let Some(leader) = world.leader()
+                && let Some(seen) = world.hosts[leader].replica()
+            {
+                dying = Some((leader, Arc::clone(&seen.replica)));
+                // The leader applies an entry a round trip before anybody else.
+                world.points.arm_one(world.now, &mut world.faults.rng, &["apply.answered"], Some(leader));
+            }
+            world.tick();
+        }
+        let (at, replica) = dying.unwrap();
+        assert!(!world.hosts[at].is_up(), "it is buried");
+        let applied = replica.state().read(|state| state.applied().index);
+        assert_eq!(world.watch.entries(), applied, "what it applied last was not looked at");
     }
 }

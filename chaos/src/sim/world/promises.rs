@@ -117,6 +117,22 @@ pub(super) fn look_at_gates(links: &mut Links, state: &State, news: &[Event]) ->
 }
 
 impl World {
+    /// Looks at the preimages that replicas have sent. Whoever sends one has applied the decision.
+    pub(super) fn look_at_settles(&mut self) {
+        for sent in self.network.take_settles() {
+            let by = self.hosts.iter_mut().find(|host| host.host_id() == sent.by);
+            let (id, applied) = match by.and_then(|host| Some((host.id(), host.seen()?))) {
+                Some((id, seen)) => (id.to_string(), seen.replica.state().read(State::event_sequence)),
+                // Of one that has just died it is not known; somebody has applied the decision at least.
+                None => ("that has died".into(), u64::MAX),
+            };
+            if let Some(wrong) = self.settlements.tells(sent.hash, applied) {
+                let text = format!("replica {id} settled HTLCs of {}, {wrong}", sent.hash);
+                self.watch.violated(self.now, text);
+            }
+        }
+    }
+
     /// Looks at what replicas have failed. Whoever fails an HTLC has applied what was acknowledged before its stream was
     /// opened: otherwise its decision may be there, unseen.
     pub(super) fn look_at_fails(&mut self) {

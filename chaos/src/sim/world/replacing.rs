@@ -8,7 +8,7 @@ use crate::sim::coverage::Condition;
 use crate::sim::host::Ending;
 use crate::sim::time::SimTime;
 use mux_raft::consensus::Consensus as _;
-use mux_raft::members::MemberChange;
+use mux_raft::members::{MemberChange, MemberError, RefusalKind};
 use mux_raft::types::ReplicaId;
 use parking_lot::Mutex;
 use rand::Rng as _;
@@ -270,8 +270,13 @@ impl World {
         let answer = Answer::default();
         let told = Arc::clone(&answer);
         host.spawn(async move {
-            let changed = replica.change_members(change).await;
-            *told.lock() = Some(changed.map(|_| ()).map_err(|error| error.to_string()));
+            let removal = matches!(change, MemberChange::Remove { .. });
+            *told.lock() = Some(match replica.change_members(change).await {
+                Ok(_) => Ok(()),
+                // An earlier call did it, of which nothing was heard.
+                Err(MemberError::Refused(no)) if removal && no.kind == RefusalKind::NotFound => Ok(()),
+                Err(error) => Err(error.to_string()),
+            });
         });
         now.asked = Some(answer);
     }

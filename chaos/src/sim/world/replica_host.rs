@@ -33,6 +33,7 @@ pub(super) struct Cluster {
     running: Arc<Mutex<BTreeMap<HostId, ReplicaId>>>,
     dir: PathBuf,
     snapshot: SnapshotConfig,
+    timing: Timing,
     fronts: Arc<Fronts>,
 }
 
@@ -44,7 +45,14 @@ impl Cluster {
             keep_logs: swarm.keep_logs,
             purge_batch: 1,
         };
-        Self { members, running: Arc::default(), dir: dir.to_owned(), snapshot, fronts }
+        Self {
+            members,
+            running: Arc::default(),
+            dir: dir.to_owned(),
+            snapshot,
+            timing: swarm.timing(),
+            fronts,
+        }
     }
 
     /// Whom a replica is told of that joins: those that there are.
@@ -72,7 +80,7 @@ impl Cluster {
                 key: nowhere,
                 domain: TlsPaths::DEFAULT_DOMAIN.into(),
             },
-            timing: Timing::default(),
+            timing: self.timing,
             snapshot: self.snapshot,
             wall_offset_ms: 0,
         }

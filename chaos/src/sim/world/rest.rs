@@ -1,6 +1,7 @@
 //! The end of a run: everything that is under way must end, and everybody's books must agree.
 
-use super::{LOOK, World};
+use super::replica_host::ReplicaHost;
+use super::{HEALED_WITHIN, LOOK, World};
 use crate::ledger::{ClusterView, LndView, PartRecord, PaymentRecord, check};
 use crate::sim::coverage::Condition;
 use crate::sim::host::HostClock;
@@ -9,6 +10,7 @@ use crate::sim::payments::Books;
 use crate::sim::trace;
 use mux_proto::lndsim::v1::{HtlcEntry, channel_entry::Status};
 use mux_raft::consensus::Consensus as _;
+use mux_raft::machine::State;
 use mux_raft::machine::model::InvoiceState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,6 +28,9 @@ const A_BLOCK_EVERY: Duration = Duration::from_millis(500);
 
 /// In this time all replicas must have said what they know.
 const BOOKS_WITHIN: Duration = Duration::from_secs(60);
+
+/// In this time subscribers must have seen everything that had happened.
+const EVENTS_WITHIN: Duration = Duration::from_secs(60);
 
 impl World {
     pub(super) fn come_to_rest(&mut self) {
@@ -50,11 +55,31 @@ impl World {
             }
         }
         self.trace.event(self.now, trace::WORLD, format_args!("is at rest"));
-        self.compare_books();
+        let (paid, nodes) = (self.payments.paid_afresh(), self.lnds.len());
+        if paid < nodes {
+            let why = self.payments.problems();
+            let text =
+                format!("something was paid over {paid} of {nodes} nodes after all had converged: {why:?}");
+            return self.watch.violated(self.now, text);
+        }
+        let Some(newest) = self.compare_books() else { return };
+        self.look_at_the_last_events(newest);
+        self.look_at_a_replay();
+        for problem in self.payments.check(newest) {
+            self.watch.violated(self.now, problem);
+        }
+    }
+
+    /// Waits until subscribers have seen every event up to this one, or had the time to.
+    fn look_at_the_last_events(&mut self, newest: u64) {
+        let deadline = self.now + EVENTS_WITHIN;
+        while self.payments.events_seen() < newest && self.now < deadline && self.watch.is_fine() {
+            self.go_on(LOOK);
+        }
     }
 
     /// Lets time pass, without new faults.
-    fn go_on(&mut self, time: Duration) {
+    pub(super) fn go_on(&mut self, time: Duration) {
         let until = self.now + time;
         while self.now < until && self.watch.is_fine() {
             self.begin_and_end_faults();
@@ -116,37 +141,57 @@ impl World {
             .any(|lnd| lnd.state().channels.iter().any(|channel| waits(channel.status())))
     }
 
-    fn compare_books(&mut self) {
+    /// The number of the last event that there is; none: it came not so far.
+    fn compare_books(&mut self) -> Option<u64> {
         self.payers.ask_for_books();
         let deadline = self.now + BOOKS_WITHIN;
         let books = loop {
             self.go_on(LOOK);
             if !self.watch.is_fine() {
-                return;
+                return None;
             }
             if let Some(books) = self.payments.take_books() {
                 break books;
             }
             if self.now > deadline {
-                return self.watch.violated(self.now, format!("no books within {BOOKS_WITHIN:?}"));
+                self.watch.violated(self.now, format!("no books within {BOOKS_WITHIN:?}"));
+                return None;
             }
         };
-        while self.watch.converged(&self.hosts).is_err() && self.now < deadline && self.watch.is_fine() {
-            self.go_on(LOOK);
-        }
+        self.trace.event(self.now, trace::WORLD, format_args!("has the books"));
+        self.converge_again()?;
+        self.compare_states();
+        let newest = self.hosts.iter().filter_map(ReplicaHost::replica);
+        let newest = newest.map(|seen| seen.replica.state().read(State::event_sequence)).max();
         let mut view = self.view(books);
         let mut payments = self.payments.ledger().snapshot();
         self.settlements.look_back(&payments, &view.lnds, &self.coverage);
         self.coverage.met_times(Condition::FinalUnheard, self.silences.unheard(&view.lnds));
-        let claimed = leave_out_claimed(&mut view.lnds, &mut payments);
+        let decided = |hash: &[u8]| self.settlements.is_decided(hash);
+        let claimed = leave_out_claimed(&mut view.lnds, &mut payments, decided);
         self.coverage.met_times(Condition::FailedAndClaimed, claimed);
         let mut told = BTreeSet::new();
         for violation in check::check(&payments, &view) {
             self.tell_of(&violation.evidence, (&payments, &view), &mut told);
             self.watch.violated(self.now, format!("{}: {}", violation.rule, violation.evidence));
         }
-        for problem in self.payments.check() {
-            self.watch.violated(self.now, problem);
+        newest
+    }
+
+    /// Reading the books may have taken long, and time goes on in the log meanwhile.
+    fn converge_again(&mut self) -> Option<()> {
+        let deadline = self.now + HEALED_WITHIN;
+        loop {
+            let Err(why) = self.watch.converged(&self.hosts) else { return Some(()) };
+            if self.now >= deadline {
+                let text = format!("not converged {HEALED_WITHIN:?} after all books were there: {why}");
+                self.watch.violated(self.now, text);
+            }
+            if !self.watch.is_fine() {
+                return None;
+            }
+            // Where messages are slow all are equally far only for moments.
+            self.go_on(self.swarm.tick());
         }
     }
 
@@ -228,16 +273,22 @@ fn held_at(lnd: &LndHost) -> Vec<String> {
 /// An LND node that learns a preimage on chain claims every HTLC with its hash that is on chain there, also one that the
 /// cluster has failed, or not answered yet (a second payment of an invoice whose FAIL did not get as far as the peer). Nobody can keep it from
 /// that, and its money is not the cluster's word: such HTLCs, and the payments that sent them, are left out of the books.
-fn leave_out_claimed(lnds: &mut [LndView], payments: &mut Vec<PaymentRecord>) -> u64 {
+/// Where nothing with the hash was decided there was no preimage to learn.
+fn leave_out_claimed(
+    lnds: &mut [LndView],
+    payments: &mut Vec<PaymentRecord>,
+    decided: impl Fn(&[u8]) -> bool,
+) -> u64 {
     let mut claimed = BTreeSet::new();
     for lnd in lnds {
         lnd.htlcs.retain(|htlc| {
             let on_chain = htlc.r#final.is_some_and(|end| end.settled && !end.offchain);
             let not_settled = htlc.answers.iter().all(|answer| answer.action != "SETTLE");
-            if on_chain && not_settled {
+            let claims = on_chain && not_settled && decided(&htlc.payment_hash);
+            if claims {
                 claimed.insert((lnd.node, htlc.chan_id, htlc.htlc_id));
             }
-            !(on_chain && not_settled)
+            !claims
         });
     }
     payments.retain(|payment| {

@@ -8,6 +8,7 @@ use crate::sim::coverage::{Condition, Coverage};
 use crate::sim::time::SimTime;
 use mux_proto::lndsim::v1::{ClientAnswer, HtlcEntry, htlc_failure::Speaker, outcome};
 use mux_raft::consensus::Consensus as _;
+use mux_raft::machine::State;
 use mux_raft::machine::model::{DetailsCause, Event, EventKind, FailReason};
 use mux_raft::types::{CircuitKey, NodePubkey, PaymentHash};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,16 +20,27 @@ pub(super) struct Settlements {
     sequence: u64,
     /// By invoice: the HTLCs of the set under way.
     sets: BTreeMap<PaymentHash, Set>,
-    /// Decided, on a majority's disks and applied somewhere.
-    decided: BTreeMap<PaymentHash, SimTime>,
+    /// Decided, and applied somewhere.
+    decided: BTreeMap<PaymentHash, Decided>,
     /// Of these, those that are not final.
     open: BTreeSet<PaymentHash>,
+    /// Those whose preimage was sent to an LND node.
+    told: BTreeSet<PaymentHash>,
+    /// Canceled or expired.
+    over: BTreeSet<PaymentHash>,
     /// The next decision is the leader's end.
     pub(super) strike: bool,
     /// Outcomes that were seen, by node.
     outcomes: Vec<usize>,
     /// By replica.
     pub(super) links: Vec<Links>,
+}
+
+/// When a decision was first applied, and the event that tells of it.
+#[derive(Clone, Copy, Debug)]
+struct Decided {
+    at: SimTime,
+    sequence: u64,
 }
 
 #[derive(Debug, Default)]
@@ -47,12 +59,27 @@ impl Set {
 impl Settlements {
     /// Decided sets of which not everything is final, with the moment of the decision.
     pub(super) fn undone(&self) -> impl Iterator<Item = SimTime> + '_ {
-        self.open.iter().filter_map(|hash| self.decided.get(hash).copied())
+        self.open.iter().filter_map(|hash| self.decided_at(hash))
+    }
+
+    /// Whether a set is decided, and LND nodes have not been told yet.
+    pub(super) fn is_untold(&self) -> bool {
+        self.open.iter().any(|hash| !self.told.contains(hash))
     }
 
     /// When the decision for this hash was first applied.
     pub(super) fn decided_at(&self, hash: &PaymentHash) -> Option<SimTime> {
-        self.decided.get(hash).copied()
+        self.decided.get(hash).map(|decided| decided.at)
+    }
+
+    /// A preimage was sent by a replica that has applied events up to this one. None: it is right to.
+    pub(super) fn tells(&mut self, hash: PaymentHash, applied: u64) -> Option<&'static str> {
+        self.told.insert(hash);
+        match self.decided.get(&hash) {
+            None => Some("which nobody had decided"),
+            Some(decided) if decided.sequence > applied => Some("and had not applied the decision"),
+            Some(_) => None,
+        }
     }
 
     /// Whether anybody has applied a decision for this hash.
@@ -82,8 +109,12 @@ impl Settlements {
                 if set.nodes() > 1 {
                     met.push(Condition::SetOverNodes);
                 }
-                if self.decided.insert(event.hash, now).is_some() {
+                let decided = Decided { at: now, sequence: event.sequence };
+                if self.decided.insert(event.hash, decided).is_some() {
                     wrong = Some(format!("two sets of invoice {} were decided", event.hash));
+                }
+                if self.over.contains(&event.hash) {
+                    wrong = Some(format!("a set of {} was decided after its end", event.hash));
                 }
                 self.open.insert(event.hash);
             }
@@ -93,6 +124,7 @@ impl Settlements {
                 self.open.remove(&event.hash);
             }
             EventKind::Canceled | EventKind::Expired | EventKind::Voided => {
+                self.over.insert(event.hash);
                 if self.decided.contains_key(&event.hash) {
                     wrong = Some(format!("{} is {:?} after its decision", event.hash, event.kind));
                 }
@@ -111,6 +143,15 @@ impl Settlements {
         }
         payments.iter().filter_map(condition_of_payment).for_each(|condition| coverage.met(condition));
     }
+}
+
+/// A set is decided that is worth less than was asked for, or more than twice that (BOLT 4, "Requirements" of the final
+/// node).
+fn wrong_amount(state: &State, event: &Event) -> Option<String> {
+    let EventKind::Settling { amount_msat, .. } = &event.kind else { return None };
+    let asked = state.invoice(&event.hash)?.terms.amount_msat;
+    let fits = *amount_msat >= asked && (asked.0 == 0 || amount_msat.0 <= asked.0.saturating_mul(2));
+    (!fits).then(|| format!("{amount_msat} settle {}, for which {asked} were asked", event.hash))
 }
 
 fn condition_of(reason: &FailReason, accepted: bool) -> Option<Condition> {
@@ -134,6 +175,7 @@ fn condition_of_payment(payment: &PaymentRecord) -> Option<Condition> {
     let [end] = payment.ends.as_slice() else { return None };
     match (payment.order.label.as_str(), end) {
         ("overpaid", _) if payment.has_preimage() => Some(Condition::Overpaid),
+        ("any amount", PaymentEnd::Settled) => Some(Condition::AnyAmountPaid),
         ("stateless", PaymentEnd::Settled) => Some(Condition::StatelessPaid),
         ("two-phase", PaymentEnd::Settled) => Some(Condition::TwoPhasePaid),
         ("cancelled in flight", PaymentEnd::Failed(_)) => Some(Condition::CanceledInFlight),
@@ -185,16 +227,19 @@ impl World {
             let known = self.settlements.sequence;
             let cell = seen.replica.state();
             let links = &mut self.settlements.links[at];
-            let (news, Gates { wrong: unheld, met }) = cell.read(|state| {
+            let (news, Gates { wrong: unheld, met }, amounts) = cell.read(|state| {
                 let news: Vec<Event> = if state.event_sequence() <= known {
                     Vec::new()
                 } else {
                     state.events_after(known).cloned().collect()
                 };
                 let gates = look_at_gates(links, state, &news);
-                (news, gates)
+                let amounts: Vec<String> =
+                    news.iter().filter_map(|event| wrong_amount(state, event)).collect();
+                (news, gates, amounts)
             });
             wrong.extend(unheld);
+            wrong.extend(amounts);
             met.into_iter().for_each(|condition| self.coverage.met(condition));
             for event in news {
                 self.trace.digest(self.now, column, &[b"event", &event.sequence.to_be_bytes()]);

@@ -147,6 +147,13 @@ impl World {
         self.faults.starts_again(self.now, at);
     }
 
+    /// Its stream is about to break: whether its owner is behind is seen now.
+    pub(super) fn look_at_lagging_owner(&self, lnd: usize) {
+        let owner = self.owner_of(self.lnds[lnd].node());
+        let lags = owner.and_then(|at| self.applied_by(at)).is_some_and(|index| index < self.watch.entries());
+        self.coverage.met_times(Condition::OwnerLags, u64::from(lags));
+    }
+
     /// A follower that has a link hears from the leader late, and has to open its stream anew while it does.
     pub(super) fn let_owner_lag(&mut self) -> bool {
         let lnd = self.faults.rng().random_range(0..self.lnds.len());
@@ -169,7 +176,6 @@ impl World {
         let taken_ms = self.faults.rng().random_range(600..=1_800);
         self.faults.lnd_ends_in(self.now, breaks, LndEnd::Cut(lnd, taken_ms));
         self.faults.conditions_end_in(self.now, ends, (from, to));
-        self.coverage.met(Condition::OwnerLags);
         true
     }
 }

@@ -61,6 +61,10 @@ impl World {
     pub(super) fn go_on_stranding(&mut self) {
         let Some(at) = self.stranding.at.filter(|_| self.now.is_multiple_of(STORM_EVERY)) else { return };
         let Some(node) = self.lnds[at].running() else { return };
+        // What one that is down has to settle would be over when it is back.
+        if self.lnds.iter().any(|lnd| !lnd.is_up()) {
+            return;
+        }
         let stranded: Vec<HtlcEntry> = open(&node).filter(is_stranded).collect();
         self.stranding.channels.extend(stranded.iter().map(|htlc| htlc.chan_id));
         self.look_for_rescued(at, &node);

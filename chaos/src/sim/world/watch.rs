@@ -1,5 +1,7 @@
+use super::logs::Logs;
 use super::replica_host::{ReplicaHost, Seen};
 use crate::sim::coverage::{Condition, Coverage};
+use crate::sim::disk::LogNews;
 use crate::sim::panics;
 use crate::sim::time::SimTime;
 use crate::sim::trace::Trace;
@@ -8,11 +10,15 @@ use mux_raft::machine::State;
 use mux_raft::machine::command::COMMAND_FORMAT;
 use mux_raft::types::{LogIndex, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// What must hold at every moment, and whether it did.
 #[derive(Debug)]
 pub(super) struct Watch {
     replicas: Vec<Known>,
+    logs: Logs,
+    /// The greatest election timeout.
+    election: Duration,
     leaders: BTreeMap<u64, ReplicaId>,
     /// The state after an entry, as the first replica had it that was seen there.
     states: BTreeMap<LogIndex, ([u8; 32], ReplicaId)>,
@@ -28,16 +34,19 @@ struct Known {
     led: bool,
     applied: LogIndex,
     last_log_index: LogIndex,
+    committed: LogIndex,
     snapshot: LogIndex,
-    /// In an earlier process: what was applied then was committed.
-    once_applied: LogIndex,
+    purged: LogIndex,
     level: u16,
 }
 
 impl Watch {
-    pub(super) fn new(replicas: usize) -> Self {
+    /// `election`: the greatest timeout of one, what takes longer is noticed.
+    pub(super) fn new(replicas: usize, election: Duration) -> Self {
         Self {
             replicas: vec![Known::default(); replicas],
+            logs: Logs::new(replicas),
+            election,
             leaders: BTreeMap::new(),
             states: BTreeMap::new(),
             healing_since: None,
@@ -90,10 +99,10 @@ impl Watch {
         }
     }
 
-    /// What a replica knew is gone with its process, but for what was committed.
+    /// What a replica knew is gone with its process, but for its term, as far as it was durable.
     pub(super) fn process_ended(&mut self, at: usize) {
         if let Some(known) = self.replicas.get_mut(at) {
-            *known = Known { once_applied: known.once_applied.max(known.applied), ..Known::default() };
+            *known = Known { term: self.logs.term_of(at), ..Known::default() };
         }
     }
 
@@ -108,6 +117,13 @@ impl Watch {
         if let Some(panic) = panics::take() {
             self.violated(now, format!("something panicked: {panic}"));
         }
+        for (at, host) in hosts.iter().enumerate() {
+            let news = host.disk().take_news();
+            let is_slow = |one: &&LogNews| matches!(one, LogNews::SyncTook(took) if *took > self.election);
+            let slow = news.iter().filter(is_slow).count();
+            coverage.met_times(Condition::DiskSlow, u64::try_from(slow).unwrap_or(u64::MAX));
+            self.logs.look_at(at, host.id(), news);
+        }
         for (at, host) in hosts.iter_mut().enumerate() {
             let (id, column) = (host.id(), host.column());
             let (host_level, upgraded) = (host.feature_level_max(), host.was_upgraded());
@@ -115,7 +131,7 @@ impl Watch {
             let Some(mut known) = self.replicas.get(at).copied() else { continue };
             let before = known;
             if seen.status.has_changed().unwrap_or(false) {
-                self.look_at_status(now, id, seen, &mut known);
+                self.look_at_status(now, (at, id), seen, &mut known);
             }
             if seen.applied.has_changed().unwrap_or(false) {
                 if self.look_at_level(now, id, (seen, host_level), &mut known) {
@@ -135,32 +151,64 @@ impl Watch {
             }
             self.replicas[at] = known;
         }
+        self.logs.look_at_committed();
+        for problem in self.logs.take_problems() {
+            self.violated(now, problem);
+        }
     }
 
-    fn look_at_status(&mut self, now: SimTime, id: ReplicaId, seen: &mut Seen, known: &mut Known) {
+    fn look_at_status(
+        &mut self,
+        now: SimTime,
+        (at, id): (usize, ReplicaId),
+        seen: &mut Seen,
+        known: &mut Known,
+    ) {
         let status = seen.status.borrow_and_update();
-        let (term, leads, applied) = (status.term, status.leads, status.applied);
-        let (committed, last, snapshot) = (status.committed, status.last_log_index, status.snapshot);
+        let (term, leads, is_told) = (status.term, status.leads, !status.members.is_empty());
+        let (committed, last) = (status.committed, status.last_log_index);
+        let (snapshot, purged) = (status.snapshot, status.purged);
         drop(status);
+        // A process begins with a status that says nothing.
+        if !is_told {
+            return;
+        }
         if term < known.term {
             self.violated(now, format!("replica {id} went back from term {} to {term}", known.term));
         }
-        if applied > committed {
-            self.violated(now, format!("replica {id} applied {applied}, and {committed} is committed"));
+        if purged > snapshot || snapshot > committed || committed > last {
+            let ends = format!("purged {purged}, snapshot {snapshot}, committed {committed}, last {last}");
+            self.violated(now, format!("replica {id} has its log in disorder: {ends}"));
+        }
+        for (what, before, is) in [
+            ("committed", known.committed, committed),
+            ("snapshot", known.snapshot, snapshot),
+            ("purged", known.purged, purged),
+        ] {
+            if is < before {
+                self.violated(now, format!("replica {id} went back from {what} {before} to {is}"));
+            }
         }
         if leads {
+            let is_new = !self.leaders.contains_key(&term);
             let leader = *self.leaders.entry(term).or_insert(id);
             if leader != id {
                 self.violated(now, format!("replicas {leader} and {id} both lead in term {term}"));
             }
+            if is_new {
+                self.logs.leads(at, term);
+            }
         }
         (known.term, known.led) = (term, leads);
-        (known.last_log_index, known.snapshot) = (last, snapshot);
+        (known.last_log_index, known.committed) = (last, committed);
+        (known.snapshot, known.purged) = (snapshot, purged);
     }
 
     fn look_at_state(&mut self, now: SimTime, id: ReplicaId, seen: &mut Seen, known: &mut Known) -> [u8; 32] {
         seen.applied.borrow_and_update();
-        let (index, hash) = seen.replica.state().read(|state| (state.applied().index, state.chain_hash()));
+        let (at, hash) = seen.replica.state().read(|state| (state.applied(), state.chain_hash()));
+        self.logs.applied(id, at);
+        let index = at.index;
         if index < known.applied {
             self.violated(now, format!("replica {id} went back from entry {} to {index}", known.applied));
         }
@@ -221,10 +269,10 @@ impl Watch {
             }
             positions.push((applied.index, hash));
         }
-        let committed = self.replicas.iter().map(|known| known.once_applied.max(known.applied)).max();
+        let once = self.entries();
         match positions.first() {
-            Some((index, _)) if Some(*index) < committed => {
-                Err(format!("entry {committed:?} was applied once, and now {index} is the last"))
+            Some((index, _)) if *index < once => {
+                Err(format!("entry {once} was applied once, and now {index} is the last"))
             }
             Some(first) if positions.iter().any(|other| other != first) => {
                 let indices: Vec<u64> = positions.iter().map(|(index, _)| *index).collect();

@@ -41,11 +41,15 @@ pub(super) struct Told<'a> {
     acknowledged: u64,
     payments: PaymentCounts,
     healed_ms_max: u64,
+    /// Of every seed that healed, in order.
+    healed_ms: Vec<u64>,
 }
 
 impl<'a> Told<'a> {
     pub(super) fn new(args: &SimulateArgs, sum: &'a Sum, counts: bool) -> Self {
         let missing = [Need::Required, Need::InMany].map(|need| sum.missing(need)).concat();
+        let mut healed_ms = sum.healed_ms.clone();
+        healed_ms.sort_unstable();
         Self {
             run: Provenance::here(),
             seed: args.seed,
@@ -64,7 +68,8 @@ impl<'a> Told<'a> {
             entries: sum.entries,
             acknowledged: sum.acknowledged,
             payments: sum.payments,
-            healed_ms_max: sum.healed_ms_max,
+            healed_ms_max: sum.healed_ms.iter().copied().max().unwrap_or(0),
+            healed_ms,
         }
     }
 }
