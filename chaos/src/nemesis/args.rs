@@ -37,7 +37,7 @@ pub struct Arguments {
     /// The commit that it is of, for the report: it does not tell itself.
     #[arg(long, value_name = "COMMIT", requires = "previous")]
     pub previous_commit: Option<String>,
-    /// Build that binary from the last tag, or else from the commit before this one.
+    /// Build that binary from the last commit of the version before this one.
     #[arg(long, conflicts_with = "previous")]
     pub build_previous: bool,
     /// Keep data and logs here instead of in a temporary directory. Must be empty or absent.

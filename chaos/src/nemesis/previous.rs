@@ -5,16 +5,16 @@ use std::{
     process::Command,
 };
 
-/// Builds it, in release, below the target directory, and says which commit it is of.
+/// Builds the last one of the version before this, in release, below the target directory, and says which commit it is of.
 ///
 /// # Errors
-/// There is no repository, no such commit, or it does not build.
+/// There is no repository, it does not reach back to that commit, or that does not build.
 pub(super) fn build() -> std::io::Result<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let root = std::fs::canonicalize(root)?;
     let git = |arguments: &[&str]| output(Command::new("git").arg("-C").arg(&root).args(arguments));
-    let tag = git(&["describe", "--tags", "--abbrev=0"]);
-    let revision = tag.map_or_else(|_| "HEAD~1".to_owned(), |tag| tag.trim().to_owned());
+    let raised = git(&["log", "-1", "--format=%h", "-G^version = ", "--", "Cargo.toml"])?;
+    let revision = format!("{}~1", raised.trim());
     let commit = git(&["rev-parse", "--short", &revision])?.trim().to_owned();
     let place = tempfile::Builder::new().prefix("mux-previous-").tempdir()?;
     let tree = place.path().join("tree");
