@@ -1,5 +1,5 @@
-//! Says how this crate is optimised, and exports the symbols that make a simulation's randomness follow from its seed (src/sim/entropy/symbols.rs): some
-//! crates look `getrandom` up by name at run time.
+//! Says how this crate is optimised, and exports the symbols that make a simulation's randomness follow from its seed
+//! (src/sim/entropy/symbols.rs): some crates look `getrandom` up by name at run time.
 
 const SYMBOLS: [&str; 3] = ["getrandom", "getentropy", "syscall"];
 
@@ -10,6 +10,7 @@ fn main() {
     println!("cargo::rustc-env=MUX_CHAOS_OPT_LEVEL={level}");
     for symbol in SYMBOLS {
         println!("cargo::rustc-link-arg-bin=simulate=-Wl,--export-dynamic-symbol={symbol}");
+        println!("cargo::rustc-link-arg-bin=mutants=-Wl,--export-dynamic-symbol={symbol}");
         println!("cargo::rustc-link-arg-tests=-Wl,--export-dynamic-symbol={symbol}");
     }
 }

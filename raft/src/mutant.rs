@@ -57,6 +57,7 @@ mutants! {
     CancelAfterDecision "cancel-after-decision" "An invoice is cancelled although it was decided to settle its set.",
     DeadLinkSettles "dead-link-completes-set" "A set is settled although the link of one of its HTLCs is down.",
     SettleUndecided "settle-before-decision" "A link settles an HTLC that the log knows before its set is decided.",
+    DeadlineAtExpiry "deadline-at-expiry" "Sets are decided, and kept waiting, until their HTLCs expire, as if LND did not fail them before.",
     PartOfSetSettles "settle-part-of-set" "The decision settles all HTLCs of the set but the first.",
     SettledUnconfirmed "settled-without-lnd" "An invoice is called settled when it is decided, before LND confirmed anything.",
     ReplayUnbarred "replay-without-barrier" "A link answers HTLCs from the state that it has, however far it lags behind.",

@@ -143,11 +143,11 @@ fn is_lost_under_way(htlc: &HtlcEntry, decided: &InvoiceView) -> bool {
         && !is_decided_too_late(htlc, decided)
 }
 
-/// LND had ended it so long before the decision that the cluster must have known. By the moment in which the decision was seen
-/// where that is known: log time runs ahead of LND's clock by as much as the leader's clock was wrong.
+/// LND had ended it so long before the decision that the cluster must have known. By the moment in which the decision was in a
+/// log where that is known: log time runs ahead of LND's clock by as much as the leader's clock was wrong.
 fn is_decided_too_late(htlc: &HtlcEntry, decided: &InvoiceView) -> bool {
     htlc.r#final.is_some_and(|end| {
-        let late_ms = decided.seen_decided_ms.saturating_sub(end.unix_ms);
+        let late_ms = decided.proposed_ms.saturating_sub(end.unix_ms);
         !end.settled && late_ms > NEWS_LATE_MAX_MS + CLOCKS_DIFFER_MAX_MS
     })
 }

@@ -41,6 +41,9 @@ pub struct InvoiceView {
     /// When it was decided in fact, as somebody saw who looks at all replicas (the simulation): log time stands still while
     /// no majority can compare clocks. As `decided_at_ms`, where nobody looks.
     pub seen_decided_ms: u64,
+    /// When the entry that decided it was in a log first, as the same somebody saw: with the majority gone it may be committed
+    /// long after that, and what is known of its HTLCs meanwhile comes too late. As `decided_at_ms`, where nobody looks.
+    pub proposed_ms: u64,
     /// Its HTLCs.
     pub htlcs: Vec<HtlcView>,
 }
@@ -70,6 +73,7 @@ impl From<&mux::Invoice> for InvoiceView {
             received_msat: invoice.amount_received_msat,
             decided_at_ms: invoice.decided_at_ms,
             seen_decided_ms: invoice.decided_at_ms,
+            proposed_ms: invoice.decided_at_ms,
             htlcs: invoice.htlcs.iter().map(HtlcView::from).collect(),
         }
     }

@@ -80,7 +80,28 @@ fn tried(mutant: Option<Mutant>) -> anyhow::Result<OnDisk> {
     let verdict: Verdict = serde_json::from_str(last).with_context(ended)?;
     let seconds = started.elapsed().as_secs_f64();
     Ok(match verdict.violations.into_iter().next() {
-        Some(what) => OnDisk::Noticed { what, seconds },
+        Some(what) => OnDisk::Noticed { what: without_place(&what), seconds },
         None => OnDisk::Nothing { seconds },
     })
+}
+
+/// Without the directories in which the file system was made: they are another machine's for whoever reads it.
+fn without_place(what: &str) -> String {
+    let short = |word: &str| match word.find("/mnt/") {
+        Some(at) if word.starts_with('/') => word.get(at + 1..).unwrap_or_default().to_owned(),
+        _ => word.to_owned(),
+    };
+    what.split(' ').map(short).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_place;
+
+    #[test]
+    fn where_the_file_system_was_made_is_not_told() {
+        let told = "refused storage: the log in /tmp/.tmpAbc/mnt/data/log: it is damaged";
+        assert_eq!(without_place(told), "refused storage: the log in mnt/data/log: it is damaged");
+        assert_eq!(without_place("bad 1 things"), "bad 1 things");
+    }
 }

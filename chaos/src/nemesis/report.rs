@@ -124,7 +124,7 @@ impl Report {
             versions,
             previous,
             clocks: "an offset where muxd reads its wall clock (hidden option of the test executable), not libfaketime",
-            counts: faults_by_kind.values().all(|count| *count > 0),
+            counts: faults_by_kind.values().all(|count| *count > 0) && verdict.saw_something(),
             faults_by_kind,
             left_out,
             failover: verdict
@@ -214,6 +214,10 @@ impl Report {
         }
         if self.counts {
             story.print("Everything that was promised was kept.");
+            return;
+        }
+        if !self.verdict.saw_something() {
+            story.print("Nothing was found, but the run DOES NOT COUNT: no call, no event or no settled payment was seen");
             return;
         }
         let never = self.faults_by_kind.iter().filter(|(_, count)| **count == 0);

@@ -100,6 +100,11 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
+    /// Whether there was anything to judge.
+    pub(super) fn saw_something(&self) -> bool {
+        self.calls > 0 && self.events > 0 && self.payments.settled > 0
+    }
+
     /// One more round.
     pub(super) fn add(&mut self, told: Told) {
         let (invoices, calls, unknown) = told.history;

@@ -4,11 +4,12 @@
 //!   reads, without payments. Payments: [`super::payments`].
 //! * `schedule`: when what happens; `faults`, `points`, `replacing`, `upgrading`, `stale`, `lnd_faults`, `blocks`,
 //!   `stranding`: what that does.
-//! * `watch`: what must hold of replicas; `logs`: of what is on their disks. `settlements`, `promises`: what must hold of
-//!   money. `rest`: the end of a run, when all must have ended and everybody's books agree; `replays`: that states are what the
+//! * `watch`: what must hold of replicas; `logs`: of what is on their disks. `settlements`, `decisions`, `promises`: what must
+//!   hold of money. `rest`: the end of a run, when all must have ended and everybody's books agree; `replays`: that states are what the
 //!   log makes them. `outcome`: what a run reports.
 
 mod blocks;
+mod decisions;
 mod faults;
 mod fronts;
 mod links;

@@ -8,6 +8,7 @@ pub use front_node::{
     FrontNode, FrontNodeAccess, FrontNodeEndpoint, FrontNodeExtra, FrontNodeMode, Session, Tip,
 };
 
+use crate::mutant::{Mutant, planted};
 use crate::types::{
     BlockHeight, CircuitKey, LogIndex, LogTimeMs, Msat, PaymentHash, PaymentSecret, Preimage, SessionId,
     SetId,
@@ -355,6 +356,9 @@ impl Htlc {
     /// The last height at which a decision to settle is still safe, exclusive.
     #[must_use]
     pub fn settle_deadline(&self, margin_blocks: BlockHeight) -> BlockHeight {
+        if planted(Mutant::DeadlineAtExpiry) {
+            return self.incoming_expiry;
+        }
         self.incoming_expiry.saturating_sub(LND_INTERCEPT_DELTA).saturating_sub(margin_blocks)
     }
 }

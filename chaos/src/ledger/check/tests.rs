@@ -68,6 +68,7 @@ fn replica(number: u8) -> ReplicaView {
         received_msat: 300,
         decided_at_ms: DECIDED_MS,
         seen_decided_ms: DECIDED_MS,
+        proposed_ms: DECIDED_MS,
         htlcs: vec![htlc(1), htlc(2)],
     };
     ReplicaView {
@@ -304,6 +305,18 @@ fn a_leaders_wrong_clock_makes_no_decision_late() {
     end_of_lost(&mut view).unix_ms = DECIDED_MS + 100;
     each_replica(&mut view, |invoice| invoice.decided_at_ms = DECIDED_MS + 60_000);
     assert_eq!(check(&payments, &view), []);
+}
+
+/// The decision was in a log, the majority went, LND lost the HTLC, the majority came back.
+#[test]
+fn a_decision_that_waited_for_a_majority_is_judged_by_when_it_was_proposed() {
+    let (mut payments, mut view) = balanced();
+    lose_under_way(&mut payments[0], &mut view);
+    each_replica(&mut view, |invoice| invoice.seen_decided_ms = DECIDED_MS + 60_000);
+    assert_eq!(check(&payments, &view), []);
+    each_replica(&mut view, |invoice| invoice.proposed_ms = DECIDED_MS + 60_000);
+    let broken = rules(&check(&payments, &view));
+    assert!(broken.contains(&"decided_when_gone"), "{broken:?}");
 }
 
 #[test]

@@ -211,6 +211,10 @@ impl Engine {
             return Ok(None);
         }
         let free = self.free();
+        // The others are out of action as it is; without a majority of these it would be no outage.
+        if free.len() * 2 <= self.cluster.replicas.len() {
+            return Ok(None);
+        }
         for id in &free {
             if let Some(at) = self.place(*id) {
                 self.cluster.replicas[at].process.kill().await?;

@@ -1,6 +1,6 @@
 use super::{Payments, UnderWay};
+use crate::cluster::ReplicaClient;
 use crate::ledger::PaymentEnd;
-use crate::nemesis::clients::roster::Roster;
 use crate::payer::{FrontPeer, Patience, Payer, PaymentPlan};
 use mux_proto::mux::v1::{AddInvoiceRequest, add_invoice_request::What};
 use rand::Rng as _;
@@ -27,10 +27,11 @@ const PATIENCE: Patience = Patience {
     give_up_after: WITHIN,
 };
 
-/// Pays over this node, one invoice after the other until one is settled. It is under way from the call on.
+/// Pays over this node an invoice of each of these replicas, one after the other until it is settled. It is under way from
+/// the call on.
 pub(super) fn pay(
     payments: Payments,
-    roster: Roster,
+    replicas: Vec<ReplicaClient>,
     peer: Arc<dyn FrontPeer>,
     mut rng: StdRng,
 ) -> impl Future<Output = ()> {
@@ -40,9 +41,11 @@ pub(super) fn pay(
         let payer = Payer::new(vec![peer], Arc::clone(&payments.shared.ledger), PATIENCE, rng.random());
         let mut last = String::from("no invoice yet");
         let settled = async {
-            while let Err(why) = try_to_pay(&payer, &roster, &mut rng).await {
-                last = why;
-                tokio::time::sleep(TRY_AGAIN).await;
+            for replica in &replicas {
+                while let Err(why) = try_to_pay(&payer, replica).await {
+                    last = why;
+                    tokio::time::sleep(TRY_AGAIN).await;
+                }
             }
         };
         match tokio::time::timeout(WITHIN, settled).await {
@@ -59,13 +62,13 @@ pub(super) fn pay(
 }
 
 /// Makes an invoice and pays it; or why it is not settled.
-async fn try_to_pay(payer: &Payer, roster: &Roster, rng: &mut StdRng) -> Result<(), String> {
+async fn try_to_pay(payer: &Payer, replica: &ReplicaClient) -> Result<(), String> {
     let request = AddInvoiceRequest {
         amount_msat: AMOUNT_MSAT,
         what: Some(What::Description("fresh".into())),
         ..AddInvoiceRequest::default()
     };
-    let made = roster.any(rng).add_invoice(request).await.map_err(|error| error.to_string())?;
+    let made = replica.add_invoice(request).await.map_err(|error| error.to_string())?;
     let plan = PaymentPlan::new("fresh", made.payment_request, 1);
     let payment = payer.pay(&plan).await.map_err(|error| error.to_string())?;
     let ends = payer.ledger().payment(payment).ends;

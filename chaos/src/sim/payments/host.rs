@@ -83,10 +83,16 @@ impl PaymentsHost {
     /// Nothing is wrong any more: something must be paid over each of these nodes; see [`Payments::paid_afresh`].
     pub fn pay_afresh(&self, peers: Vec<Arc<dyn FrontPeer>>) {
         let Some(port) = self.host.port().cloned() else { return };
+        let count = peers.len();
         for (number, peer) in peers.into_iter().enumerate() {
-            let clients = self.replicas.iter().map(|(id, address)| (*id, client(&port, address))).collect();
+            // Every replica makes an invoice, every node gets one.
+            let mut replicas: Vec<_> = self.replicas.iter().skip(number).step_by(count).collect();
+            if replicas.is_empty() {
+                replicas.extend(self.replicas.get(number % self.replicas.len().max(1)));
+            }
+            let clients = replicas.into_iter().map(|(_, address)| client(&port, address)).collect();
             let rng = random::stream(self.payments.shared.seed, &format!("fresh {number}"));
-            let paid = fresh::pay(self.payments.clone(), Roster::of(clients), peer, rng);
+            let paid = fresh::pay(self.payments.clone(), clients, peer, rng);
             self.host.spawn(paid);
         }
     }

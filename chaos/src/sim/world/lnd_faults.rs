@@ -341,13 +341,14 @@ impl World {
         let rng = &mut self.faults.rng;
         let any = rng.random_range(0..self.hosts.len());
         let replica = owner.filter(|_| rng.random_bool(0.8)).unwrap_or(any);
+        let is_owner = owner == Some(replica);
         let (lnd, replica) = (self.lnds[at].host_id(), self.hosts[replica].host_id());
         let links = match rng.random_range(0..4) {
             0 => vec![(lnd, replica)],
             1 => vec![(replica, lnd)],
             _ => vec![(lnd, replica), (replica, lnd)],
         };
-        self.coverage.met_times(Condition::OwnerCutOff, u64::from(owner.is_some()));
+        self.coverage.met_times(Condition::OwnerCutOff, u64::from(is_owner));
         self.hold(links, "cut off from LND")
     }
 }

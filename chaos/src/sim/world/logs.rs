@@ -12,12 +12,14 @@
 mod disk;
 
 use crate::sim::disk::LogNews;
+use crate::sim::time::SimTime;
 use bytes::Bytes;
 use disk::LogView;
 use mux_raft::machine::LogPosition;
 use mux_raft::store::{Change, Inspected, InspectedMark};
 use mux_raft::types::{LogIndex, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 /// One set of voters, or the old and the new one.
 type Voters = Vec<BTreeSet<ReplicaId>>;
@@ -30,6 +32,9 @@ pub(super) struct Logs {
     lost: Vec<LogView>,
     /// Every entry that was ever durable anywhere, and the term of the one before it where that was known.
     entries: BTreeMap<(LogIndex, u64), (Bytes, Option<u64>)>,
+    /// When each of them was durable first.
+    since: BTreeMap<(LogIndex, u64), SimTime>,
+    now: SimTime,
     /// Those of them that say who votes.
     voters: BTreeMap<(LogIndex, u64), Voters>,
     /// By index, without holes.
@@ -96,7 +101,8 @@ impl Logs {
     }
 
     /// What became of a replica's disk.
-    pub(super) fn look_at(&mut self, at: usize, id: ReplicaId, news: Vec<LogNews>) {
+    pub(super) fn look_at(&mut self, now: SimTime, at: usize, id: ReplicaId, news: Vec<LogNews>) {
+        self.now = now;
         let Some(mut disk) = self.disks.get_mut(at).map(std::mem::take) else { return };
         if disk.id == 0 {
             disk.id = id;
@@ -154,6 +160,7 @@ impl Logs {
             return Err(format!("{} stands where one of term {committed} is committed", words(at)));
         }
         self.voters.extend(voters.map(|voters| ((at.index, at.term), voters)));
+        self.since.entry((at.index, at.term)).or_insert(self.now);
         let (first, term_before) =
             self.entries.entry((at.index, at.term)).or_insert_with(|| (bytes.clone(), before));
         if *first != bytes {
@@ -169,6 +176,12 @@ impl Logs {
             }
             _ => Ok(()),
         }
+    }
+
+    /// When the first of these entries was durable somewhere, as far as it is committed.
+    pub(super) fn first_durable(&self, entries: RangeInclusive<LogIndex>) -> Option<SimTime> {
+        let times = self.since.range((*entries.start(), 0)..=(*entries.end(), u64::MAX));
+        times.filter(|(at, _)| self.is_committed(**at)).map(|(_, time)| *time).min()
     }
 
     fn committed_in(&self, index: LogIndex) -> Option<Committed> {

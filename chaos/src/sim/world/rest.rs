@@ -242,6 +242,9 @@ impl World {
             for (hash, invoice) in &mut books.invoices {
                 if let Some(at) = self.settlements.decided_at(hash) {
                     invoice.seen_decided_ms = HostClock::wall_at(at);
+                    let entries = self.settlements.decided_by(hash);
+                    let proposed = entries.and_then(|entries| self.watch.first_durable(entries));
+                    invoice.proposed_ms = HostClock::wall_at(proposed.unwrap_or(at));
                 }
             }
         }

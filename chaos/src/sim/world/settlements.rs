@@ -1,23 +1,25 @@
 //! What must hold of money at every moment, as far as the world can see it: in the replicas' applied states, and in what
 //! payers get.
 
-use super::World;
 use super::promises::{Gates, Links, look_at_gates};
+use super::{World, decisions};
 use crate::ledger::{LndView, PaymentEnd, PaymentRecord};
 use crate::sim::coverage::{Condition, Coverage};
 use crate::sim::time::SimTime;
 use mux_proto::lndsim::v1::{ClientAnswer, HtlcEntry, htlc_failure::Speaker, outcome};
 use mux_raft::consensus::Consensus as _;
-use mux_raft::machine::State;
 use mux_raft::machine::model::{DetailsCause, Event, EventKind, FailReason};
-use mux_raft::types::{CircuitKey, NodePubkey, PaymentHash};
+use mux_raft::types::{CircuitKey, LogIndex, NodePubkey, PaymentHash};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 /// What was seen.
 #[derive(Debug, Default)]
 pub(super) struct Settlements {
     /// The last event that any replica had applied.
     sequence: u64,
+    /// The last entry that any replica had applied.
+    applied: LogIndex,
     /// By invoice: the HTLCs of the set under way.
     sets: BTreeMap<PaymentHash, Set>,
     /// Decided, and applied somewhere.
@@ -36,11 +38,12 @@ pub(super) struct Settlements {
     pub(super) links: Vec<Links>,
 }
 
-/// When a decision was first applied, and the event that tells of it.
-#[derive(Clone, Copy, Debug)]
+/// When a decision was first applied, the event that tells of it, and the entry that made it, or those of which one did.
+#[derive(Clone, Debug)]
 struct Decided {
     at: SimTime,
     sequence: u64,
+    entries: RangeInclusive<LogIndex>,
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +75,11 @@ impl Settlements {
         self.decided.get(hash).map(|decided| decided.at)
     }
 
+    /// Entries of which one is the decision for this hash.
+    pub(super) fn decided_by(&self, hash: &PaymentHash) -> Option<RangeInclusive<LogIndex>> {
+        self.decided.get(hash).map(|decided| decided.entries.clone())
+    }
+
     /// A preimage was sent by a replica that has applied events up to this one. None: it is right to.
     pub(super) fn tells(&mut self, hash: PaymentHash, applied: u64) -> Option<&'static str> {
         self.told.insert(hash);
@@ -87,7 +95,13 @@ impl Settlements {
         PaymentHash::try_from(hash).is_ok_and(|hash| self.decided.contains_key(&hash))
     }
 
-    fn see(&mut self, now: SimTime, event: &Event) -> (Vec<Condition>, Option<String>) {
+    /// `entries`: of which one led to this event.
+    fn see(
+        &mut self,
+        now: SimTime,
+        entries: RangeInclusive<LogIndex>,
+        event: &Event,
+    ) -> (Vec<Condition>, Option<String>) {
         self.sequence = event.sequence;
         let (mut met, mut wrong) = (Vec::new(), None);
         match &event.kind {
@@ -109,7 +123,7 @@ impl Settlements {
                 if set.nodes() > 1 {
                     met.push(Condition::SetOverNodes);
                 }
-                let decided = Decided { at: now, sequence: event.sequence };
+                let decided = Decided { at: now, sequence: event.sequence, entries };
                 if self.decided.insert(event.hash, decided).is_some() {
                     wrong = Some(format!("two sets of invoice {} were decided", event.hash));
                 }
@@ -118,10 +132,11 @@ impl Settlements {
                 }
                 self.open.insert(event.hash);
             }
-            EventKind::Settled { .. } => drop(self.open.remove(&event.hash)),
-            EventKind::Partial { .. } => {
-                met.push(Condition::Partial);
-                self.open.remove(&event.hash);
+            EventKind::Settled { .. } | EventKind::Partial { .. } => {
+                met.extend(matches!(event.kind, EventKind::Partial { .. }).then_some(Condition::Partial));
+                if !self.open.remove(&event.hash) {
+                    wrong = Some(format!("{} is {:?} without a decision", event.hash, event.kind));
+                }
             }
             EventKind::Canceled | EventKind::Expired | EventKind::Voided => {
                 self.over.insert(event.hash);
@@ -143,15 +158,6 @@ impl Settlements {
         }
         payments.iter().filter_map(condition_of_payment).for_each(|condition| coverage.met(condition));
     }
-}
-
-/// A set is decided that is worth less than was asked for, or more than twice that (BOLT 4, "Requirements" of the final
-/// node).
-fn wrong_amount(state: &State, event: &Event) -> Option<String> {
-    let EventKind::Settling { amount_msat, .. } = &event.kind else { return None };
-    let asked = state.invoice(&event.hash)?.terms.amount_msat;
-    let fits = *amount_msat >= asked && (asked.0 == 0 || amount_msat.0 <= asked.0.saturating_mul(2));
-    (!fits).then(|| format!("{amount_msat} settle {}, for which {asked} were asked", event.hash))
 }
 
 fn condition_of(reason: &FailReason, accepted: bool) -> Option<Condition> {
@@ -227,27 +233,30 @@ impl World {
             let known = self.settlements.sequence;
             let cell = seen.replica.state();
             let links = &mut self.settlements.links[at];
-            let (news, Gates { wrong: unheld, met }, amounts) = cell.read(|state| {
+            let (applied, news, Gates { wrong: unheld, met }, decided) = cell.read(|state| {
                 let news: Vec<Event> = if state.event_sequence() <= known {
                     Vec::new()
                 } else {
                     state.events_after(known).cloned().collect()
                 };
                 let gates = look_at_gates(links, state, &news);
-                let amounts: Vec<String> =
-                    news.iter().filter_map(|event| wrong_amount(state, event)).collect();
-                (news, gates, amounts)
+                let decided: Vec<String> =
+                    news.iter().flat_map(|event| decisions::look_at(state, event)).collect();
+                let by = |event: Event| (decisions::entry_of(state, &event), event);
+                (state.applied().index, news.into_iter().map(by).collect::<Vec<_>>(), gates, decided)
             });
             wrong.extend(unheld);
-            wrong.extend(amounts);
+            wrong.extend(decided);
             met.into_iter().for_each(|condition| self.coverage.met(condition));
-            for event in news {
+            for (by, event) in news {
                 self.trace.digest(self.now, column, &[b"event", &event.sequence.to_be_bytes()]);
                 if matches!(event.kind, EventKind::Settling { .. } | EventKind::Partial { .. }) {
                     let what = format_args!("{:?} of {}", event.kind, event.hash);
                     self.trace.event(self.now, column, what);
                 }
-                let (met, found) = self.settlements.see(self.now, &event);
+                let since_then = self.settlements.applied.saturating_add(1)..=applied;
+                let entries = by.map_or(since_then, |entry| entry..=entry);
+                let (met, found) = self.settlements.see(self.now, entries, &event);
                 met.into_iter().for_each(|condition| self.coverage.met(condition));
                 wrong.extend(found);
                 if matches!(event.kind, EventKind::Accepted { .. }) {
@@ -255,6 +264,7 @@ impl World {
                     complete.extend(last);
                 }
             }
+            self.settlements.applied = self.settlements.applied.max(applied);
         }
         complete.into_iter().for_each(|last| self.look_at_last(last));
         self.settlements.outcomes.resize(self.lnds.len(), 0);

@@ -10,6 +10,7 @@ use mux_raft::machine::State;
 use mux_raft::machine::command::COMMAND_FORMAT;
 use mux_raft::types::{LogIndex, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// What must hold at every moment, and whether it did.
@@ -77,6 +78,11 @@ impl Watch {
         self.states.last_key_value().map_or(0, |(index, _)| *index)
     }
 
+    /// When the first of these entries was in a log first.
+    pub(super) fn first_durable(&self, entries: RangeInclusive<LogIndex>) -> Option<SimTime> {
+        self.logs.first_durable(entries)
+    }
+
     pub(super) fn healed_in_ms(&self) -> Option<u64> {
         self.healed_in_ms
     }
@@ -122,7 +128,7 @@ impl Watch {
             let is_slow = |one: &&LogNews| matches!(one, LogNews::SyncTook(took) if *took > self.election);
             let slow = news.iter().filter(is_slow).count();
             coverage.met_times(Condition::DiskSlow, u64::try_from(slow).unwrap_or(u64::MAX));
-            self.logs.look_at(at, host.id(), news);
+            self.logs.look_at(now, at, host.id(), news);
         }
         for (at, host) in hosts.iter_mut().enumerate() {
             let (id, column) = (host.id(), host.column());

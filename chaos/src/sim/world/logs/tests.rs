@@ -81,6 +81,22 @@ fn what_is_committed_is_durable_at_a_quorum_of_those_who_vote() {
 }
 
 #[test]
+fn an_entry_is_as_old_as_its_first_copy_and_one_that_was_replaced_does_not_count() {
+    let mut logs = cluster();
+    logs.now = SimTime::from_ms(10);
+    logs.durable(2, [entry(1, 2), entry(1, 3)]);
+    logs.now = SimTime::from_ms(20);
+    logs.durable(3, [vote(2, 3, true), entry(2, 3)]);
+    logs.now = SimTime::from_ms(30);
+    logs.durable(1, [vote(2, 3, true), entry(2, 3), entry(2, 4)]);
+    logs.durable(3, [entry(2, 4)]);
+    assert_eq!(logs.first_durable(3..=4), None, "nobody says that they are committed");
+    assert_eq!(logs.hears(3, 2, 4), NOTHING);
+    assert_eq!(logs.first_durable(3..=4), Some(SimTime::from_ms(20)));
+    assert_eq!(logs.first_durable(4..=4), Some(SimTime::from_ms(30)));
+}
+
+#[test]
 fn two_sets_must_both_agree_until_both_have_agreed_to_the_second() {
     let joint = || members(1, 3, &[&[1, 2, 3], &[1, 2, 3, 4]]);
     let with_joint = || {
@@ -106,7 +122,7 @@ fn what_a_lost_disk_had_counts_and_what_its_successor_lacks_is_no_fault() {
     let mut logs = cluster();
     logs.durable(1, [entry(1, 3)]);
     logs.durable(3, [entry(1, 3)]);
-    logs.look_at(2, 5, vec![LogNews::Wiped]);
+    logs.look_at(SimTime::ZERO, 2, 5, vec![LogNews::Wiped]);
     assert_eq!(logs.hears(1, 1, 3), NOTHING);
     assert_eq!(logs.term_of(2), 0);
     assert!(logs.lost.iter().any(|disk| disk.id == 3) && logs.disks[2].id == 5);
