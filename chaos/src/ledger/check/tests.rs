@@ -150,6 +150,13 @@ fn bad_payment_must_fail_in_the_right_voice() {
 }
 
 #[test]
+fn a_preimage_must_be_the_hashs() {
+    assert_breaks("invalid_preimage", |payment, _| {
+        payment.parts[0].end = Some(PartEnd::Settled { preimage_valid: false });
+    });
+}
+
+#[test]
 fn partial_payment_is_reported_unless_lnd_lost_the_part() {
     let lose = |payment: &mut PaymentRecord| {
         payment.parts[1].end = Some(PartEnd::Failed(failure(FailureSource::Upstream, 0x4008)));

@@ -274,9 +274,9 @@ fn held_at(lnd: &LndHost) -> Vec<String> {
 }
 
 /// An LND node that learns a preimage on chain claims every HTLC with its hash that is on chain there, also one that the
-/// cluster has failed, or not answered yet (a second payment of an invoice whose FAIL did not get as far as the peer). Nobody can keep it from
-/// that, and its money is not the cluster's word: such HTLCs, and the payments that sent them, are left out of the books.
-/// Where nothing with the hash was decided there was no preimage to learn.
+/// cluster has failed, or not answered yet (a second payment of an invoice whose FAIL did not get as far as the peer).
+/// Nobody can keep it from that, and its money is not the cluster's word: such HTLCs, and the payments that sent them, are
+/// left out of the books. Where nothing with the hash was decided there was no preimage to learn.
 fn leave_out_claimed(
     lnds: &mut [LndView],
     payments: &mut Vec<PaymentRecord>,
@@ -303,3 +303,6 @@ fn leave_out_claimed(
 
 /// See [`World::rests`].
 const EVENTS_BEHIND_MAX: u64 = 3;
+
+#[cfg(test)]
+mod tests;

@@ -301,3 +301,6 @@ impl World {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

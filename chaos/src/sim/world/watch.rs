@@ -5,7 +5,7 @@ use crate::sim::disk::LogNews;
 use crate::sim::panics;
 use crate::sim::time::SimTime;
 use crate::sim::trace::Trace;
-use mux_raft::consensus::Consensus as _;
+use mux_raft::consensus::{Consensus as _, RaftStatus};
 use mux_raft::machine::State;
 use mux_raft::machine::command::COMMAND_FORMAT;
 use mux_raft::types::{LogIndex, ReplicaId};
@@ -137,7 +137,8 @@ impl Watch {
             let Some(mut known) = self.replicas.get(at).copied() else { continue };
             let before = known;
             if seen.status.has_changed().unwrap_or(false) {
-                self.look_at_status(now, (at, id), seen, &mut known);
+                let status = seen.status.borrow_and_update().clone();
+                self.look_at_status(now, (at, id), &status, &mut known);
             }
             if seen.applied.has_changed().unwrap_or(false) {
                 if self.look_at_level(now, id, (seen, host_level), &mut known) {
@@ -167,18 +168,16 @@ impl Watch {
         &mut self,
         now: SimTime,
         (at, id): (usize, ReplicaId),
-        seen: &mut Seen,
+        status: &RaftStatus,
         known: &mut Known,
     ) {
-        let status = seen.status.borrow_and_update();
-        let (term, leads, is_told) = (status.term, status.leads, !status.members.is_empty());
-        let (committed, last) = (status.committed, status.last_log_index);
-        let (snapshot, purged) = (status.snapshot, status.purged);
-        drop(status);
         // A process begins with a status that says nothing.
-        if !is_told {
+        if status.members.is_empty() {
             return;
         }
+        let (term, leads) = (status.term, status.leads);
+        let (committed, last) = (status.committed, status.last_log_index);
+        let (snapshot, purged) = (status.snapshot, status.purged);
         if term < known.term {
             self.violated(now, format!("replica {id} went back from term {} to {term}", known.term));
         }
@@ -214,7 +213,17 @@ impl Watch {
         seen.applied.borrow_and_update();
         let (at, hash) = seen.replica.state().read(|state| (state.applied(), state.chain_hash()));
         self.logs.applied(id, at);
-        let index = at.index;
+        self.applies(now, id, (at.index, hash), known);
+        hash
+    }
+
+    fn applies(
+        &mut self,
+        now: SimTime,
+        id: ReplicaId,
+        (index, hash): (LogIndex, [u8; 32]),
+        known: &mut Known,
+    ) {
         if index < known.applied {
             self.violated(now, format!("replica {id} went back from entry {} to {index}", known.applied));
         }
@@ -223,7 +232,6 @@ impl Watch {
         if first != hash {
             self.violated(now, format!("replicas {who} and {id} differ after entry {index}"));
         }
-        hash
     }
 
     /// Whether the feature level rose. Nobody may be left behind by it.
@@ -288,3 +296,6 @@ impl Watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
