@@ -130,8 +130,12 @@ async fn a_cluster_restored_in_a_later_term_grows_back_and_outlives_the_replica_
 
     world.step("leadership moves twice, the majority is lost, and the last replica is backed up");
     for _ in 0..2 {
-        let leader = world.cluster.leader().await.unwrap();
-        world.cli(leader, &["transfer-leader"]).await;
+        until("leadership moves", SOON, || async {
+            let leader = world.cluster.leader().await.ok()?;
+            world.said(leader, &["transfer-leader"]).await.done().then_some(())
+        })
+        .await
+        .unwrap();
         world.cluster.wait_ready(SOON).await.unwrap();
     }
     let lost = world.json(0, &["status"]).await["term"].as_u64().unwrap();

@@ -76,12 +76,19 @@ impl World {
         self.ledger.payment(id)
     }
 
-    /// What an operator types at a replica's machine: `muxcli --config <its muxd.toml> <arguments>`. It must be done;
-    /// returns the result.
+    /// What an operator types at a replica's machine: `muxcli --config <its muxd.toml> <arguments>`. It must be done,
+    /// if not at once then when there is a leader; returns the result.
     pub async fn cli(&self, at: usize, arguments: &[&str]) -> String {
-        let said = self.said(at, arguments).await;
-        assert!(said.done(), "{arguments:?}: {said:?}");
-        said.out
+        let began = std::time::Instant::now();
+        loop {
+            let said = self.said(at, arguments).await;
+            if said.code == UNAVAILABLE && began.elapsed() < SOON {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+            assert!(said.done(), "{arguments:?}: {said:?}");
+            return said.out;
+        }
     }
 
     /// Drains a replica, as soon as the others can do without it.

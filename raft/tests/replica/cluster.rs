@@ -2,7 +2,7 @@
 
 use mux_raft::clock::{OffsetClock, SystemClock};
 use mux_raft::consensus::{Committed, Consensus as _, ProposeError, RaftStatus};
-use mux_raft::machine::{Command, RequestId};
+use mux_raft::machine::{Command, Reply, RequestId};
 use mux_raft::members::{MemberChange, MemberError, RefusalKind};
 use mux_raft::network::Links;
 use mux_raft::replica::{Replica, ReplicaConfig, SnapshotConfig, StartError, Timing, TlsPaths, Wiring};
@@ -262,6 +262,26 @@ impl Cluster {
         let started = Instant::now();
         loop {
             match self.propose(id).await {
+                Ok(committed) => return committed,
+                Err(error) => assert!(started.elapsed() < PATIENCE, "{error}"),
+            }
+        }
+    }
+
+    /// Proposes until it is committed, and returns the answer. It is applied once, whoever leads meanwhile.
+    pub(crate) async fn ask(&self, id: ReplicaId, command: Command) -> Reply {
+        self.ask_as(id, command, Some(RequestId(rand::random()))).await.reply
+    }
+
+    pub(crate) async fn ask_as(
+        &self,
+        id: ReplicaId,
+        command: Command,
+        request: Option<RequestId>,
+    ) -> Committed {
+        let started = Instant::now();
+        loop {
+            match self.replica(id).propose(command.clone(), request).await {
                 Ok(committed) => return committed,
                 Err(error) => assert!(started.elapsed() < PATIENCE, "{error}"),
             }

@@ -48,7 +48,7 @@ async fn a_restart_of_all_recovers_the_same_state() {
     let mut cluster = Cluster::start(3).await;
     let leader = cluster.leader().await;
     for number in 0..50 {
-        cluster.replica(leader).propose(command(), request_id(number)).await.unwrap();
+        cluster.ask_as(leader, command(), request_id(number)).await;
     }
     let (before, _) = cluster.converged().await;
     cluster.stop_all().await;
@@ -97,9 +97,9 @@ async fn a_read_barrier_at_a_follower_waits_for_what_was_committed_before() {
 async fn a_retried_request_is_applied_once() {
     let cluster = Cluster::start(3).await;
     let leader = cluster.leader().await;
-    let first = cluster.replica(leader).propose(command(), request_id(1)).await.unwrap();
+    let first = cluster.ask_as(leader, command(), request_id(1)).await;
     let follower = cluster.follower().await;
-    let again = cluster.replica(follower).propose(command(), request_id(1)).await.unwrap();
+    let again = cluster.ask_as(follower, command(), request_id(1)).await;
     assert_eq!(first.reply, again.reply);
     assert!(again.at > first.at);
 }

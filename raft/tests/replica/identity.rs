@@ -338,7 +338,8 @@ async fn an_older_copy_of_its_own_disk_is_refused_by_the_leader_that_replicated_
     let victim = cluster.follower().await;
     let reason = restored(&mut cluster, victim, async |_| {}).await;
     assert!(reason.contains("the data directory is an older copy"), "{reason}");
-    let leader = cluster.status(victim % 3 + 1).leader.unwrap();
+    let others: Vec<u64> = (1..=3).filter(|id| *id != victim).collect();
+    let leader = cluster.leader_among(&others).await;
     cluster.commit(leader).await;
     assert_eq!(cluster.status(leader).fatal, None);
 }
@@ -346,12 +347,13 @@ async fn an_older_copy_of_its_own_disk_is_refused_by_the_leader_that_replicated_
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_copy_of_its_own_disk_is_refused_when_somebody_else_leads_meanwhile() {
     let mut cluster = Cluster::start(3).await;
-    let leader = cluster.leader().await;
     let victim = cluster.follower().await;
     let reason = restored(&mut cluster, victim, async |cluster| {
         // The one that knows best no longer leads when it is asked, and the new one never heard from the victim.
         cluster.stop(victim).await;
-        let next = (1..=3).find(|id| *id != leader && *id != victim).unwrap();
+        let others: Vec<u64> = (1..=3).filter(|id| *id != victim).collect();
+        let leader = cluster.leader_among(&others).await;
+        let next = others.into_iter().find(|id| *id != leader).unwrap();
         cluster.replica(leader).transfer_leader(Some(next)).await.unwrap();
         cluster.start_one(victim).await;
     })

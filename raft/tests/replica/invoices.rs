@@ -30,7 +30,7 @@ fn terms(kind: InvoiceKind, expires_at_ms: u64) -> InvoiceTerms {
 
 /// Commits at a replica and returns the answer.
 pub(crate) async fn run(cluster: &Cluster, id: ReplicaId, command: Command) -> Reply {
-    cluster.replica(id).propose(command, None).await.unwrap().reply
+    cluster.ask(id, command).await
 }
 
 /// The cluster at the level of the archive.
@@ -46,9 +46,10 @@ pub(crate) async fn add_and_cancel(
     text: usize,
 ) {
     let each = futures::stream::iter(numbers).for_each_concurrent(16, |number| async move {
-        add(cluster, id, number, text).await.unwrap();
+        let added = run(cluster, id, new(number, text, in_a_minute(cluster, id))).await;
+        assert!(matches!(added, Reply::InvoiceAdded { .. }), "{added:?}");
         // It may have expired meanwhile.
-        cancel(cluster, id, number).await.unwrap();
+        run(cluster, id, cancelling(number)).await;
     });
     each.await;
 }
@@ -60,8 +61,27 @@ pub(crate) async fn add(
     number: u64,
     text: usize,
 ) -> Result<(), ProposeError> {
-    let expires_at_ms = cluster.replica(id).state().read(|state| state.time_ms()) + 60_000;
-    add_until(cluster, id, number, text, expires_at_ms).await
+    add_until(cluster, id, number, text, in_a_minute(cluster, id)).await
+}
+
+/// By log time.
+fn in_a_minute(cluster: &Cluster, id: ReplicaId) -> u64 {
+    cluster.replica(id).state().read(|state| state.time_ms()) + 60_000
+}
+
+fn new(number: u64, text: usize, expires_at_ms: u64) -> Command {
+    Command::AddInvoice(Box::new(NewInvoice {
+        hash: hash(number),
+        secret: PaymentSecret([9; 32]),
+        terms: terms(InvoiceKind::Stored, expires_at_ms),
+        payment_request: "x".repeat(text),
+        description: String::new(),
+        description_hash: None,
+    }))
+}
+
+fn cancelling(number: u64) -> Command {
+    Command::CancelInvoice { hash: hash(number), scope: CancelScope::Invoice }
 }
 
 /// Adds an invoice with a text of this length that can be paid until then, log time.
@@ -72,23 +92,14 @@ pub(crate) async fn add_until(
     text: usize,
     expires_at_ms: u64,
 ) -> Result<(), ProposeError> {
-    let invoice = NewInvoice {
-        hash: hash(number),
-        secret: PaymentSecret([9; 32]),
-        terms: terms(InvoiceKind::Stored, expires_at_ms),
-        payment_request: "x".repeat(text),
-        description: String::new(),
-        description_hash: None,
-    };
-    let added = cluster.replica(id).propose(Command::AddInvoice(Box::new(invoice)), None).await?.reply;
+    let added = cluster.replica(id).propose(new(number, text, expires_at_ms), None).await?.reply;
     assert!(matches!(added, Reply::InvoiceAdded { .. }), "{added:?}");
     Ok(())
 }
 
 /// Cancels an invoice, whatever comes of it: it is finished then.
 pub(crate) async fn cancel(cluster: &Cluster, id: ReplicaId, number: u64) -> Result<(), ProposeError> {
-    let cancel = Command::CancelInvoice { hash: hash(number), scope: CancelScope::Invoice };
-    cluster.replica(id).propose(cancel, None).await.map(|_| ())
+    cluster.replica(id).propose(cancelling(number), None).await.map(|_| ())
 }
 
 /// Invoices that are paid, many in an entry, by HTLCs that a front node's link reports.

@@ -34,10 +34,7 @@ async fn a_replica_that_lags_behind_the_purged_log_catches_up_by_snapshot() {
     let behind = cluster.status(lagging).applied;
     cluster.stop(lagging).await;
     for _ in 0..6 {
-        let under_way = (0..50).map(|_| cluster.replica(leader).propose(command(), None));
-        for result in join_all(under_way).await {
-            result.unwrap();
-        }
+        join_all((0..50).map(|_| cluster.commit(leader))).await;
     }
     eventually("the leader has a snapshot far ahead", || cluster.status(leader).snapshot > behind + 200)
         .await;
@@ -75,7 +72,7 @@ fn part(htlc_id: u64) -> HtlcOffer {
 
 /// Commits at the leader and returns its answer.
 async fn run(cluster: &Cluster, leader: u64, command: Command) -> Reply {
-    cluster.replica(leader).propose(command, None).await.unwrap().reply
+    cluster.ask(leader, command).await
 }
 
 /// The link is alive, then LND offers a part.
@@ -113,10 +110,7 @@ async fn a_replica_that_holds_a_part_learns_by_snapshot_alone_that_it_is_settled
     assert_eq!(offer(&cluster, leader, 1).await, OfferReply::Decided(Verdict::Settle));
     let behind = cluster.status(lagging).applied;
     for _ in 0..6 {
-        let under_way = (0..50).map(|_| cluster.replica(leader).propose(command(), None));
-        for result in join_all(under_way).await {
-            result.unwrap();
-        }
+        join_all((0..50).map(|_| cluster.commit(leader))).await;
     }
     // A leader keeps what a follower may still be sent; one that followed until now has dropped it.
     let next = *cluster.running.keys().find(|id| ![leader, lagging].contains(id)).unwrap();

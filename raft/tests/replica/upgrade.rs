@@ -79,7 +79,7 @@ async fn one_old_member_keeps_the_level_down_until_it_is_upgraded() {
     cluster.start_one(2).await;
     eventually("the level rises", || (1..=3).all(|id| level(&cluster, id) == COMMAND_FORMAT)).await;
     let leader = cluster.leader().await;
-    cluster.replica(leader).propose(needs_level_2(), None).await.unwrap();
+    cluster.ask(leader, needs_level_2()).await;
     cluster.converged().await;
 }
 
