@@ -420,11 +420,16 @@ impl Supervisor {
                 Output::Screen { number, htlc, request, context, span } => {
                     screen.push(ScreenJob { number, htlc, request, context, span });
                 }
-                Output::Alarm { key, hash, incoming_expiry, height } => {
+                Output::Alarm { key, hash, incoming_expiry, height, is_dust } => {
                     self.measure.alarm();
+                    let what_to_do = if is_dust {
+                        "it is dust: closing its channel would lose it; see that LND and its peer go on with the channel"
+                    } else {
+                        "force-close its channel"
+                    };
                     tracing::error!(
                         circuit_key = %key, payment_hash = %hash, incoming_expiry, height,
-                        "CRITICAL: a settled HTLC is not final and about to expire; force-close its channel"
+                        "CRITICAL: a settled HTLC is not final and about to expire; {what_to_do}"
                     );
                 }
                 Output::ForceClose { chan_id } => match self.client.clone() {

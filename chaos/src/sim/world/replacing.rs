@@ -13,7 +13,7 @@ use mux_raft::types::ReplicaId;
 use parking_lot::Mutex;
 use rand::Rng as _;
 use rand::seq::SliceRandom as _;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ use std::time::Duration;
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// What a replica says that finds out that it has lost its disk.
 const REFUSED: &str = "must join under a new id";
+/// The same, once there is something on its new disk.
+const REFUSED_LATE: &str = "its disk lost what was written";
 
 /// Of a replica that was removed and is not told: it finds out, and disturbs nobody.
 const LINGERS_MS: std::ops::RangeInclusive<u64> = 0..=5_000;
@@ -31,6 +33,8 @@ pub(super) struct Replacing {
     queue: VecDeque<Replacement>,
     /// Ids given out beyond the first replicas'.
     given: u64,
+    /// Replicas that lost their disks and were taken for new ones under their old ids.
+    taken_back: BTreeSet<ReplicaId>,
 }
 
 #[derive(Debug)]
@@ -135,11 +139,28 @@ impl World {
     /// A replica stopped: whether it was right to, because it has lost its disk.
     pub(super) fn is_refused(&self, at: usize, reason: &str) -> bool {
         let now = self.replacing.queue.front();
-        now.is_some_and(|now| now.at == at && now.step == Step::BeRefused) && reason.contains(REFUSED)
+        let at_once = now.is_some_and(|now| now.at == at && now.step == Step::BeRefused);
+        // Who remembers it may have been out of reach when it was taken for a new one.
+        let was_taken_back = self.replacing.taken_back.contains(&self.hosts[at].id());
+        at_once && reason.contains(REFUSED) || was_taken_back && reason.contains(REFUSED_LATE)
     }
 
     /// Then, its process being ended, it is to join under another id.
     pub(super) fn take_new_id(&mut self, at: usize) {
+        if self.replacing.taken_back.remove(&self.hosts[at].id()) {
+            let (old, new, next_try) = (self.hosts[at].id(), self.next_id(), self.now);
+            let step = Step::BeRefused;
+            self.replacing.queue.push_front(Replacement {
+                at,
+                old,
+                new,
+                step,
+                next_try,
+                enrolled: false,
+                was_removed: false,
+                asked: None,
+            });
+        }
         let Some(now) = self.replacing.queue.front_mut() else { return };
         (now.step, now.next_try) = (Step::Add, self.now);
         let new = now.new;
@@ -176,6 +197,9 @@ impl World {
     fn was_taken_back(&mut self, now: &Replacement) -> bool {
         let Some(seen) = self.hosts[now.at].replica() else { return false };
         let index = seen.replica.state().read(|state| state.applied().index);
+        if index > 0 {
+            self.replacing.taken_back.insert(now.old);
+        }
         if index > 0 && now.enrolled {
             let old = now.old;
             let text = format!("replica {old} lost its disk and has applied entry {index} under its old id");

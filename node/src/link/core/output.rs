@@ -61,6 +61,8 @@ pub(crate) enum Output {
         incoming_expiry: BlockHeight,
         /// Now.
         height: BlockHeight,
+        /// It has no output on chain.
+        is_dust: bool,
     },
     /// Force-close this channel, so that LND claims on chain.
     ForceClose {

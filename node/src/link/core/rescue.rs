@@ -5,12 +5,17 @@
 
 use super::{LinkCore, MonoMs, Output};
 use mux_raft::machine::State;
-use mux_raft::machine::model::Verdict;
-use mux_raft::types::{BlockHeight, CircuitKey};
+use mux_raft::machine::model::{Htlc, Verdict};
+use mux_raft::types::{BlockHeight, CircuitKey, Msat};
 use std::collections::BTreeMap;
 
 /// LND goes on chain this many blocks before an expiry for HTLCs that it knows the preimage of.
 const LND_BROADCAST_DELTA: BlockHeight = 16;
+
+/// Less than this has no output on chain: LND's default limit of dust. (On a channel without anchors more than this is
+/// dust, by what a claim costs there; LND does not tell.) It is paid off the chain or not at all, and is lost with its
+/// channel.
+const DUST_LIMIT: Msat = Msat(354_000);
 
 /// How soon a close that failed is tried again. LND may be restarting; it is not to be flooded meanwhile.
 const CLOSE_RETRY_MS: MonoMs = 10_000;
@@ -31,8 +36,14 @@ enum Closing {
     Failed(MonoMs),
 }
 
+/// Closing its channel would lose it.
+fn is_dust(htlc: &Htlc) -> bool {
+    htlc.incoming_amount_msat < DUST_LIMIT
+}
+
 impl LinkCore {
-    /// Raises the alarm for each endangered HTLC, once per block, and closes its channel, once.
+    /// Raises the alarm for each endangered HTLC, once per block, and closes its channel, once, if there is anything to be
+    /// had on chain.
     pub(super) fn check_rescue(&mut self, state: &State, now: MonoMs) {
         let node = self.config.node;
         let Some(height) = state.height_for(&node) else { return };
@@ -51,6 +62,7 @@ impl LinkCore {
                     hash: htlc.hash,
                     incoming_expiry: htlc.incoming_expiry,
                     height,
+                    is_dust: is_dust(htlc),
                 });
             }
             let due = match self.rescue.closing.get(&htlc.key.chan_id) {
@@ -58,7 +70,7 @@ impl LinkCore {
                 Some(Closing::Asked) => false,
                 Some(Closing::Failed(not_before)) => now >= *not_before,
             };
-            if self.config.force_close && !htlc.on_chain && due {
+            if self.config.force_close && !htlc.on_chain && !is_dust(htlc) && due {
                 self.rescue.closing.insert(htlc.key.chan_id, Closing::Asked);
                 self.outputs.push_back(Output::ForceClose { chan_id: htlc.key.chan_id });
             }

@@ -146,7 +146,9 @@ fn look_ups_of_what_is_final_are_no_news() {
 #[test]
 fn a_decided_htlc_that_is_not_final_in_time_raises_the_alarm_and_closes_its_channel_once() {
     let mut rig = Rig::up();
-    rig.offer(request(1, 0, AMOUNT));
+    let with_an_output =
+        || ForwardHtlcInterceptRequest { incoming_amount_msat: 354_000, ..request(1, 0, AMOUNT) };
+    rig.offer(with_an_output());
     let set_height = |rig: &mut Rig, height: u32| {
         rig.tell(|core, state, now| core.tip(Some(tip(height)), state, now));
         rig.pass(50);
@@ -163,8 +165,20 @@ fn a_decided_htlc_that_is_not_final_in_time_raises_the_alarm_and_closes_its_chan
     assert_eq!(rig.closed_channels.len(), 1, "LND is not flooded");
     rig.pass(10_000);
     assert_eq!(rig.closed_channels.len(), 2, "a close that failed is tried again");
-    rig.offer(on_chain(request(1, 0, AMOUNT)));
+    rig.offer(on_chain(with_an_output()));
     assert_eq!(rig.sent.len(), 2, "and the re-offer from the chain is settled");
+}
+
+/// It has no output on chain.
+#[test]
+fn no_channel_is_closed_for_dust_which_that_would_lose() {
+    let mut rig = Rig::up();
+    rig.offer(ForwardHtlcInterceptRequest { incoming_amount_msat: 353_999, ..request(1, 0, AMOUNT) });
+    for height in EXPIRY - 20..EXPIRY - 15 {
+        rig.tell(|core, state, now| core.tip(Some(tip(height)), state, now));
+        rig.pass(1_000);
+    }
+    assert_eq!((rig.alarms, rig.closed_channels.len()), (5, 0));
 }
 
 /// Else a set with a part that LND failed could be decided by the report.
