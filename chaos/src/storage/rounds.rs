@@ -56,6 +56,8 @@ const NOTICES: Duration = Duration::from_secs(30);
 
 /// How much longer its log's file may get at most where a write is to be short: less than what is kept of the log.
 const SHORT_BYTES: u64 = 200_000;
+/// As often a write is tried to be cut short in one round.
+const SHORT_TRIES: usize = 8;
 
 /// Turns of those that are not in every other round; what is left over is damage.
 const TURNS: usize = 10;
@@ -202,9 +204,22 @@ impl Run {
         Ok(format!("{} {point} ({nth}){not}", kind.text()))
     }
 
+    /// A write is cut short. Where the log writes at that moment is chance: it may be refused as a whole instead, which must do
+    /// no harm either, and then another is tried.
+    fn short(&mut self) -> anyhow::Result<String> {
+        let (before, mut told) = (self.report.short, String::new());
+        for _ in 0..SHORT_TRIES {
+            told = self.short_once()?;
+            if self.report.short > before || !self.report.violations.is_empty() {
+                break;
+            }
+        }
+        Ok(told)
+    }
+
     /// A write comes back with less than it was given, and what follows is refused: the replica stops, and at its next start
     /// what was written of it must not be taken for whole. In half of the rounds the power goes, too.
-    fn short(&mut self) -> anyhow::Result<String> {
+    fn short_once(&mut self) -> anyhow::Result<String> {
         // Odd: no block and no segment ends there.
         let more = self.random.random_range(1..SHORT_BYTES) | 1;
         let power = self.random.random_bool(0.5);
