@@ -147,9 +147,12 @@ impl World {
 
     /// Then, its process being ended, it is to join under another id.
     pub(super) fn take_new_id(&mut self, at: usize) {
-        if self.replacing.taken_back.remove(&self.hosts[at].id()) {
-            let (old, new, next_try) = (self.hosts[at].id(), self.next_id(), self.now);
-            let step = Step::BeRefused;
+        let old = self.hosts[at].id();
+        self.replacing.taken_back.remove(&old);
+        let is_known =
+            self.replacing.queue.front().is_some_and(|now| now.at == at && now.step == Step::BeRefused);
+        if !is_known {
+            let (new, step, next_try) = (self.next_id(), Step::BeRefused, self.now);
             self.replacing.queue.push_front(Replacement {
                 at,
                 old,
