@@ -103,6 +103,12 @@ impl World {
         self.blocks.unapplied.is_some_and(|(_, since)| now.since(since) > MAYBE_DECIDED)
     }
 
+    /// Whether something may be decided that nobody has applied yet, because nobody leads.
+    fn waits_for_a_leader(&self) -> bool {
+        let applied = self.watch.entries();
+        self.leader().is_none() && self.hosts.iter().any(|host| host.disk().last_log_index() > applied)
+    }
+
     /// Every node sees them that runs; the others when they are back.
     pub(super) fn find_blocks(&mut self, blocks: u32) {
         self.chain.grow(blocks);
@@ -146,7 +152,7 @@ impl World {
         let open = nodes.flat_map(|node| node.ledger().htlcs).filter(|htlc| htlc.r#final.is_none());
         let open: Vec<HtlcEntry> = open.collect();
         let first = open.iter().map(|htlc| htlc.incoming_expiry).min();
-        let decided = self.settlements.undone().next().is_some();
+        let decided = self.settlements.undone().next().is_some() || self.waits_for_a_leader();
         let Some(first) = first.filter(|_| !decided && open.iter().any(undecided)) else { return false };
         let left = first.saturating_sub(self.chain.height());
         if left > LAST {
