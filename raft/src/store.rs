@@ -12,4 +12,4 @@ mod sled;
 pub use self::sled::SledEngine;
 pub use engine::{Change, Engine, EngineError, Identity, Loaded, Mark, OpenEngine, Record};
 #[cfg(any(test, feature = "faults"))]
-pub use inspect::{Inspected, InspectedMark, InspectedVote};
+pub use inspect::{Inspected, InspectedMark, InspectedVote, written};

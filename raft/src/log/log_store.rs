@@ -6,7 +6,7 @@ use crate::fault;
 use crate::machine::LogPosition;
 use crate::mutant::{Mutant, planted};
 use crate::replica::latch::Latch;
-use crate::replica::raft::{Entry, LogId, TypeConfig, Vote};
+use crate::replica::raft::{Entry, LogId, TypeConfig, Vote, position};
 use crate::store::{EngineError, Identity, Mark, OpenEngine, Record};
 use crate::types::{LogIndex, StoreId};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
@@ -81,8 +81,7 @@ impl LogStore {
 
     /// The last entry that was written, or purged.
     pub(crate) fn end(&self) -> Option<LogPosition> {
-        let last = self.memory.read().last();
-        last.map(|id| LogPosition { term: id.leader_id.term, index: id.index })
+        self.memory.read().last().map(position)
     }
 
     /// Goes on from a snapshot, which is durable: unless the log has its last entry, it has nothing that is needed. A crash may

@@ -1,5 +1,5 @@
 use super::core::Core;
-use super::raft::{LogId, TypeConfig};
+use super::raft::{TypeConfig, position};
 use crate::machine::LogPosition;
 use crate::types::ReplicaId;
 use openraft::RaftMetrics;
@@ -24,10 +24,6 @@ impl Confirmed {
             *end = (*end).max(position(matched.min(committed)));
         }
     }
-}
-
-fn position(id: LogId) -> LogPosition {
-    LogPosition { term: id.leader_id.term, index: id.index }
 }
 
 impl Core {

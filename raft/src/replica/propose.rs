@@ -1,5 +1,5 @@
 use super::core::Core;
-use super::raft::TypeConfig;
+use super::raft::{TypeConfig, position};
 use crate::codec::LoggedCommand;
 use crate::consensus::{Committed, ProposeError};
 use crate::machine::command::COMMAND_FORMAT;
@@ -223,7 +223,7 @@ impl Core {
         match timeout_at(deadline, written).await {
             Err(_) => Attempt::Unknown("not committed in time".into()),
             Ok(Ok(Ok(written))) => Attempt::Committed(Committed {
-                at: LogPosition { term: written.log_id.leader_id.term, index: written.log_id.index },
+                at: position(written.log_id),
                 reply: written.data.unwrap_or(Reply::Done),
             }),
             Ok(Ok(Err(error))) => write_failed(error),

@@ -4,7 +4,7 @@
 //! for a new leader, which the default, several leaders per term, would break.
 
 use crate::codec::LoggedCommand;
-use crate::machine::Reply;
+use crate::machine::{LogPosition, Reply};
 use crate::snapshot::{Machine, SnapshotFile};
 use openraft::BasicNode;
 use openraft::impls::leader_id_std;
@@ -30,6 +30,11 @@ pub(crate) type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, 
 /// The log id of an entry.
 pub(crate) fn log_id(term: u64, index: u64) -> LogId {
     LogId::new(openraft::vote::leader_id_std::CommittedLeaderId::new(term), index)
+}
+
+/// Where an entry stands, in this crate's own terms.
+pub(crate) fn position(id: LogId) -> LogPosition {
+    LogPosition { term: id.leader_id.term, index: id.index }
 }
 
 /// A vote for a replica; `committed`: a quorum granted it.

@@ -1,5 +1,6 @@
 use super::core::Core;
 use super::founding::{Standings, ask, leaders_named};
+use super::raft::position;
 use crate::log::LogStore;
 use crate::machine::{LogPosition, State};
 use crate::types::ReplicaId;
@@ -106,7 +107,7 @@ fn are_enough(id: ReplicaId, voters: &[ReplicaId], standings: &Standings) -> boo
 /// Who votes, and whom else to ask: by the log, or by the configuration if the log does not say.
 fn electorate(core: &Core) -> (Electorate, BTreeMap<ReplicaId, String>) {
     let membership = core.metrics().membership_config;
-    let at = membership.log_id().map(|at| LogPosition { term: at.leader_id.term, index: at.index });
+    let at = membership.log_id().map(position);
     let voters: Vec<_> = membership.voter_ids().collect();
     let (voters, others) = electorate_of(core.id, voters, core.other_members(), &core.initial_members);
     ((at.unwrap_or_default(), voters), others)

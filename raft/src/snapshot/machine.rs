@@ -5,10 +5,10 @@ use crate::archive::Archive;
 use crate::blocking::{Blocking, Work};
 use crate::consensus::StateCell;
 use crate::fault;
-use crate::machine::{Applied, ArchiveTip, ArchiveUnreadable, Envelope, FatalApply, LogPosition, State};
+use crate::machine::{Applied, ArchiveTip, ArchiveUnreadable, Envelope, FatalApply, State};
 use crate::mutant::{Mutant, planted};
 use crate::replica::latch::Latch;
-use crate::replica::raft::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::replica::raft::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig, position};
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
@@ -131,7 +131,7 @@ impl Machine {
         fault::point("apply.begin");
         self.cell.write(|state| {
             for entry in &batch {
-                let at = LogPosition { term: entry.at.leader_id.term, index: entry.at.index };
+                let at = position(entry.at);
                 #[cfg(feature = "mutants")]
                 if planted(Mutant::SnapshotLacksLast) {
                     self.wrong.before_last = Some(state.clone());

@@ -1,12 +1,14 @@
 //! What records and marks say, for a simulation that reads its disks from outside.
 
 use super::{EngineError, Mark, Record};
-use crate::codec::{CodecError, entry, marks};
-use crate::machine::LogPosition;
-use crate::replica::raft::LogId;
+use crate::codec::{CodecError, LoggedCommand, entry, marks};
+use crate::machine::{Envelope, LogPosition};
+use crate::replica::raft::{Entry, log_id, position};
 use crate::types::ReplicaId;
+use bytes::Bytes;
 use openraft::EntryPayload;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// An entry, as far as consensus is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,10 +43,6 @@ pub enum InspectedMark {
     Probation,
 }
 
-fn position(id: LogId) -> LogPosition {
-    LogPosition { term: id.leader_id.term, index: id.index }
-}
-
 #[allow(clippy::needless_pass_by_value, reason = "it is given to map_err")]
 fn damaged(error: CodecError) -> EngineError {
     EngineError::Damaged(error.to_string())
@@ -67,6 +65,30 @@ impl Inspected {
         };
         Ok(Self { at: position(entry.log_id), voters })
     }
+
+    /// The command of an entry, which [`Inspected::read`] leaves encoded; none: it is consensus' own.
+    ///
+    /// # Errors
+    /// It is damaged, or of a later version.
+    pub fn command(bytes: &Bytes) -> Result<Option<Arc<Envelope>>, EngineError> {
+        match entry::decode(bytes).map_err(damaged)?.payload {
+            EntryPayload::Normal(command) => command.decode().map(Some).map_err(damaged),
+            EntryPayload::Blank | EntryPayload::Membership(_) => Ok(None),
+        }
+    }
+}
+
+/// An entry as a replica writes it, for tests of those who read.
+///
+/// # Errors
+/// It cannot be encoded.
+pub fn written(at: LogPosition, command: Option<Envelope>) -> Result<Record, EngineError> {
+    let payload = match command {
+        Some(envelope) => EntryPayload::Normal(LoggedCommand::new(envelope).map_err(damaged)?),
+        None => EntryPayload::Blank,
+    };
+    let bytes = entry::encode(&Entry { log_id: log_id(at.term, at.index), payload }).map_err(damaged)?;
+    Ok(Record { index: at.index, bytes })
 }
 
 impl InspectedMark {
@@ -92,7 +114,8 @@ impl InspectedMark {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replica::raft::{Entry, log_id, vote};
+    use crate::machine::Command;
+    use crate::replica::raft::vote;
     use openraft::{BasicNode, Membership};
     use std::collections::BTreeMap;
 
@@ -103,10 +126,15 @@ mod tests {
         let members = EntryPayload::Membership(Membership::new(sets.clone(), nodes).unwrap());
         for (payload, voters) in [(EntryPayload::Blank, None), (members, Some(sets))] {
             let bytes = entry::encode(&Entry { log_id: log_id(7, 9), payload }).unwrap();
+            assert_eq!(Inspected::command(&bytes).unwrap(), None);
             let at = LogPosition { term: 7, index: 9 };
             assert_eq!(Inspected::read(&Record { index: 9, bytes }).unwrap(), Inspected { at, voters });
         }
         assert!(Inspected::read(&Record { index: 9, bytes: vec![0; 30].into() }).is_err());
+        assert!(Inspected::command(&vec![0; 30].into()).is_err());
+        let tick = Envelope { format: 1, time_ms: 5, request_id: None, command: Command::Tick };
+        let record = written(LogPosition { term: 7, index: 9 }, Some(tick.clone())).unwrap();
+        assert_eq!(Inspected::command(&record.bytes).unwrap().as_deref(), Some(&tick));
         let voted = InspectedVote { term: 3, candidate: 2, leads: true };
         let vote = marks::encode_vote(&vote(3, 2, true));
         assert_eq!(InspectedMark::read(Mark::Vote, &vote).unwrap(), InspectedMark::Vote(voted));
