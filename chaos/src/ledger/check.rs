@@ -60,6 +60,7 @@ pub fn check(payments: &[PaymentRecord], view: &ClusterView) -> Vec<Violation> {
     payments::ends_are_as_they_must_be(&mut books);
     payments::one_paid_payment_per_hash(&mut books);
     payments::preimage_means_decided(&mut books);
+    replicas::preimages_are_shown_when_decided(&mut books);
     books::money_agrees(&mut books);
     books::sums_agree(&mut books);
     books::answers_never_contradict(&mut books);

@@ -44,6 +44,8 @@ pub struct InvoiceView {
     /// When the entry that decided it was in a log first, as the same somebody saw: with the majority gone it may be committed
     /// long after that, and what is known of its HTLCs meanwhile comes too late. As `decided_at_ms`, where nobody looks.
     pub proposed_ms: u64,
+    /// The preimage is shown.
+    pub shows_preimage: bool,
     /// Its HTLCs.
     pub htlcs: Vec<HtlcView>,
 }
@@ -56,6 +58,12 @@ impl InvoiceView {
             self.state,
             mux::InvoiceState::Settling | mux::InvoiceState::Settled | mux::InvoiceState::Partial
         )
+    }
+
+    /// The preimage of what nobody has decided is shown, to somebody who could tell the payer.
+    #[must_use]
+    pub fn shows_too_early(&self) -> bool {
+        self.shows_preimage && !self.is_decided()
     }
 
     /// Nothing is under way any more.
@@ -74,6 +82,7 @@ impl From<&mux::Invoice> for InvoiceView {
             decided_at_ms: invoice.decided_at_ms,
             seen_decided_ms: invoice.decided_at_ms,
             proposed_ms: invoice.decided_at_ms,
+            shows_preimage: !invoice.preimage.is_empty(),
             htlcs: invoice.htlcs.iter().map(HtlcView::from).collect(),
         }
     }

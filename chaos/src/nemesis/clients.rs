@@ -18,6 +18,7 @@ use crate::{
         invoice::{Action, Outcome},
     },
     cluster::{CallError, ReplicaClient},
+    ledger::InvoiceView,
 };
 use mux_raft::types::PaymentHash;
 use outcome::{Heard, heard};
@@ -33,6 +34,9 @@ const TRY_AGAIN: Duration = Duration::from_millis(80);
 /// How long a client tries to get an answer that it can believe.
 const TRY_FOR: Duration = Duration::from_secs(20);
 
+/// Preimages of invoices that nobody had decided: whose, and where.
+pub(crate) type Shown = Arc<Mutex<Vec<String>>>;
+
 /// What all clients of a round share.
 #[derive(Clone)]
 pub(crate) struct Clients {
@@ -44,6 +48,8 @@ pub(crate) struct Clients {
     pub(crate) known: Arc<Mutex<BTreeSet<PaymentHash>>>,
     /// The cluster settles by itself.
     pub(crate) auto_settle: bool,
+    /// What nobody may ever be shown, and was.
+    pub(crate) shown: Shown,
     /// The round is over: no new work shall begin.
     pub(crate) over: watch::Receiver<bool>,
 }
@@ -111,6 +117,12 @@ impl Clients {
     ) -> Result<Option<mux_proto::mux::v1::InvoiceState>, CallError> {
         let pending = self.invoke(hash, Action::Lookup);
         let result = client.invoice(hash).await;
+        if let Ok(Some(invoice)) = &result
+            && InvoiceView::from(invoice).shows_too_early()
+        {
+            let text = format!("invoice {hash} is {:?}, and its preimage is shown", invoice.state());
+            self.shown.lock().push(text);
+        }
         let state = result.map(|invoice| invoice.map(|invoice| invoice.state()));
         let outcome = match &state {
             Ok(Some(state)) => model_state(*state).map(Outcome::Found),

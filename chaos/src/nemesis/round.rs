@@ -2,7 +2,7 @@
 
 use super::{
     Doctor, NemesisError,
-    clients::{Clients, application, cases, probe, roster::Roster, watcher::Watcher},
+    clients::{Clients, Shown, application, cases, probe, roster::Roster, watcher::Watcher},
     faults::{Deck, Engine},
     recovery,
     verdict::{self, Told},
@@ -86,6 +86,7 @@ pub(super) async fn run(
         history: History::default(),
         known: Arc::default(),
         auto_settle: plan.auto_settle,
+        shown: Shown::default(),
         over: is_over,
     };
     let seed = |who| plan.seed(world, who);

@@ -33,7 +33,7 @@ pub(super) async fn run(
     let story = Story::begin("Nemesis: three replicas and two simulated LND nodes as processes, tormented.");
     let seed = arguments.seed.unwrap_or_default();
     story.print(&format!("Seed {seed}. {}", report::repeat(&arguments, loopback.is_none())));
-    let (kinds, mut skipped) = kinds(&arguments, &net)?;
+    let (mut kinds, mut skipped) = kinds(&arguments, &net)?;
     match &loopback {
         None => story.print("Every process has a network namespace of its own; the replicas' are zones."),
         Some(why) => {
@@ -52,18 +52,8 @@ pub(super) async fn run(
         options.start_as = older(&arguments);
     }
     let cluster = Box::pin(Cluster::start(options)).await?;
-    let mut toolbox = Toolbox { previous: arguments.previous.clone(), slow: None };
-    let mut kinds = kinds;
-    if kinds.contains(&Kind::SlowDisk) {
-        match SlowDisk::open(run, cluster.dir()) {
-            Ok(slow) => toolbox.slow = Some(slow),
-            Err(error) => {
-                let why = format!("no throttle of block IO that may be used: {error}");
-                skipped.push(Skipped { kind: Kind::SlowDisk, why });
-                kinds.retain(|kind| *kind != Kind::SlowDisk);
-            }
-        }
-    }
+    let slow = slow_disk(run, &cluster, &mut kinds, &mut skipped);
+    let toolbox = Toolbox { previous: arguments.previous.clone(), slow };
     for left_out in &skipped {
         story.print(&format!("ATTENTION: NO {}: {}.", left_out.kind.name().to_uppercase(), left_out.why));
     }
@@ -93,6 +83,27 @@ pub(super) async fn run(
         (true, false) => ExitCode::from(DOES_NOT_COUNT),
         (true, true) => ExitCode::SUCCESS,
     })
+}
+
+/// What makes disks slow, where that is asked for and can be done.
+fn slow_disk(
+    run: u32,
+    cluster: &Cluster,
+    kinds: &mut Vec<Kind>,
+    skipped: &mut Vec<Skipped>,
+) -> Option<SlowDisk> {
+    if !kinds.contains(&Kind::SlowDisk) {
+        return None;
+    }
+    match SlowDisk::open(run, cluster.dir()) {
+        Ok(slow) => Some(slow),
+        Err(error) => {
+            let why = format!("no throttle of block IO that may be used: {error}");
+            skipped.push(Skipped { kind: Kind::SlowDisk, why });
+            kinds.retain(|kind| *kind != Kind::SlowDisk);
+            None
+        }
+    }
 }
 
 fn keep(engine: &mut Engine) {

@@ -175,6 +175,9 @@ pub(super) async fn check_history(clients: &Clients, doubles: &Doubles, plan: &R
     for evidence in doubles.lock().drain(..) {
         told.violations.push(Violation { rule: "repeated_call_differs", evidence });
     }
+    for evidence in clients.shown.lock().drain(..) {
+        told.violations.push(Violation { rule: "preimage_shown_undecided", evidence });
+    }
     let history = clients.history.clone();
     if plan.doctor.contains(&Doctor::History)
         && let Some(hash) = history.calls().into_keys().next()

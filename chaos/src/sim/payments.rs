@@ -48,7 +48,7 @@ struct Shared {
     under_way: AtomicUsize,
     watchers: Mutex<Vec<Watcher>>,
     books: Mutex<Option<Books>>,
-    problems: Mutex<Vec<String>>,
+    problems: Arc<Mutex<Vec<String>>>,
     /// LND nodes over which something was paid after the faults.
     fresh: AtomicUsize,
 }
@@ -93,7 +93,7 @@ impl Payments {
             under_way: AtomicUsize::new(0),
             watchers: Mutex::default(),
             books: Mutex::default(),
-            problems: Mutex::default(),
+            problems: Arc::default(),
             fresh: AtomicUsize::new(0),
         };
         Self { shared: Arc::new(shared) }

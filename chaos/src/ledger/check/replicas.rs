@@ -59,6 +59,18 @@ pub(super) fn acknowledged_invoices_are_there(books: &mut Books<'_>) {
     }
 }
 
+/// No replica shows the preimage of an invoice that is not decided.
+pub(super) fn preimages_are_shown_when_decided(books: &mut Books<'_>) {
+    let mut found = Vec::new();
+    for replica in &books.view.replicas {
+        let early = replica.invoices.iter().filter(|(_, invoice)| invoice.shows_too_early());
+        found.extend(early.map(|(hash, invoice)| format!("{}: {hash} is {:?}", replica.name, invoice.state)));
+    }
+    for evidence in found {
+        books.report("preimage_shown_undecided", evidence);
+    }
+}
+
 /// Every replica tells the same about every invoice.
 pub(super) fn replicas_tell_the_same(books: &mut Books<'_>) {
     let Some((first, others)) = books.view.replicas.split_first() else { return };

@@ -69,6 +69,7 @@ fn replica(number: u8) -> ReplicaView {
         decided_at_ms: DECIDED_MS,
         seen_decided_ms: DECIDED_MS,
         proposed_ms: DECIDED_MS,
+        shows_preimage: true,
         htlcs: vec![htlc(1), htlc(2)],
     };
     ReplicaView {
@@ -345,6 +346,12 @@ fn nothing_is_revealed_without_a_decision_nor_paid_twice() {
             part.end = Some(PartEnd::Failed(failure(FailureSource::FrontNode, 0x1007)));
         }
     });
+    for (state, is_wrong) in [(InvoiceState::Accepted, true), (InvoiceState::Settling, false)] {
+        let (payments, mut view) = balanced();
+        view.replicas[1].invoices.get_mut(&HASH).unwrap().state = state;
+        let wrong = rules(&check(&payments, &view));
+        assert_eq!(wrong.contains(&"preimage_shown_undecided"), is_wrong, "{state:?}: {wrong:?}");
+    }
     let (mut payments, view) = balanced();
     payments.push(payments[0].clone());
     assert!(rules(&check(&payments, &view)).contains(&"paid_twice"));

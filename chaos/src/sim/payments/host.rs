@@ -126,6 +126,7 @@ impl Main {
             history: shared.history.clone(),
             known: Arc::clone(&shared.known),
             auto_settle: shared.plan.auto_settle,
+            shown: Arc::clone(&shared.problems),
             over: shared.over.subscribe(),
         };
         tokio::spawn(application::run(clients.clone(), accepted, rng.random()));

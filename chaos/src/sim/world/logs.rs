@@ -7,9 +7,10 @@
 //! * Who leads has everything that was committed in earlier terms, and its vote and those of a quorum are durable.
 //! * A durable vote does not go back, and comes before entries of its term.
 //!
-//! `disk`: one log, by what was synced.
+//! `disk`: one log, by what was synced. `replay`: the log read again, from its first entry on.
 
 mod disk;
+mod replay;
 
 use crate::sim::disk::LogNews;
 use crate::sim::time::SimTime;

@@ -1,5 +1,6 @@
 //! That a state follows from the log and from nothing else: replicas that have applied the same have the same state, in full,
-//! and one that reads its snapshot and its log again comes to it as well.
+//! and one that reads its snapshot and its log again comes to it as well, and so does who applies every entry there ever was
+//! from the first on, which no replica does that has made a snapshot.
 //!
 //! The hash that is compared after each entry ([`State::chain_hash`]) is of what was said and done, not of all that is
 //! remembered.
@@ -21,6 +22,20 @@ impl World {
         for text in differing(states) {
             self.watch.violated(self.now, text);
         }
+    }
+
+    /// Applies the whole log once more, and compares what comes of it with a replica that has applied just as much.
+    pub(super) fn replay_everything(&mut self) {
+        let first = self.hosts.iter().find_map(|host| Some((host.id(), host.replica()?)));
+        let Some((id, seen)) = first else { return };
+        let (upto, theirs) = seen.replica.state().read(|state| (state.applied(), led_to(state)));
+        let problem = match self.watch.replay(upto) {
+            Ok(replayed) if led_to(&replayed) == theirs => return,
+            Ok(_) => format!("the log from its first entry on makes another state than replica {id} has"),
+            Err(problem) => problem,
+        };
+        self.watch
+            .violated(self.now, format!("{problem} (up to entry {} of term {})", upto.index, upto.term));
     }
 
     /// Starts one replica again, and compares it with the first other one that has applied just as much.

@@ -161,6 +161,7 @@ impl World {
         self.trace.event(self.now, trace::WORLD, format_args!("has the books"));
         self.converge_again()?;
         self.compare_states();
+        self.replay_everything();
         let newest = self.hosts.iter().filter_map(ReplicaHost::replica);
         let newest = newest.map(|seen| seen.replica.state().read(State::event_sequence)).max();
         let mut view = self.view(books);

@@ -6,8 +6,8 @@ use crate::sim::panics;
 use crate::sim::time::SimTime;
 use crate::sim::trace::Trace;
 use mux_raft::consensus::{Consensus as _, RaftStatus};
-use mux_raft::machine::State;
 use mux_raft::machine::command::COMMAND_FORMAT;
+use mux_raft::machine::{LogPosition, State};
 use mux_raft::types::{LogIndex, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -81,6 +81,11 @@ impl Watch {
     /// When the first of these entries was in a log first.
     pub(super) fn first_durable(&self, entries: RangeInclusive<LogIndex>) -> Option<SimTime> {
         self.logs.first_durable(entries)
+    }
+
+    /// The state that the log makes, read from its first entry on up to this one.
+    pub(super) fn replay(&self, upto: LogPosition) -> Result<State, String> {
+        self.logs.replay(upto)
     }
 
     pub(super) fn healed_in_ms(&self) -> Option<u64> {

@@ -1,9 +1,10 @@
 use super::*;
-use mux_raft::store::InspectedVote;
+use mux_raft::machine::{Command, Envelope};
+use mux_raft::store::{InspectedVote, written};
 
 const NOTHING: [&str; 0] = [];
 
-fn at(term: u64, index: LogIndex) -> LogPosition {
+pub(super) fn at(term: u64, index: LogIndex) -> LogPosition {
     LogPosition { term, index }
 }
 
@@ -26,6 +27,22 @@ fn vote(term: u64, candidate: ReplicaId, leads: bool) -> Noted {
 
 fn purged(term: u64, index: LogIndex) -> Noted {
     Noted::Mark(InspectedMark::Purged(Some(at(term, index))))
+}
+
+/// Three with these entries, by term and index, each a command at a log time; replaced where a later one stands at the same
+/// index.
+pub(super) fn durable_commands(entries: impl IntoIterator<Item = ((u64, LogIndex), u64, Command)>) -> Logs {
+    let mut logs = Logs::new(3);
+    for ((term, index), time_ms, command) in entries {
+        let envelope = Envelope { format: command.level(), time_ms, request_id: None, command };
+        let bytes = written(at(term, index), Some(envelope)).unwrap().bytes;
+        for id in 1..=3 {
+            let entry = Noted::Entry(Inspected { at: at(term, index), voters: None }, bytes.clone());
+            logs.durable(id, [vote(term, 1, true), entry]);
+        }
+    }
+    assert_eq!(logs.take_problems(), NOTHING);
+    logs
 }
 
 impl Logs {
