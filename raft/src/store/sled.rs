@@ -1,3 +1,7 @@
+//! The log in sled. `watermark`: how far it was synced, which the database itself cannot tell.
+
+mod watermark;
+
 use super::engine::{Change, Engine, EngineError, Identity, Loaded, Mark, OpenEngine, Record};
 use crate::codec;
 use crate::types::{LogIndex, ReplicaId, differ_in_name_only};
@@ -7,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use watermark::Watermark;
 
 /// Its default of 1 GiB is far more than a log that is read from memory needs.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -28,6 +33,8 @@ const PURGED_KEY: &[u8] = b"mpurged";
 const PROBATION_KEY: &[u8] = b"mprobation";
 const IDENTITY_KEY: &[u8] = b"midentity";
 const IDENTITY_VERSION: u8 = 1;
+/// The number of the last batch, in that batch: see [`Watermark`].
+const BATCH_KEY: &[u8] = b"mbatch";
 
 /// The engine on sled 0.34.
 ///
@@ -38,6 +45,9 @@ const IDENTITY_VERSION: u8 = 1;
 pub struct SledEngine {
     tree: sled::Tree,
     file: File,
+    /// The number of the last batch.
+    batch: u64,
+    watermark: Watermark,
     // Last, so that it is dropped last: it owns the threads and the lock of the directory.
     _db: sled::Db,
 }
@@ -66,7 +76,8 @@ impl SledEngine {
             .open(dir.join("db"))
             .map_err(failed("opening the log database"))?;
         let tree = db.open_tree("log").map_err(broken("opening the log"))?;
-        let mut engine = Self { tree, file, _db: db };
+        let (batch, watermark) = last_batch(&tree, dir)?;
+        let mut engine = Self { tree, file, batch, watermark, _db: db };
         let store_id = engine.pin(dir, identity)?;
         if !existed {
             sync_directories(dir)?;
@@ -116,7 +127,9 @@ impl SledEngine {
         Ok(Loaded { store_id, records, marks })
     }
 
-    fn apply(&self, batch: sled::Batch) -> Result<(), EngineError> {
+    fn apply(&mut self, mut batch: sled::Batch) -> Result<(), EngineError> {
+        self.batch = self.batch.saturating_add(1);
+        batch.insert(BATCH_KEY, &self.batch.to_le_bytes());
         self.tree.apply_batch(batch).map_err(broken("writing the log"))
     }
 }
@@ -151,12 +164,33 @@ impl Engine for SledEngine {
 
     fn sync(&mut self) -> Result<(), EngineError> {
         self.tree.flush().map_err(broken("flushing the log"))?;
-        self.file.sync_data().map_err(failed("syncing the log"))
+        self.file.sync_data().map_err(failed("syncing the log"))?;
+        self.watermark.raise(self.batch)
     }
 
     fn deletes_per_batch(&self) -> usize {
         DELETES_PER_BATCH
     }
+}
+
+/// The number of the last batch, which must be one that was synced last or a later one; a store of a version that did not
+/// number them gets a watermark.
+fn last_batch(tree: &sled::Tree, dir: &Path) -> Result<(u64, Watermark), EngineError> {
+    let stored = tree.get(BATCH_KEY).map_err(broken("reading the number of the last batch"))?;
+    let number = stored.as_deref().map(<[u8; 8]>::try_from).transpose();
+    let number =
+        number.map_err(|_| EngineError::Damaged("the number of its last batch is malformed".into()))?;
+    let (last, watermark) = match (number.map(u64::from_le_bytes), Watermark::open(dir)?) {
+        (last, Some(watermark)) => (last.unwrap_or(0), watermark),
+        (None, None) => (0, Watermark::create(dir)?),
+        (Some(_), None) => {
+            return Err(EngineError::Damaged(
+                "the file beside it is missing that says how far it was synced".into(),
+            ));
+        }
+    };
+    watermark.check(last)?;
+    Ok((last, watermark))
 }
 
 fn piece_count(bytes: usize) -> usize {

@@ -83,3 +83,108 @@ fn an_unfinished_snapshot_of_sled_does_not_prevent_opening() {
     assert_eq!(reopen(&dir).1.records.len(), 1);
     assert!(!log.join("snap.7FFFFFFFFFFFFFFF.generating").exists());
 }
+
+/// A store as a process leaves it that is killed, with so many entries, each of which was synced.
+fn killed_with(entries: u64) -> (TempDir, TempDir) {
+    let (dir, left) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (mut engine, _) = reopen(&dir);
+    for index in 0..entries {
+        engine.write(&[put(index, 100)]).unwrap();
+        engine.sync().unwrap();
+    }
+    copy(&dir.path().join("log"), &left.path().join("log"));
+    (dir, left)
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn change(dir: &TempDir, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    let path = dir.path().join("log").join(name);
+    let mut bytes = fs::read(&path).unwrap();
+    change(&mut bytes);
+    fs::write(path, bytes).unwrap();
+}
+
+fn refusal(dir: &TempDir) -> String {
+    let error = SledEngine::open(&dir.path().join("log"), IDENTITY).unwrap_err();
+    assert!(matches!(error, EngineError::Damaged(_)), "{error}");
+    error.to_string()
+}
+
+#[test]
+fn a_bit_that_flips_in_what_was_synced_last_is_noticed() {
+    let (_dir, sound) = killed_with(20);
+    assert_eq!(reopen(&sound).1.records.len(), 20);
+    let Change::Put(last) = put(19, 100) else { unreachable!("it is put") };
+    let (_dir, left) = killed_with(20);
+    change(&left, "db", |bytes| {
+        let found = bytes.windows(100).rposition(|window| *window == last.bytes[..]);
+        bytes[found.expect("the last entry is in the file as it is") + 50] ^= 1;
+    });
+    let told = refusal(&left);
+    assert!(told.contains("were durable and are not there any more"), "{told}");
+    drop(Watermark::create(&left.path().join("log")).unwrap());
+    assert!(reopen(&left).1.records.len() < 20, "sled by itself takes it for a write that was cut short");
+}
+
+#[test]
+fn a_watermark_that_is_missing_or_damaged_is_noticed_and_one_slot_is_enough() {
+    let (_dir, left) = killed_with(5);
+    change(&left, "synced", |bytes| bytes[0] ^= 1);
+    assert_eq!(reopen(&left).1.records.len(), 5, "the other slot is as good");
+    let (_dir, left) = killed_with(5);
+    change(&left, "synced", |bytes| {
+        bytes[0] ^= 1;
+        bytes.truncate(600);
+        bytes[513] ^= 1;
+    });
+    assert!(refusal(&left).contains("the file synced beside it is"));
+    fs::remove_file(left.path().join("log/synced")).unwrap();
+    assert!(refusal(&left).contains("is missing that says how far it was synced"));
+}
+
+#[test]
+fn a_database_that_is_gone_does_not_make_a_new_store_beside_the_old_watermark() {
+    let (_dir, left) = killed_with(5);
+    fs::remove_file(left.path().join("log/db")).unwrap();
+    let _ = fs::read_dir(left.path().join("log")).unwrap().map(Result::unwrap).try_for_each(|entry| {
+        if entry.file_name().to_string_lossy().starts_with("snap.") {
+            fs::remove_file(entry.path())
+        } else {
+            Ok(())
+        }
+    });
+    let told = refusal(&left);
+    assert!(told.contains("were durable and are not there any more"), "{told}");
+}
+
+#[test]
+fn a_store_of_a_version_that_numbered_nothing_is_opened_and_guarded_from_then_on() {
+    let dir = TempDir::new().unwrap();
+    {
+        let (mut engine, _) = reopen(&dir);
+        engine.write(&[put(1, 10)]).unwrap();
+        engine.tree.remove(BATCH_KEY).unwrap();
+        engine.sync().unwrap();
+    }
+    fs::remove_file(dir.path().join("log/synced")).unwrap();
+    {
+        let (mut engine, loaded) = reopen(&dir);
+        assert_eq!((loaded.records.len(), engine.batch), (1, 0));
+        engine.write(&[put(2, 10)]).unwrap();
+        engine.sync().unwrap();
+    }
+    assert_eq!(reopen(&dir).1.records.len(), 2);
+    fs::remove_file(dir.path().join("log/synced")).unwrap();
+    assert!(refusal(&dir).contains("is missing"));
+}
