@@ -28,7 +28,7 @@ use std::process::ExitCode;
 /// Nothing was shown, because this machine cannot show it.
 pub(crate) const NOT_RUN: u8 = 3;
 
-/// Runs a replica on a file system whose power fails, whose space ends, whose writes are short, whose bytes flip, and looks whether
+/// Runs a replica on a file system whose power fails, whose space ends, whose writes fail or are short, whose bytes flip, and looks whether
 /// everything that it acknowledged is there afterwards.
 #[derive(Debug, Parser)]
 #[command(name = "storage", version)]

@@ -312,7 +312,7 @@ fn storage(page: &mut String, results: &[Storage]) {
         return;
     }
     let good: Vec<_> = counting(results).collect();
-    line(page, "\n## Storage: power cuts, kills, full disks, short writes, damage");
+    line(page, "\n## Storage: power cuts, kills, full and broken disks, short writes, damage");
     let sum = |of: fn(&Storage) -> u64| good.iter().map(|one| of(one)).sum::<u64>();
     line(
         page,

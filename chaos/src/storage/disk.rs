@@ -1,5 +1,7 @@
 use anyhow::{Context as _, ensure};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use std::fs::File;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,12 +24,14 @@ const UNMOUNT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Disk {
     dir: TempDir,
+    /// What it is made of, if it can break down.
+    medium: Option<OwnedFd>,
     mounted: bool,
 }
 
 /// Why this machine cannot have one; `None`: it can.
 pub(super) fn obstacle() -> Option<String> {
-    for program in ["mkfs.ext4", "mount", "umount", "python3"] {
+    for program in ["mkfs.ext4", "e2fsck", "mount", "umount", "python3"] {
         let found = Command::new(program).arg("--version").output().is_ok();
         if !found {
             return Some(format!("{program} is missing"));
@@ -38,14 +42,51 @@ pub(super) fn obstacle() -> Option<String> {
 
 impl Disk {
     pub(super) fn new() -> anyhow::Result<Self> {
+        Self::on(None)
+    }
+
+    /// One in memory, whose writes can be made to fail.
+    pub(super) fn that_can_break() -> anyhow::Result<Self> {
+        let medium = memfd_create("disk", MemfdFlags::ALLOW_SEALING)?;
+        ftruncate(&medium, IMAGE_BYTES)?;
+        Self::on(Some(medium))
+    }
+
+    fn on(medium: Option<OwnedFd>) -> anyhow::Result<Self> {
         let dir = TempDir::new()?;
         std::fs::create_dir(dir.path().join("mnt"))?;
-        let image = dir.path().join("image");
-        File::create(&image)?.set_len(IMAGE_BYTES)?;
-        run("mkfs.ext4", &[Path::new("-q"), &image])?;
-        let mut disk = Self { dir, mounted: false };
+        let mut disk = Self { dir, medium, mounted: false };
+        if disk.medium.is_none() {
+            File::create(disk.image())?.set_len(IMAGE_BYTES)?;
+        }
+        run("mkfs.ext4", &[Path::new("-q"), Path::new("-F"), &disk.image()])?;
         disk.mount()?;
         Ok(disk)
+    }
+
+    /// The file that is its device, for other programs.
+    fn image(&self) -> PathBuf {
+        match &self.medium {
+            None => self.dir.path().join("image"),
+            Some(medium) => format!("/proc/{}/fd/{}", std::process::id(), medium.as_raw_fd()).into(),
+        }
+    }
+
+    /// From now on every write to it fails (EIO). It can still be read.
+    pub(super) fn break_down(&self) -> anyhow::Result<()> {
+        let medium = self.medium.as_ref().context("this disk cannot break down")?;
+        Ok(fcntl_add_seals(medium, SealFlags::FUTURE_WRITE)?)
+    }
+
+    /// Another one with what the broken one has, read anew: what was only in memory is gone.
+    pub(super) fn replace(&mut self) -> anyhow::Result<()> {
+        self.unmount()?;
+        let broken = self.image();
+        self.medium = None;
+        std::fs::copy(broken, self.image())?;
+        // By its exit code it says that it has repaired something.
+        Command::new("e2fsck").arg("-fy").arg(self.image()).output().context("e2fsck")?;
+        self.mount()
     }
 
     /// Where it is mounted.
@@ -54,7 +95,7 @@ impl Disk {
     }
 
     pub(super) fn mount(&mut self) -> anyhow::Result<()> {
-        run("mount", &[Path::new("-o"), Path::new("loop"), &self.dir.path().join("image"), &self.path()])?;
+        run("mount", &[Path::new("-o"), Path::new("loop"), &self.image(), &self.path()])?;
         self.mounted = true;
         Ok(())
     }

@@ -79,6 +79,8 @@ pub(super) enum Kind {
     KillAtPoint,
     /// There is no room left.
     Full,
+    /// From some moment on the disk takes nothing any more (EIO), and is replaced by a copy.
+    Broken,
     /// A write of its log is cut short, and the rest refused (RLIMIT_FSIZE).
     Short,
     /// A byte flips, or a file is cut short, while it is down.
@@ -86,7 +88,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::PowerAtPoint,
         Self::PowerAtRandom,
         Self::Damage,
@@ -94,11 +96,12 @@ impl Kind {
         Self::KillAtRandom,
         Self::Full,
         Self::Short,
+        Self::Broken,
     ];
 
     /// Of the round of this number.
     fn of(round: usize) -> Self {
-        // Named points are what matters most: every other round. Half of the others are damage: there are many bytes.
+        // Named points are what matters most: every other round. Four in ten of the others are damage: there are many bytes.
         if round.is_multiple_of(2) {
             return Self::PowerAtPoint;
         }
@@ -113,6 +116,7 @@ impl Kind {
             Self::KillAtRandom => "SIGKILL at a random moment",
             Self::KillAtPoint => "SIGKILL at a named point",
             Self::Full => "no room left",
+            Self::Broken => "a disk that takes no more (EIO)",
             Self::Short => "a short write of the log, then refusals",
             Self::Damage => "bytes flipped or a file cut short while it was down",
         }
@@ -183,6 +187,7 @@ impl Run {
                 Ok(format!("{} after {} ms", kind.text(), after.as_millis()))
             }
             Kind::Full => self.full(),
+            Kind::Broken => self.broken(),
             Kind::Short => self.short(),
             Kind::Damage => self.damage(),
         }
@@ -256,6 +261,29 @@ impl Run {
         }
         self.look()?;
         Ok(Kind::Full.text().to_owned())
+    }
+
+    /// The data directory moves to a disk that then fails all writes at once, also those that the file system had put off.
+    fn broken(&mut self) -> anyhow::Result<String> {
+        let disk = Disk::that_can_break()?;
+        if self.disk.path().join("data").exists() {
+            copy(&self.disk.path().join("data"), &disk.path().join("data"))?;
+        }
+        self.disk = disk;
+        let mut writer = self.writer(&[])?;
+        writer.until(&mut self.known, MEETS, |line| line.starts_with("leads"))?;
+        let after = Duration::from_millis(self.random.random_range(20..900));
+        writer.for_as_long_as(&mut self.known, after)?;
+        self.disk.break_down()?;
+        let noticed = writer.until(&mut self.known, NOTICES, |line| line.starts_with("stopped"))?;
+        let why = writer.last.clone();
+        self.stop(writer, false)?;
+        self.disk.replace()?;
+        if !noticed || !why.contains("Input/output error") || !why.contains("check the disk") {
+            self.report.violations.push(format!("the disk took no more, and all it said was {why:?}"));
+        }
+        self.look()?;
+        Ok(format!("{} after {} ms", Kind::Broken.text(), after.as_millis()))
     }
 
     fn damage(&mut self) -> anyhow::Result<String> {
@@ -423,12 +451,12 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn thirteen_rounds_have_one_of_each_kind_and_every_other_one_is_a_power_cut_at_a_point() {
-        let kinds: Vec<_> = (0..13).map(Kind::of).collect();
+    fn fifteen_rounds_have_one_of_each_kind_and_every_other_one_is_a_power_cut_at_a_point() {
+        let kinds: Vec<_> = (0..15).map(Kind::of).collect();
         assert_eq!(kinds.iter().collect::<BTreeSet<_>>(), Kind::ALL.iter().collect());
         assert!(kinds.iter().step_by(2).all(|kind| *kind == Kind::PowerAtPoint));
         let damage = (0..60).map(Kind::of).filter(|kind| *kind == Kind::Damage).count();
-        assert_eq!(damage, 15, "of sixty");
+        assert_eq!(damage, 12, "of sixty");
         let points =
             (0..60).map(Kind::of).filter(|kind| [Kind::PowerAtPoint, Kind::KillAtPoint].contains(kind));
         assert!(points.count() >= POINTS.len() + 10, "sixty rounds are enough for all points");
