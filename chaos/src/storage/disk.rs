@@ -81,9 +81,9 @@ impl Disk {
     /// Another one with what the broken one has, read anew: what was only in memory is gone.
     pub(super) fn replace(&mut self) -> anyhow::Result<()> {
         self.unmount()?;
-        let broken = self.image();
-        self.medium = None;
+        let (broken, medium) = (self.image(), self.medium.take());
         std::fs::copy(broken, self.image())?;
+        drop(medium);
         // By its exit code it says that it has repaired something.
         Command::new("e2fsck").arg("-fy").arg(self.image()).output().context("e2fsck")?;
         self.mount()
