@@ -265,10 +265,12 @@ impl Run {
 
     /// The data directory moves to a disk that then fails all writes at once, also those that the file system had put off.
     fn broken(&mut self) -> anyhow::Result<String> {
-        let disk = Disk::that_can_break()?;
+        let mut disk = Disk::that_can_break()?;
         if self.disk.path().join("data").exists() {
             copy(&self.disk.path().join("data"), &disk.path().join("data"))?;
         }
+        // What was copied is on the disk before it breaks.
+        disk.power_on()?;
         self.disk = disk;
         let mut writer = self.writer(&[])?;
         writer.until(&mut self.known, MEETS, |line| line.starts_with("leads"))?;
