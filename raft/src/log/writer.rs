@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 /// More entries in a batch gain nothing, they only add latency.
 const BATCH_ENTRIES_MAX: usize = 256;
-/// Must stay below one segment of sled (512 KiB), or a segment could be reused before it is synced.
+/// Nor more bytes.
 const BATCH_BYTES_MAX: usize = 384 << 10;
 
 /// What the log asks the writing thread to do, in this order.

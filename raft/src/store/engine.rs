@@ -6,7 +6,8 @@ use std::path::Path;
 ///
 /// Any error means that what the disk holds is unknown: the caller stops and never calls again.
 pub trait Engine: Send + 'static {
-    /// Writes changes, in order, all or nothing. Not durable before [`Engine::sync`].
+    /// Writes changes, in order. Not durable before [`Engine::sync`]: a crash leaves some beginning of what was written since the
+    /// last one.
     ///
     /// # Errors
     /// See [`EngineError`].

@@ -20,8 +20,10 @@ const BACKGROUND_FLUSH_MS: u64 = 500;
 /// Leaves hold up to 16 items; pages above 128 KiB would go to files that sled never syncs. Longer entries
 /// are therefore cut in pieces.
 const PIECE_BYTES: usize = 6 * 1024;
-/// sled never shrinks after a big purge.
-const DELETES_PER_BATCH: usize = 1_000;
+/// sled uses a segment (512 KiB) again once what it had is written elsewhere, synced or not. What takes its contents' place lies
+/// a whole segment before the one that is used again, so less than a segment may be written between two syncs: else a power cut
+/// could take both. This much by [`written_by`], beside what is always written; a test measures it.
+const UNSYNCED_BYTES_MAX: usize = 240 << 10;
 
 /// How long a database that was just closed may stay locked.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -47,6 +49,8 @@ pub struct SledEngine {
     file: File,
     /// The number of the last batch.
     batch: u64,
+    /// About how much was written since the last sync.
+    unsynced_bytes: usize,
     watermark: Watermark,
     // Last, so that it is dropped last: it owns the threads and the lock of the directory.
     _db: sled::Db,
@@ -76,8 +80,9 @@ impl SledEngine {
             .open(dir.join("db"))
             .map_err(failed("opening the log database"))?;
         let tree = db.open_tree("log").map_err(broken("opening the log"))?;
+        check_owner(&tree, dir, identity)?;
         let (batch, watermark) = last_batch(&tree, dir)?;
-        let mut engine = Self { tree, file, batch, watermark, _db: db };
+        let mut engine = Self { tree, file, batch, unsynced_bytes: 0, watermark, _db: db };
         let store_id = engine.pin(dir, identity)?;
         if !existed {
             sync_directories(dir)?;
@@ -86,11 +91,10 @@ impl SledEngine {
         Ok((engine, loaded))
     }
 
-    /// Writes whose store this is into a new one, and refuses one that is somebody else's.
+    /// Writes whose store this is into a new one.
     fn pin(&mut self, dir: &Path, identity: Identity) -> Result<[u8; 16], EngineError> {
-        if let Some(bytes) = self.tree.get(IDENTITY_KEY).map_err(broken("reading the store's identity"))? {
-            let (found, store_id) = decode_identity(&bytes)?;
-            return if found == identity { Ok(store_id) } else { Err(foreign(dir, &found, &identity)) };
+        if let Some(store_id) = check_owner(&self.tree, dir, identity)? {
+            return Ok(store_id);
         }
         if !self.tree.is_empty() {
             return Err(EngineError::Damaged("it has entries but no identity".into()));
@@ -145,6 +149,12 @@ impl Engine for SledEngine {
     fn write(&mut self, changes: &[Change]) -> Result<(), EngineError> {
         let mut batch = sled::Batch::default();
         for change in changes {
+            let bytes = written_by(change);
+            if self.unsynced_bytes > 0 && self.unsynced_bytes.saturating_add(bytes) > UNSYNCED_BYTES_MAX {
+                self.apply(std::mem::take(&mut batch))?;
+                self.sync()?;
+            }
+            self.unsynced_bytes = self.unsynced_bytes.saturating_add(bytes);
             match change {
                 Change::Put(record) => {
                     for (piece, bytes) in pieces_of(record.index, &record.bytes)? {
@@ -165,12 +175,27 @@ impl Engine for SledEngine {
     fn sync(&mut self) -> Result<(), EngineError> {
         self.tree.flush().map_err(broken("flushing the log"))?;
         self.file.sync_data().map_err(failed("syncing the log"))?;
+        self.unsynced_bytes = 0;
         self.watermark.raise(self.batch)
     }
+}
 
-    fn deletes_per_batch(&self) -> usize {
-        DELETES_PER_BATCH
+/// About how much a change makes sled write: leaves of sixteen items are written anew after ten changes, halves when they split.
+fn written_by(change: &Change) -> usize {
+    match change {
+        Change::Put(record) => record.bytes.len().saturating_mul(7).saturating_add(1_024),
+        Change::Delete { bytes, .. } => bytes.saturating_mul(3).saturating_add(512),
+        Change::Mark(_, value) => value.len().saturating_add(1_024),
     }
+}
+
+/// The name of the store, if it is this one's; none: it is new.
+fn check_owner(tree: &sled::Tree, dir: &Path, identity: Identity) -> Result<Option<[u8; 16]>, EngineError> {
+    let Some(bytes) = tree.get(IDENTITY_KEY).map_err(broken("reading the store's identity"))? else {
+        return Ok(None);
+    };
+    let (found, store_id) = decode_identity(&bytes)?;
+    if found == identity { Ok(Some(store_id)) } else { Err(foreign(dir, &found, &identity)) }
 }
 
 /// The number of the last batch, which must be one that was synced last or a later one; a store of a version that did not

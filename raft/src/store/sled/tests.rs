@@ -1,6 +1,9 @@
 use super::*;
 use tempfile::TempDir;
 
+/// sled's own (0.34, `Config::segment_size`).
+const SEGMENT_BYTES: usize = 512 << 10;
+
 const IDENTITY: Identity = Identity { cluster_id: [7; 32], replica: 1 };
 
 fn put(index: LogIndex, len: usize) -> Change {
@@ -145,9 +148,11 @@ fn a_watermark_that_is_missing_or_damaged_is_noticed_and_one_slot_is_enough() {
     let (_dir, left) = killed_with(5);
     change(&left, "synced", |bytes| {
         bytes[0] ^= 1;
-        bytes.truncate(600);
-        bytes[513] ^= 1;
+        bytes.truncate(4_100);
     });
+    assert!(refusal(&left).contains("the file synced beside it is"));
+    let (_dir, left) = killed_with(5);
+    change(&left, "synced", Vec::clear);
     assert!(refusal(&left).contains("the file synced beside it is"));
     fs::remove_file(left.path().join("log/synced")).unwrap();
     assert!(refusal(&left).contains("is missing that says how far it was synced"));
@@ -187,4 +192,82 @@ fn a_store_of_a_version_that_numbered_nothing_is_opened_and_guarded_from_then_on
     assert_eq!(reopen(&dir).1.records.len(), 2);
     fs::remove_file(dir.path().join("log/synced")).unwrap();
     assert!(refusal(&dir).contains("is missing"));
+}
+
+#[test]
+fn a_watermark_that_was_not_finished_is_made_anew() {
+    let (_dir, left) = killed_with(5);
+    let log = left.path().join("log");
+    {
+        let (engine, _) = reopen(&left);
+        engine.tree.remove(BATCH_KEY).unwrap();
+    }
+    fs::rename(log.join("synced"), log.join("synced.new")).unwrap();
+    change(&left, "synced.new", Vec::clear);
+    assert_eq!(reopen(&left).1.records.len(), 5);
+    assert!(log.join("synced").exists() && !log.join("synced.new").exists());
+}
+
+/// Bytes that this process has handed to the kernel.
+fn written() -> usize {
+    let io = fs::read_to_string("/proc/self/io").unwrap();
+    io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap().parse().unwrap()
+}
+
+/// Writes this, and says how much was written at most between two syncs on the way.
+fn widest_window(engine: &mut SledEngine, changes: &[Change]) -> usize {
+    let (mut began, mut widest) = (written(), 0);
+    for change in changes {
+        // As much of it as goes before the next sync, and then that.
+        if engine.unsynced_bytes + written_by(change) > UNSYNCED_BYTES_MAX {
+            engine.sync().unwrap();
+            widest = widest.max(written() - began);
+            began = written();
+        }
+        engine.write(std::slice::from_ref(change)).unwrap();
+    }
+    engine.sync().unwrap();
+    widest.max(written() - began)
+}
+
+/// Not a test: what the child does, whose writing nobody else disturbs.
+#[test]
+#[ignore = "run by the other test"]
+fn child_measures_what_is_written_between_syncs() {
+    for bytes in [60, 200, 1_000, 2_500, 4_096, PIECE_BYTES, 15_000, 30_000] {
+        let dir = TempDir::new().unwrap();
+        let (mut engine, _) = reopen(&dir);
+        let entries = (8_000_000 / bytes as u64).min(6_000);
+        let changes: Vec<Change> = (0..entries).map(|index| put(index, bytes)).collect();
+        let puts = widest_window(&mut engine, &changes);
+        let changes: Vec<Change> = (0..entries).map(|index| Change::Delete { index, bytes }).collect();
+        let deletes = widest_window(&mut engine, &changes);
+        println!("entries of {bytes} bytes: {} KiB to put, {} KiB to delete them", puts >> 10, deletes >> 10);
+        assert!(puts.max(deletes) < SEGMENT_BYTES, "{bytes}: {puts}, {deletes}");
+    }
+    println!("measured");
+}
+
+#[test]
+fn less_than_a_segment_is_written_between_two_syncs() {
+    let child = "store::sled::tests::child_measures_what_is_written_between_syncs";
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = command.args(["--ignored", "--exact", child, "--nocapture"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains("measured"));
+}
+
+#[test]
+fn a_long_batch_is_synced_on_its_way_and_comes_back_in_full() {
+    let dir = TempDir::new().unwrap();
+    let changes: Vec<Change> = (0..400).map(|index| put(index, 1_000)).collect();
+    {
+        let (mut engine, _) = reopen(&dir);
+        engine.write(&changes).unwrap();
+        assert!(engine.batch > 10 && engine.unsynced_bytes <= UNSYNCED_BYTES_MAX, "{}", engine.batch);
+        assert!(engine.watermark.number > 0, "it was synced");
+        engine.sync().unwrap();
+    }
+    assert_eq!(reopen(&dir).1.records.into_iter().map(Change::Put).collect::<Vec<_>>(), changes);
 }

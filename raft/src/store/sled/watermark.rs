@@ -5,7 +5,8 @@
 //! durable is written here after each sync, and a database that ends before it is damaged.
 //!
 //! This file itself is not synced again once it is made: after a power cut it may say less than it did (by what the kernel had
-//! not written back, seconds at most), and never more than the database has. Two slots take turns, each in a sector of its own.
+//! not written back: by default that of half a minute), and never more than the database has. Two slots take turns, each in a
+//! block of its own, so that one that cannot be read leaves the other.
 
 use super::super::engine::EngineError;
 use super::{failed, sync_directories};
@@ -16,9 +17,11 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 const FILE_NAME: &str = "synced";
+/// Its name while it is made.
+const UNFINISHED: &str = "synced.new";
 const SLOTS: u64 = 2;
-/// No sector is smaller.
-const SLOT_BYTES: u64 = 512;
+/// No sector is larger.
+const SLOT_BYTES: u64 = 4_096;
 /// The number and its checksum.
 const NUMBER_BYTES: usize = 8 + 4;
 
@@ -33,15 +36,17 @@ pub(super) struct Watermark {
 }
 
 impl Watermark {
-    /// That of a store in which nothing is numbered yet.
+    /// That of a store in which nothing is numbered yet. It has its name only once it is whole, and durable.
     pub(super) fn create(dir: &Path) -> Result<Self, EngineError> {
         let options = File::options().read(true).write(true).create(true).truncate(true).to_owned();
-        let file = options.open(dir.join(FILE_NAME)).map_err(failed("making the log's watermark"))?;
+        let file = options.open(dir.join(UNFINISHED)).map_err(failed("making the log's watermark"))?;
         let mut watermark = Self { file, number: 0, next_slot: 0 };
         for _ in 0..SLOTS {
             watermark.raise(0)?;
         }
         watermark.file.sync_all().map_err(failed("syncing the log's watermark"))?;
+        let named = std::fs::rename(dir.join(UNFINISHED), dir.join(FILE_NAME));
+        named.map_err(failed("naming the log's watermark"))?;
         sync_directories(dir)?;
         Ok(watermark)
     }
@@ -53,9 +58,11 @@ impl Watermark {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed("opening the log's watermark")(error)),
         };
+        // Whoever gave it its name may have been killed before that was durable.
+        sync_directories(dir)?;
         let mut newest: Option<(u64, u64)> = None;
         for slot in 0..SLOTS {
-            newest = newest.max(read(&file, slot)?.map(|number| (number, slot)));
+            newest = newest.max(read(&file, slot).map(|number| (number, slot)));
         }
         let damaged = || EngineError::Damaged(format!("the file {FILE_NAME} beside it is"));
         let (number, slot) = newest.ok_or_else(damaged)?;
@@ -89,14 +96,10 @@ fn after(slot: u64) -> u64 {
     slot.saturating_add(1) % SLOTS
 }
 
-/// None: it is damaged, or cut short.
-fn read(file: &File, slot: u64) -> Result<Option<u64>, EngineError> {
+/// None: it is damaged, cut short, or cannot be read.
+fn read(file: &File, slot: u64) -> Option<u64> {
     let mut bytes = [0; NUMBER_BYTES];
-    match file.read_exact_at(&mut bytes, slot.saturating_mul(SLOT_BYTES)) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        Err(error) => return Err(failed("reading the log's watermark")(error)),
-    }
+    file.read_exact_at(&mut bytes, slot.saturating_mul(SLOT_BYTES)).ok()?;
     let number = codec::open(&bytes).ok().and_then(|content| content.first_chunk::<8>());
-    Ok(number.map(|number| u64::from_le_bytes(*number)))
+    number.map(|number| u64::from_le_bytes(*number))
 }
