@@ -17,7 +17,8 @@ const SECONDS: u64 = 60;
 
 /// Simulated clusters under faults, deterministically. Exits with 0 if nothing went wrong, and everything happened that
 /// must have happened for the runs to count; with 5 if something of that never did; with 1 if something went wrong. Fewer than
-/// 200 seeds cannot meet everything, and never count; what is rare must have happened from 1,000 on.
+/// 200 seeds cannot meet everything: nothing is asked of them, and they never count. What is rare must have happened from 1,000
+/// on.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "simulate")]
 pub struct SimulateArgs {

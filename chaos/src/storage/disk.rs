@@ -37,7 +37,10 @@ pub(super) fn obstacle() -> Option<String> {
             return Some(format!("{program} is missing"));
         }
     }
-    Disk::new().err().map(|error| format!("no file system of its own can be made: {error:#}"))
+    Disk::new()
+        .and_then(|_| Disk::that_can_break())
+        .err()
+        .map(|error| format!("no file system of its own can be made: {error:#}"))
 }
 
 impl Disk {
@@ -47,7 +50,7 @@ impl Disk {
 
     /// One in memory, whose writes can be made to fail.
     pub(super) fn that_can_break() -> anyhow::Result<Self> {
-        let medium = memfd_create("disk", MemfdFlags::ALLOW_SEALING)?;
+        let medium = memfd_create("disk", MemfdFlags::ALLOW_SEALING | MemfdFlags::CLOEXEC)?;
         ftruncate(&medium, IMAGE_BYTES)?;
         Self::on(Some(medium))
     }
@@ -84,8 +87,9 @@ impl Disk {
         let (broken, medium) = (self.image(), self.medium.take());
         std::fs::copy(broken, self.image())?;
         drop(medium);
-        // By its exit code it says that it has repaired something.
-        Command::new("e2fsck").arg("-fy").arg(self.image()).output().context("e2fsck")?;
+        let checked = Command::new("e2fsck").arg("-fy").arg(self.image()).output().context("e2fsck")?;
+        // 1: it has repaired something.
+        ensure!(matches!(checked.status.code(), Some(0 | 1)), "e2fsck: {}", checked.status);
         self.mount()
     }
 
