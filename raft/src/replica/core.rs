@@ -38,6 +38,8 @@ pub(crate) struct Core {
     pub(crate) removed: OnceLock<String>,
     /// Held while members change.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    /// Held while the feature level must stand, since a replica that knows it joins; and while it rises.
+    pub(crate) joining: tokio::sync::Mutex<()>,
     #[cfg(feature = "mutants")]
     pub(crate) foretold: super::foretold::Foretold,
     handing_over: AtomicBool,
@@ -97,6 +99,7 @@ impl Core {
             archive_fetched: Arc::default(),
             removed: OnceLock::new(),
             changing: tokio::sync::Mutex::new(()),
+            joining: tokio::sync::Mutex::new(()),
             #[cfg(feature = "mutants")]
             foretold: super::foretold::Foretold::default(),
             handing_over: AtomicBool::new(false),

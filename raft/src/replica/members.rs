@@ -162,6 +162,9 @@ impl Core {
     }
 
     async fn add_learner(&self, id: ReplicaId, address: &str) -> Result<(), Change> {
+        let _level_stands = self.joining.lock().await;
+        // What is in the log already, and may raise it, is applied after this.
+        self.propose(Command::Tick, None).await?;
         let deadline = Instant::now() + NEWCOMER_MAX;
         while let Err(error) = self.check_newcomer(id, address).await {
             match error {

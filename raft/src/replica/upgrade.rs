@@ -71,7 +71,10 @@ async fn call_the_roll(core: &Core) -> Answers {
 
 /// Whether the level rises now. Only when *every* member answered in this very round: one that was started
 /// with an older program again must not be left behind.
+///
+/// Nor while somebody joins, who was asked whether he knows the level that there was.
 async fn raise(core: &Core, answers: &Answers) -> bool {
+    let Ok(_nobody_joins) = core.joining.try_lock() else { return false };
     let all = core.other_members().iter().all(|(id, _)| answers.contains_key(id));
     let others = answers.values().map(|(program, _)| program.feature_level_max);
     let known = others.fold(core.roster.feature_level_max(), u16::min);
