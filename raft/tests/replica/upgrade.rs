@@ -1,8 +1,11 @@
 use crate::cluster::{Cluster, PATIENCE, eventually};
+use crate::engine::Faults;
 use mux_raft::consensus::{Consensus as _, ProposeError};
 use mux_raft::machine::command::COMMAND_FORMAT;
 use mux_raft::machine::{Command, State};
 use mux_raft::members::MemberChange;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 fn level(cluster: &Cluster, id: u64) -> u16 {
@@ -123,4 +126,54 @@ async fn a_replica_that_is_too_old_stops_and_names_the_version_needed_and_does_s
         Ok(replica) => tokio::time::timeout(PATIENCE, replica.stopped()).await.unwrap(),
     };
     assert!(reason.contains("needs muxd 7.8.9 or later"), "{reason}");
+}
+
+/// A cluster of one is about to rise to a new level, and the entry that says so is not durable yet when an old replica is to
+/// be added. False: the level had risen before its disk could be held.
+async fn an_old_one_is_added_while_the_level_rises() -> bool {
+    let (mut cluster, disk) = (Cluster::prepare(2), Faults::default());
+    for config in cluster.configs.values_mut() {
+        config.initial_members.remove(&2);
+    }
+    cluster.engines.insert(1, Arc::new(disk.clone()));
+    cluster.levels = BTreeMap::from([(1, 1), (2, 1)]);
+    cluster.start_one(1).await;
+    cluster.leader_among(&[1]).await;
+    cluster.commit(1).await;
+    cluster.start_one(2).await;
+    cluster.stop(1).await;
+    cluster.levels.remove(&1);
+    cluster.start_one(1).await;
+    let applied = |cluster: &Cluster| cluster.replica(1).state().read(|state| state.applied().term);
+    eventually("it leads again", || {
+        let status = cluster.status(1);
+        status.leads && applied(&cluster) == status.term
+    })
+    .await;
+    disk.hold();
+    // It asks every second.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let rises = level(&cluster, 1) == 1;
+    let address = cluster.configs[&2].listen.to_string();
+    let adding = cluster.replica(1).change_members(MemberChange::AddLearner { id: 2, address });
+    let releasing = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        disk.release();
+    };
+    let (added, ()) = tokio::join!(adding, releasing);
+    let refusal = added.unwrap_err().to_string();
+    assert!(refusal.contains("needs muxd 0.3.0 or later; replica 2 runs muxd"), "{refusal}");
+    assert_eq!((level(&cluster, 1), cluster.status(1).members.len()), (COMMAND_FORMAT, 1));
+    cluster.stop_all().await;
+    rises
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_too_old_is_not_added_either_while_the_level_rises() {
+    for _ in 0..10 {
+        if an_old_one_is_added_while_the_level_rises().await {
+            return;
+        }
+    }
+    panic!("it was never early enough");
 }
