@@ -21,6 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 const BATCH_ENTRIES_MAX: usize = 256;
 /// Nor more bytes.
 const BATCH_BYTES_MAX: usize = 384 << 10;
+/// Of what was purged, between two looks whether something is to be written.
+const DELETES_PER_BATCH: usize = 1_000;
 
 /// What the log asks the writing thread to do, in this order.
 pub(super) enum Job {
@@ -280,7 +282,7 @@ impl Writer {
         let Some(engine) = self.engine.as_mut().filter(|_| !self.garbage.is_empty()) else {
             return Ok(());
         };
-        let count = engine.deletes_per_batch().clamp(1, self.garbage.len());
+        let count = self.garbage.len().min(DELETES_PER_BATCH);
         let changes: Vec<Change> =
             self.garbage.drain(..count).map(|(index, bytes)| Change::Delete { index, bytes }).collect();
         fault::point("log.garbage");

@@ -18,11 +18,6 @@ pub trait Engine: Send + 'static {
     /// # Errors
     /// See [`EngineError`].
     fn sync(&mut self) -> Result<(), EngineError>;
-
-    /// How many deletions a write should carry at most.
-    fn deletes_per_batch(&self) -> usize {
-        1_000
-    }
 }
 
 /// Opens an engine and reads everything it holds.
