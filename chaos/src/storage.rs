@@ -6,11 +6,12 @@
 //! what it wrote. The disk's own cache survives here, so this finds missing syncs, not lying disks.) It is mounted
 //! again, another child opens it, and everything that was acknowledged must be found as it was.
 //!
-//! * `disk`: the file system. `writer` and `reader`: the children. `rounds`: what happens in each round, `turns`: at which
+//! * `enclosure`: mounts of its own. `disk`: the file system. `writer` and `reader`: the children. `rounds`: what happens in each round, `turns`: at which
 //!   point; `damage`: bytes that flip and files that are cut short. `report`: what it came to.
 
 mod damage;
 mod disk;
+mod enclosure;
 mod ledger;
 mod reader;
 mod report;
@@ -44,6 +45,9 @@ struct Arguments {
     /// Print one JSON object with the result as the last line.
     #[arg(long)]
     json: bool,
+    /// The mounts are this run's own already.
+    #[arg(long, hide = true)]
+    inside: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -72,20 +76,27 @@ enum Child {
 /// Runs whatever the command line asks for; the first argument is the program's name.
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = Arguments::parse_from(arguments);
+    let given: Vec<OsString> = arguments.into_iter().collect();
+    let arguments = Arguments::parse_from(&given);
     match arguments.child {
         Some(Child::Write { dir, first, point, nth, short }) => {
             writer::main(&dir, first, point.zip(nth.or(Some(1))), short)
         }
         Some(Child::Read { dir }) => reader::main(&dir),
-        None => match disk::obstacle() {
-            Some(obstacle) => {
-                println!("NOT RUN: {obstacle}. Nothing is shown about power cuts on this machine.");
-                ExitCode::from(NOT_RUN)
-            }
-            None => torment(&arguments),
-        },
+        None if arguments.inside => disk::obstacle().map_or_else(|| torment(&arguments), not_run),
+        None => enclosure::obstacle().map_or_else(|| enclosed(&given), not_run),
     }
+}
+
+fn not_run(obstacle: String) -> ExitCode {
+    println!("NOT RUN: {obstacle}. Nothing is shown about power cuts on this machine.");
+    ExitCode::from(NOT_RUN)
+}
+
+fn enclosed(given: &[OsString]) -> ExitCode {
+    let error = enclosure::enter(given.get(1..).unwrap_or_default());
+    eprintln!("storage: the run cannot be started with mounts of its own: {error}");
+    ExitCode::FAILURE
 }
 
 fn torment(arguments: &Arguments) -> ExitCode {

@@ -15,9 +15,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let arguments = std::env::args_os();
     match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
-        // The storage suite with a mutant in it, and the children of that.
+        // The storage suite with a mutant in it, itself with mounts of its own, and the children of that.
         Some(STORAGE) => mux_chaos::storage::main(arguments.skip(1)),
-        Some("write" | "read") => mux_chaos::storage::main(arguments),
+        Some("--inside" | "write" | "read") => mux_chaos::storage::main(arguments),
         _ => mutants(&MutantsArgs::parse()),
     }
 }
