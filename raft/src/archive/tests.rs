@@ -2,5 +2,6 @@
 
 mod contract;
 mod disk;
+mod engine;
 mod maker;
 mod memory;
