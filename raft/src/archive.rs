@@ -136,6 +136,12 @@ pub trait Archive: ArchiveLookup + Send + Sync + 'static {
     /// The archive cannot be read, or does not hold the first.
     fn chunk(&self, from: u64, until: u64, bytes_max: usize) -> Result<Vec<Vec<u8>>, ArchiveUnreadable>;
 
+    /// Whether all that was there when it was opened has been looked at, and was whole. Until then a damaged archive may say
+    /// that it does not have what it has.
+    fn is_checked(&self) -> bool {
+        true
+    }
+
     /// Writes what waits and closes; nothing works afterwards. Blocks. Idempotent.
     fn close(&self) {}
 }

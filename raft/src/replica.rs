@@ -88,6 +88,12 @@ impl Replica {
         Self::start_with(config, Wiring::default()).await
     }
 
+    /// Whether the archive has been looked at since the start, all of it, and was whole.
+    #[must_use]
+    pub fn archive_is_checked(&self) -> bool {
+        self.core.cell.archive().is_checked()
+    }
+
     /// [`Replica::start`] with parts replaced, for tests and fault injection.
     ///
     /// # Errors

@@ -8,9 +8,13 @@ use mux_raft::replica::Replica;
 use std::io::BufRead as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 /// Events read at a time.
 const EVENTS: usize = 1_000;
+
+/// A replica looks at its archive within this time: here that is small.
+const CHECKED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What of what is wrong is told, at most.
 const TOLD: usize = 10;
@@ -27,6 +31,7 @@ pub(super) fn main(dir: &Path) -> ExitCode {
             }
         }
     }
+    exit_on_panic();
     let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
     else {
         return ExitCode::FAILURE;
@@ -40,7 +45,7 @@ pub(super) fn main(dir: &Path) -> ExitCode {
             }
         };
         let looked = tokio::select! {
-            looked = look(&replica, &expected) => looked,
+            looked = look_at_all(&replica, &expected) => looked,
             reason = replica.stopped() => Err(reason),
         };
         replica.shutdown().await;
@@ -59,6 +64,33 @@ pub(super) fn main(dir: &Path) -> ExitCode {
             }
         }
     })
+}
+
+/// As `muxd` does: a panic anywhere ends it. What it says then is a refusal only if it says what is damaged.
+fn exit_on_panic() {
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map_or_else(String::new, ToString::to_string);
+        let text = info.payload_as_str().unwrap_or("no text").replace('\n', " ");
+        match mux_raft::replica::blame() {
+            Some(blame) => println!("refused {blame}: panic at {place}: {text}"),
+            None => println!("bad it panicked and did not say what is damaged: {place}: {text}"),
+        }
+        std::process::exit(1);
+    }));
+}
+
+/// [`look`], until the replica itself has looked at all that it has: damage that it finds counts as noticed.
+async fn look_at_all(replica: &Replica, expected: &Acknowledged) -> Result<Vec<String>, String> {
+    let mut wrong = look(replica, expected).await?;
+    let deadline = Instant::now() + CHECKED_WITHIN;
+    while !replica.archive_is_checked() {
+        if Instant::now() >= deadline {
+            wrong.push("it has not looked at its archive".into());
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(wrong)
 }
 
 /// What is not as it was acknowledged.

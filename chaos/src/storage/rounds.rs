@@ -15,8 +15,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// Points that one replica alone meets again and again.
-pub(crate) const POINTS: [&str; 19] = [
+/// Points that one replica alone meets: at every start, or again and again.
+pub(crate) const POINTS: [&str; 20] = [
     "apply.answered",
     "apply.applied",
     "apply.begin",
@@ -36,10 +36,11 @@ pub(crate) const POINTS: [&str; 19] = [
     "snapshot.rename",
     "snapshot.renamed",
     "snapshot.written",
+    "vote.saved",
 ];
 
 /// From so many rounds on every point has had its turn; fewer do not count.
-pub(crate) const ROUNDS_THAT_COUNT: u64 = 33;
+pub(crate) const ROUNDS_THAT_COUNT: u64 = 35;
 
 /// Rounds on one file system; then a new one, before it is full. Not a multiple of the turns that kinds take (20): each
 /// comes early on one disk and late on another.
@@ -83,7 +84,7 @@ pub(super) enum Kind {
     Broken,
     /// A write of its log is cut short, and the rest refused (RLIMIT_FSIZE).
     Short,
-    /// A byte flips, or a file is cut short, while it is down.
+    /// A bit flips, a file is cut short, a page is zeroed or two change places, while it is down.
     Damage,
 }
 
@@ -118,7 +119,7 @@ impl Kind {
             Self::Full => "no room left",
             Self::Broken => "a disk that takes no more (EIO)",
             Self::Short => "a short write of the log, then refusals",
-            Self::Damage => "bytes flipped or a file cut short while it was down",
+            Self::Damage => "a bit, a page or the end of a file damaged while it was down",
         }
     }
 }
@@ -195,9 +196,7 @@ impl Run {
 
     fn at_point(&mut self, kind: Kind) -> anyhow::Result<String> {
         let point = self.turns.next();
-        // Every entry meets the log's and the state's, a snapshot now and then the others.
-        let often = point.starts_with("log.") && point != "log.garbage" || point.starts_with("apply.");
-        let nth = self.random.random_range(1..=if often { 80 } else { 4_u64 });
+        let nth = self.random.random_range(1..=often(point));
         let mut writer = self.writer(&["--point", point, "--nth", &nth.to_string()])?;
         let met = writer.until(&mut self.known, MEETS, |line| line.starts_with("point"))?;
         self.stop(writer, kind == Kind::PowerAtPoint)?;
@@ -372,6 +371,18 @@ impl Run {
         let mut arguments = vec![Path::new("write"), &dir, Path::new(&first)];
         arguments.extend(further.iter().map(Path::new));
         Writer::new(child(&arguments)?)
+    }
+}
+
+/// How often a child surely meets a point, about.
+fn often(point: &str) -> u64 {
+    match point {
+        // A lone replica votes when it starts, and no more.
+        "vote.saved" => 1,
+        "log.garbage" => 4,
+        // Every entry meets the log's and the state's, a snapshot now and then the others.
+        _ if point.starts_with("log.") || point.starts_with("apply.") => 80,
+        _ => 4,
     }
 }
 

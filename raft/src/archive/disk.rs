@@ -8,13 +8,15 @@
 //! before it takes that lock. A thread of its own writes what waits, many
 //! records at a time; most writes are not synced. After a crash the file is as of the last sync, which a
 //! snapshot waits for before it takes its name, and the log brings what came after. Readers look at what waits
-//! first, then at the file. Records are checked (CRC) whenever they are read; opening checks the last one only.
+//! first, then at the file. Records are checked (CRC) whenever they are read; opening checks the last one only, and a
+//! thread then all of them, with what leads to them.
 //!
 //! Deleting does not make the file smaller: what is freed is used again.
 //!
 //! * `store`: the tables; `record`: a record's bytes.
-//! * `queue`: what waits; `writer`: the thread. `filter`: what is certainly not there.
+//! * `queue`: what waits; `writer`: the thread. `check`: the other one. `filter`: what is certainly not there.
 
+mod check;
 mod filter;
 mod queue;
 mod record;
@@ -114,6 +116,7 @@ impl DiskArchive {
         let threads = vec![
             spawn("archive", Shared::run_to_the_end)?,
             spawn("archive-filter", |shared| shared.learn_hashes())?,
+            spawn("archive-check", |shared| shared.check_for_ever())?,
         ];
         Ok(Self { shared, threads: Mutex::new(threads) })
     }
@@ -154,7 +157,7 @@ impl DiskArchive {
         };
         self.read(|reader| {
             for number in reader.candidates(&lookup)?.into_iter().filter(|number| tip.contains(*number)) {
-                let archived = reader.record(number)?.and_then(|stored| into_invoice(stored.record));
+                let archived = into_invoice(reader.indexed(number)?.record);
                 if let Some(archived) = archived.filter(&is_it) {
                     return Ok(Some(archived));
                 }
@@ -346,9 +349,7 @@ impl Archive for DiskArchive {
             found.extend(waiting);
             let load = |source: Source| match source {
                 Source::Waiting(record) => Ok(invoice_in(&record.record)),
-                Source::File(number) => {
-                    Ok(reader.record(number)?.and_then(|stored| into_invoice(stored.record)))
-                }
+                Source::File(number) => Ok(into_invoice(reader.indexed(number)?.record)),
             };
             let found = found.into_values();
             if newest_first {
@@ -403,6 +404,10 @@ impl Archive for DiskArchive {
             chunk.push(record.bytes.clone());
         }
         if chunk.is_empty() && from < until { Err(missing(from)) } else { Ok(chunk) }
+    }
+
+    fn is_checked(&self) -> bool {
+        self.shared.is_checked()
     }
 
     fn close(&self) {

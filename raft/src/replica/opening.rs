@@ -1,7 +1,9 @@
 //! What to do about a disk that fails, and what was being done when an engine gave up.
 
 use parking_lot::Mutex;
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// For failures that may pass.
 pub(crate) const CHECK_DISK: &str = "check the disk (space, mount, permissions, health), then start again: what was \
@@ -29,9 +31,32 @@ impl Drop for Opening {
     }
 }
 
+thread_local! {
+    static READING: RefCell<Option<Arc<Path>>> = const { RefCell::new(None) };
+}
+
+/// While it lives, a panic of this thread is blamed on this file.
+pub(crate) struct Reading(());
+
+impl Reading {
+    pub(crate) fn begin(file: &Arc<Path>) -> Self {
+        READING.set(Some(Arc::clone(file)));
+        Self(())
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        READING.set(None);
+    }
+}
+
 /// For the last words of a process that panicked: what is probably the reason, and what to do.
 #[must_use]
 pub fn blame() -> Option<String> {
+    if let Some(file) = READING.with(|reading| reading.try_borrow().ok()?.clone()) {
+        return Some(format!("while {} was used: it is damaged; {JOIN_ANEW}", file.display()));
+    }
     let dir = OPENING.try_lock()?.clone()?;
     Some(format!("while a replica opened {}: a file in it is damaged; {JOIN_ANEW}", dir.display()))
 }

@@ -1,3 +1,4 @@
+use super::check::{Seen, lost};
 use super::record::{self, StoredRecord};
 use crate::archive::{InvoiceOrder, RecordKeys};
 use crate::machine::archive::NewRecord;
@@ -9,8 +10,8 @@ use redb::{
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::ops::{Bound, RangeInclusive};
-use std::path::{Path, PathBuf};
+use std::ops::{Bound, Range, RangeInclusive};
+use std::path::Path;
 use std::sync::Arc;
 
 /// What the engine keeps in memory of its file, in bytes. The operating system caches the rest.
@@ -164,7 +165,7 @@ pub(super) struct Changes {
 /// The file with the records. The engine (redb) is known to this module alone.
 pub(super) struct Store {
     database: Database,
-    path: PathBuf,
+    path: Arc<Path>,
 }
 
 impl std::fmt::Debug for Store {
@@ -181,7 +182,7 @@ impl Store {
             create(dir, &path, cluster_id)?;
         }
         let database = Database::builder().set_cache_size(CACHE_BYTES).open(&path)?;
-        let store = Self { database, path };
+        let store = Self { database, path: path.into() };
         let meta = store.database.begin_read()?.open_table(META)?;
         let format = meta.get(META_FORMAT)?.map(|format| format.value().to_vec());
         if format.as_deref() != Some(&[FORMAT]) {
@@ -191,6 +192,10 @@ impl Store {
             return Err(StoreError::Foreign);
         }
         Ok(store)
+    }
+
+    pub(super) fn path(&self) -> &Arc<Path> {
+        &self.path
     }
 
     /// Size of the file in bytes, if the system says it.
@@ -380,6 +385,44 @@ impl Reader {
         found.map(|value| StoredRecord::decode(number, value.value())).transpose()
     }
 
+    /// One that an index leads to.
+    pub(super) fn indexed(&self, number: u64) -> Result<StoredRecord, StoreError> {
+        self.record(number)?.ok_or_else(|| StoreError::Damaged(format!("record {number} is missing")))
+    }
+
+    /// Looks whether records are all there, are whole, and are found by all that they are looked up by; so many at most.
+    pub(super) fn check(&self, wanted: Range<u64>, most: usize) -> Result<Seen, StoreError> {
+        let nothing = Seen { records: 0, next: None };
+        // Before its base there may be holes.
+        let ((base, _), Some(first)) = (self.base()?, self.first()?) else { return Ok(nothing) };
+        let (records, indexes) = (self.records()?, Indexes::open(&self.transaction)?);
+        let mut seen = nothing;
+        let mut expected = wanted.start.max(first);
+        if expected >= wanted.end {
+            return Ok(seen);
+        }
+        for entry in records.range(expected..wanted.end)?.take(most) {
+            let (number, value) = entry?;
+            let number = number.value();
+            if number != expected && expected >= base {
+                return Err(StoreError::Damaged(format!("record {expected} is missing")));
+            }
+            indexes.check(&StoredRecord::decode(number, value.value())?)?;
+            // Also found by itself, not only among the others.
+            if records.get(number)?.is_none() {
+                return Err(lost(number, "its number"));
+            }
+            expected = number.saturating_add(1);
+            seen.records = seen.records.saturating_add(1);
+        }
+        let is_full = seen.records >= u64::try_from(most).unwrap_or(u64::MAX);
+        if !is_full && expected < wanted.end && expected >= base {
+            return Err(StoreError::Damaged(format!("record {expected} is missing")));
+        }
+        seen.next = is_full.then_some(expected);
+        Ok(seen)
+    }
+
     /// The rolling hash after a record, without decoding it.
     pub(super) fn hash_after(&self, number: u64) -> Result<Option<[u8; 32]>, StoreError> {
         let found = self.records()?.get(number)?;
@@ -476,9 +519,7 @@ impl Reader {
         for entry in table.range(first..)? {
             let (_, number) = entry?;
             let number = number.value();
-            let stored = self.record(number)?;
-            let stored = stored.ok_or_else(|| StoreError::Damaged(format!("record {number} is missing")))?;
-            if !more(stored) {
+            if !more(self.indexed(number)?) {
                 break;
             }
         }
@@ -506,6 +547,45 @@ impl Reader {
             chunk.push(encoded.to_vec());
         }
         Ok(chunk)
+    }
+}
+
+/// What leads to records.
+struct Indexes {
+    hashes: ReadOnlyTable<&'static HashKey, ()>,
+    htlcs: ReadOnlyTable<&'static HtlcKey, ()>,
+    numbers: ReadOnlyTable<(u8, u64), u64>,
+    events: ReadOnlyTable<u64, u64>,
+}
+
+impl Indexes {
+    fn open(transaction: &ReadTransaction) -> Result<Self, StoreError> {
+        Ok(Self {
+            hashes: transaction.open_table(HASHES)?,
+            htlcs: transaction.open_table(HTLCS)?,
+            numbers: transaction.open_table(NUMBERS)?,
+            events: transaction.open_table(EVENTS)?,
+        })
+    }
+
+    /// Whether they lead to this one.
+    fn check(&self, stored: &StoredRecord) -> Result<(), StoreError> {
+        let (number, keys) = (stored.number, RecordKeys::of(&stored.record));
+        if let Some(hash) = &keys.hash {
+            self.hashes.get(&hash_key(&digest_of(hash), number))?.ok_or_else(|| lost(number, "its hash"))?;
+        }
+        for htlc in &keys.htlcs {
+            self.htlcs.get(&key_of(htlc, number))?.ok_or_else(|| lost(number, "an HTLC"))?;
+        }
+        for (order, value) in keys.numbers {
+            let found = self.numbers.get((tag(order), value))?.map(|found| found.value());
+            found.filter(|found| *found == number).ok_or_else(|| lost(number, "an index"))?;
+        }
+        if let Some(first) = keys.first_event {
+            let found = self.events.get(first)?.map(|found| found.value());
+            found.filter(|found| *found == number).ok_or_else(|| lost(number, "its first event"))?;
+        }
+        Ok(())
     }
 }
 

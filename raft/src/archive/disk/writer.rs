@@ -4,7 +4,9 @@ use super::store::{Changes, Store, StoreError};
 use crate::fault;
 use crate::machine::archive::ArchiveUnreadable;
 use crate::replica::latch::Latch;
+use crate::replica::opening::Reading;
 use parking_lot::{Condvar, Mutex, RwLock};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// How long records wait for others to be written with.
@@ -30,6 +32,8 @@ pub(super) struct Shared {
     pub(super) work: Condvar,
     /// Callers wait for room, or until something is durable.
     pub(super) done: Condvar,
+    /// See [`Shared::is_checked`].
+    pub(super) checked: AtomicBool,
     latch: Latch,
 }
 
@@ -46,6 +50,7 @@ impl Shared {
             queue: Mutex::new(queue),
             work: Condvar::new(),
             done: Condvar::new(),
+            checked: AtomicBool::new(false),
             latch,
         }
     }
@@ -57,6 +62,8 @@ impl Shared {
     ) -> Result<T, ArchiveUnreadable> {
         let store = self.store.read();
         let store = store.as_ref().ok_or_else(|| ArchiveUnreadable("it is closed".into()))?;
+        // The engine panics on some damage.
+        let _reading = Reading::begin(store.path());
         work(store).map_err(|error| {
             let reason = error.to_string();
             self.latch.trip(format!("the archive of finished invoices failed: {reason}"));

@@ -134,6 +134,107 @@ fn a_damaged_record_is_noticed_when_it_is_read_and_stops_the_replica() {
     assert!(noticed.contains("is damaged"), "{noticed}");
 }
 
+/// What the latch says of a file in which one thing was changed, once it is open.
+fn noticed(change: impl FnOnce(&redb::WriteTransaction)) -> String {
+    let dir = TempDir::new().unwrap();
+    let archive = open(dir.path()).unwrap();
+    let mut maker = Maker::default();
+    archive.append(maker.make(1_000)).unwrap();
+    drop(archive);
+    let database = redb::Database::open(file(dir.path())).unwrap();
+    let transaction = database.begin_write().unwrap();
+    change(&transaction);
+    transaction.commit().unwrap();
+    drop(database);
+    let latch = Latch::new();
+    let archive = DiskArchive::open(dir.path(), &CLUSTER_ID, latch.clone()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while latch.reason().is_none() {
+        assert!(!archive.is_checked(), "nothing was noticed");
+        assert!(Instant::now() < deadline, "it is not looked at");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(!archive.is_checked() && archive.append(maker.make(1)).is_err(), "nothing goes on");
+    latch.reason().unwrap()
+}
+
+/// Removes the entry of a table whose key ends like this.
+fn remove<const LEN: usize>(transaction: &redb::WriteTransaction, table: &str, end: u64) {
+    use redb::ReadableTable as _;
+    let table = redb::TableDefinition::<&[u8; LEN], ()>::new(table);
+    let mut table = transaction.open_table(table).unwrap();
+    let keys: Vec<[u8; LEN]> = table.iter().unwrap().map(|entry| *entry.unwrap().0.value()).collect();
+    let key = keys.into_iter().find(|key| key.ends_with(&end.to_be_bytes())).unwrap();
+    table.remove(&key).unwrap();
+}
+
+#[test]
+fn what_no_index_leads_to_any_more_is_noticed_and_stops_the_replica() {
+    use redb::TableDefinition;
+    let told = noticed(|transaction| remove::<32>(transaction, "hashes", 700));
+    assert!(told.contains("record 700 is not found by its hash"), "{told}");
+    let told = noticed(|transaction| remove::<28>(transaction, "htlcs", 800));
+    assert!(told.contains("record 800 is not found by an HTLC"), "{told}");
+    let told = noticed(|transaction| {
+        let numbers = TableDefinition::<(u8, u64), u64>::new("numbers");
+        transaction.open_table(numbers).unwrap().insert((1, 500), 501).unwrap();
+    });
+    assert!(told.contains("is not found by an index"), "{told}");
+    let told = noticed(|transaction| {
+        let events = TableDefinition::<u64, u64>::new("events");
+        transaction.open_table(events).unwrap().pop_first().unwrap().unwrap();
+    });
+    assert!(told.contains("is not found by its first event"), "{told}");
+    let told = noticed(|transaction| {
+        let records = TableDefinition::<u64, &[u8]>::new("records");
+        transaction.open_table(records).unwrap().remove(600).unwrap().unwrap();
+    });
+    assert!(told.contains("record 600 is missing"), "{told}");
+}
+
+#[test]
+fn what_is_whole_passes_the_check_also_while_it_is_written_and_forgotten() {
+    let dir = TempDir::new().unwrap();
+    let archive = open(dir.path()).unwrap();
+    let mut maker = Maker::default();
+    archive.append(maker.make(5_000)).unwrap();
+    drop(archive);
+    let latch = Latch::new();
+    let archive = DiskArchive::open(dir.path(), &CLUSTER_ID, latch.clone()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut first = 0;
+    while !archive.is_checked() {
+        archive.append(maker.make(50)).unwrap();
+        first += 20;
+        let mut tip = maker.tip;
+        (tip.first, tip.first_hash) = (first, archive.hash_before(first).unwrap());
+        archive.forget(&tip).unwrap();
+        assert!(Instant::now() < deadline, "it is not checked");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(latch.reason(), None);
+}
+
+#[test]
+fn an_index_that_leads_nowhere_is_damage_and_not_the_absence_of_an_invoice() {
+    let dir = TempDir::new().unwrap();
+    let archive = open(dir.path()).unwrap();
+    let mut maker = Maker::default();
+    let made = maker.make(10);
+    let hash = crate::archive::RecordKeys::of(&made[3].record).hash.unwrap();
+    archive.append(made).unwrap();
+    assert!(archive.invoice(&maker.tip, &hash).unwrap().is_some());
+    drop(archive);
+    let database = redb::Database::open(file(dir.path())).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let records = redb::TableDefinition::<u64, &[u8]>::new("records");
+    transaction.open_table(records).unwrap().remove(3).unwrap().unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let archive = open(dir.path()).unwrap();
+    assert!(archive.invoice(&maker.tip, &hash).is_err());
+}
+
 #[test]
 fn what_a_crash_left_of_a_new_file_is_made_anew() {
     let dir = TempDir::new().unwrap();
