@@ -21,8 +21,10 @@ use tokio::sync::{mpsc, oneshot};
 const BATCH_ENTRIES_MAX: usize = 256;
 /// Nor more bytes.
 const BATCH_BYTES_MAX: usize = 384 << 10;
-/// Of what was purged, between two looks whether something is to be written.
-const DELETES_PER_BATCH: usize = 1_000;
+/// Of what was purged, between two looks whether something is to be written: so many entries,
+const DELETES_PER_BATCH: usize = 128;
+/// or of so many bytes, which an engine deletes without a sync in between. Votes wait meanwhile.
+const DELETED_BYTES_PER_BATCH: usize = 56 << 10;
 
 /// What the log asks the writing thread to do, in this order.
 pub(super) enum Job {
@@ -257,7 +259,10 @@ impl Writer {
             return Ok(());
         };
         fault::point("log.write");
+        // Of a long batch an engine syncs parts while it writes.
+        let writing = Instant::now();
         engine.write(&self.batch.changes)?;
+        let written = writing.elapsed();
         fault::point("log.written");
         if planted(Mutant::AckBeforeSync) {
             std::mem::take(&mut self.batch.waiting).into_iter().for_each(|waiting| waiting.tell(Ok(())));
@@ -266,7 +271,8 @@ impl Writer {
         let started = Instant::now();
         engine.sync()?;
         fault::point("log.synced");
-        metrics::histogram!("mux_log_fsync_duration_seconds").record(started.elapsed().as_secs_f64());
+        let took = written.saturating_add(started.elapsed());
+        metrics::histogram!("mux_log_fsync_duration_seconds").record(took.as_secs_f64());
         let entries = self.batch.changes.iter().filter(|change| matches!(change, Change::Put(_))).count();
         metrics::counter!("mux_log_entries_written_total").increment(u64::try_from(entries).unwrap_or(0));
         let batch = std::mem::take(&mut self.batch);
@@ -282,9 +288,14 @@ impl Writer {
         let Some(engine) = self.engine.as_mut().filter(|_| !self.garbage.is_empty()) else {
             return Ok(());
         };
-        let count = self.garbage.len().min(DELETES_PER_BATCH);
-        let changes: Vec<Change> =
-            self.garbage.drain(..count).map(|(index, bytes)| Change::Delete { index, bytes }).collect();
+        let (mut changes, mut room) = (Vec::new(), DELETED_BYTES_PER_BATCH);
+        while changes.len() < DELETES_PER_BATCH
+            && let Some((index, bytes)) =
+                self.garbage.pop_front_if(|(_, bytes)| changes.is_empty() || *bytes <= room)
+        {
+            room = room.saturating_sub(bytes);
+            changes.push(Change::Delete { index, bytes });
+        }
         fault::point("log.garbage");
         engine.write(&changes)
     }

@@ -40,6 +40,14 @@ pub(crate) enum Change {
     NotLeader(String),
 }
 
+/// Of a proposal that changes nothing: whether it is in the log does not matter.
+fn nothing_done(error: ProposeError) -> Change {
+    match error {
+        ProposeError::Unknown(text) => Change::NotLeader(text),
+        error => error.into(),
+    }
+}
+
 impl<E: Into<MemberError>> From<E> for Change {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
@@ -164,7 +172,7 @@ impl Core {
     async fn add_learner(&self, id: ReplicaId, address: &str) -> Result<(), Change> {
         let _level_stands = self.joining.lock().await;
         // What is in the log already, and may raise it, is applied after this.
-        self.propose(Command::Tick, None).await?;
+        let term = self.propose(Command::Tick, None).await.map_err(nothing_done)?.at.term;
         let deadline = Instant::now() + NEWCOMER_MAX;
         while let Err(error) = self.check_newcomer(id, address).await {
             match error {
@@ -174,6 +182,10 @@ impl Core {
                 }
                 error => return Err(error.into()),
             }
+        }
+        if self.metrics().current_term != term {
+            // Another leader may have raised it since.
+            return Err(Change::NotLeader("leadership is moving".into()));
         }
         bounded(self.raft.add_learner(id, BasicNode::new(address), false)).await
     }

@@ -299,7 +299,8 @@ async fn what_an_interrupted_purge_left_is_deleted_later_and_never_comes_back() 
         }
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
-    assert_eq!(deletions, vec![1_000, 1_000, 400], "little by little");
+    assert_eq!(deletions.iter().sum::<usize>(), 2_400);
+    assert!(deletions.iter().all(|count| *count <= 128), "little by little: {deletions:?}");
 }
 
 fn deleted(step: &Step) -> usize {
