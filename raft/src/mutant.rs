@@ -58,6 +58,8 @@ mutants! {
     DeadLinkSettles "dead-link-completes-set" "A set is settled although the link of one of its HTLCs is down.",
     SettleUndecided "settle-before-decision" "A link settles an HTLC that the log knows before its set is decided.",
     DeadlineAtExpiry "deadline-at-expiry" "Sets are decided, and kept waiting, until their HTLCs expire, as if LND did not fail them before.",
+    WaitsPastDeadline "waits-past-deadline" "A set that was not decided before its deadline is not failed then.",
+    TimeOfOne "time-of-one-clock" "The leader sets log time by its own wall clock, whatever those of the others show.",
     PartOfSetSettles "settle-part-of-set" "The decision settles all HTLCs of the set but the first.",
     SettledUnconfirmed "settled-without-lnd" "An invoice is called settled when it is decided, before LND confirmed anything.",
     ReplayUnbarred "replay-without-barrier" "A link answers HTLCs from the state that it has, however far it lags behind.",

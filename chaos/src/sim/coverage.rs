@@ -109,6 +109,7 @@ conditions! {
     CompletedByReplay Required "a set was completed by an HTLC that was offered again",
     FailedAndClaimed InMany "an LND node claimed on chain what the cluster had failed",
     FailedByLnd InMany "LND failed a held HTLC by itself",
+    FailedEarly InMany "LND failed a held HTLC a block before it had to",
     Overpaid Required "more than asked for was taken",
     AnyAmountPaid Required "an invoice was paid that named no amount",
     StatelessPaid Required "an invoice was paid that nobody had stored",

@@ -177,7 +177,8 @@ impl Swarm {
             (*pick(rng, &[50, 200, 1_000, 5_000]), *pick(rng, &[10, 100, 1_000]));
         // Who falls behind is to need a snapshot.
         let has = |fault| faults.iter().any(|(kind, _)| *kind == fault);
-        let blocks_jump = has(FaultKind::LastBlocks) || has(FaultKind::LndStrands);
+        let blocks_jump =
+            has(FaultKind::LastBlocks) || has(FaultKind::LndStrands) || has(FaultKind::LndFails);
         let (installs, lags) = (has(FaultKind::CrashInInstall), has(FaultKind::LaggingOwner));
         Self {
             seed,

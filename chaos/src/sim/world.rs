@@ -29,6 +29,7 @@ mod settlements;
 mod stale;
 mod stranding;
 mod upgrading;
+mod wall_clocks;
 mod watch;
 
 use super::coverage::{Condition, Coverage};

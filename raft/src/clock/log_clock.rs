@@ -1,3 +1,4 @@
+use crate::mutant::{Mutant, planted};
 use crate::types::{LogTimeMs, ReplicaId};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -102,7 +103,8 @@ impl LogClock {
         own_wall_ms: u64,
         others: &BTreeMap<ReplicaId, Option<u64>>,
     ) -> Judgement {
-        let agreement = agreement(own_wall_ms, others);
+        let agreement =
+            if planted(Mutant::TimeOfOne) { Agreement::Majority } else { agreement(own_wall_ms, others) };
         let log_ms = self.at(now);
         let behind_ms = own_wall_ms.saturating_sub(log_ms);
         let ahead_ms = log_ms.saturating_sub(own_wall_ms);

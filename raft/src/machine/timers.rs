@@ -7,6 +7,7 @@ use super::apply::Step;
 use super::model::{DetailsCause, EventKind, InvoiceKind, InvoiceState, TemporaryCause};
 use super::sets::SetFailure;
 use super::state::State;
+use crate::mutant::{Mutant, planted};
 use crate::types::{CircuitKey, LogTimeMs, NodePubkey, PaymentHash};
 use std::collections::BTreeSet;
 
@@ -20,6 +21,9 @@ impl State {
     }
 
     fn run_deadlines(&mut self, step: &mut Step) {
+        if planted(Mutant::WaitsPastDeadline) {
+            return;
+        }
         let nodes: Vec<_> = self.core.front_nodes.keys().copied().collect();
         for node in nodes {
             let Some(height) = self.height_for(&node) else { continue };

@@ -32,8 +32,8 @@ struct Sum {
     acknowledged: u64,
     entries: u64,
     terms: u64,
-    /// Of every seed that healed.
-    healed_ms: Vec<u64>,
+    /// Every seed that healed, and how long it took.
+    healed_ms: Vec<(u64, u64)>,
     failures: Vec<Failure>,
     payments: PaymentCounts,
 }
@@ -43,7 +43,11 @@ impl Sum {
     fn missing(&self, need: Need) -> Vec<String> {
         let conditions = self.coverage.missing(need).into_iter().map(|condition| condition.text().to_owned());
         let points = needed_points(need).filter(|point| !self.points.contains_key(*point));
-        conditions.chain(points.map(|point| format!("a replica died at {point}"))).collect()
+        let points = points.map(|point| format!("a replica died at {point}"));
+        // A run has some kinds of faults and not others: few runs need not have met all.
+        let kinds = FaultKind::ALL.into_iter().filter(|_| need == Need::InMany);
+        let faults = kinds.filter(|kind| !self.faults.contains_key(kind));
+        conditions.chain(points).chain(faults.map(|kind| format!("the fault {kind:?}"))).collect()
     }
 }
 
@@ -114,7 +118,7 @@ fn add(
             sum.entries += outcome.entries;
             sum.terms += outcome.terms;
             sum.payments.add(&outcome.payments);
-            sum.healed_ms.extend(outcome.healed_in_ms);
+            sum.healed_ms.extend(outcome.healed_in_ms.map(|ms| (seed, ms)));
             if args.seeds == 1 {
                 println!("trace {} of {} events", outcome.trace_hash, outcome.events);
             }
@@ -167,6 +171,20 @@ fn write_trace(dir: &Path, seed: u64, trace: &str) -> std::io::Result<PathBuf> {
 /// Exit code: nothing was wrong, and not everything happened that must. As that of the nemesis.
 const DOES_NOT_COUNT: u8 = 5;
 
+fn tell_payments(paid: &PaymentCounts) {
+    let PaymentCounts { begun, settled, failed, failed_unintended, partial, undecided, .. } = *paid;
+    println!(
+        "{begun} payments in {} HTLCs: {settled} settled, {} failed as they must or may, {failed_unintended} though they \
+         were right, {partial} in part, {undecided} without an end",
+        paid.htlcs,
+        failed.saturating_sub(failed_unintended)
+    );
+    println!(
+        "{} of {} forwards passed; {} calls and {} events checked",
+        paid.forwards, paid.forwards_begun, paid.calls, paid.events
+    );
+}
+
 fn tell(args: &SimulateArgs, sum: &Sum, took: Duration) -> ExitCode {
     println!("\n{} seeds of {} s with faults, {} failed", sum.seeds, args.each().as_secs(), sum.failed);
     println!(
@@ -180,13 +198,9 @@ fn tell(args: &SimulateArgs, sum: &Sum, took: Duration) -> ExitCode {
         sum.terms,
         sum.entries,
         sum.acknowledged,
-        sum.healed_ms.iter().max().unwrap_or(&0)
+        sum.healed_ms.iter().map(|(_, ms)| *ms).max().unwrap_or(0)
     );
-    let PaymentCounts { begun, settled, failed, htlcs, forwards, calls, events } = sum.payments;
-    println!(
-        "{begun} payments in {htlcs} HTLCs ({settled} settled, {failed} failed), {forwards} forwards passed; {calls} calls \
-         and {events} events checked"
-    );
+    tell_payments(&sum.payments);
     println!("faults: {:?}", sum.faults);
     println!("happened:");
     for (condition, times) in sum.coverage.counts() {
@@ -227,18 +241,30 @@ mod tests {
     #[test]
     fn what_the_report_tells_of_healing_is_of_the_seeds_that_were_written() {
         let line: Line = clap::Parser::parse_from(["simulate", "--seeds", "300"]);
-        let sum = Sum { seeds: 300, healed_ms: vec![70, 900, 30], ..Sum::default() };
+        let healed_ms = vec![(1, 70), (5, 900), (4, 900), (2, 30)];
+        let sum = Sum { seeds: 300, healed_ms, ..Sum::default() };
         let mut told = serde_json::to_value(Told::new(&line.args, &sum, true)).unwrap();
         // A test is no release build of what is checked out.
         told["run"] = serde_json::json!({"commit": "abc1234", "release_build": true});
         let page = crate::report::of_simulation(&told.to_string());
-        let healed = "(simulated), of 3 seeds: p50 70 ms, p95 900 ms, max 900 ms.";
+        let healed = "(simulated), of 4 seeds: p50 70 ms, p95 – ms, max 900 ms (seed 4).";
         assert!(page.contains(healed), "{page}");
         let row = |line: &str| {
             line.split('|').map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>()
                 == ["log.synced", "0"]
         };
         assert!(page.lines().any(row), "a point that nobody died at is told:\n{page}");
+    }
+
+    #[test]
+    fn a_kind_of_fault_that_never_happened_is_missing_in_many_seeds() {
+        let kinds = FaultKind::ALL.into_iter().filter(|kind| *kind != FaultKind::LndFails);
+        let sum = Sum { faults: kinds.map(|kind| (kind, 1)).collect(), ..Sum::default() };
+        let faults = |need| {
+            sum.missing(need).into_iter().filter(|text| text.starts_with("the fault ")).collect::<Vec<_>>()
+        };
+        assert_eq!(faults(Need::InMany), ["the fault LndFails"]);
+        assert_eq!(faults(Need::Required), [""; 0]);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub enum FaultKind {
     LndLosesAnswers,
     /// A channel goes on chain with everything on it.
     LndForceClose,
-    /// An LND node fails a held HTLC by itself.
+    /// An LND node fails a held HTLC by itself, a block before it has to. Blocks come until there is one.
     LndFails,
     /// An LND node stands still.
     LndPause,

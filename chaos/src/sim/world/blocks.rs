@@ -44,6 +44,8 @@ pub(super) struct Blocks {
     last: SimTime,
     /// Still to come, fast.
     fast: u32,
+    /// An LND node is to fail the first HTLC that can be failed.
+    pub(super) fails_one: bool,
     /// An entry that nobody had applied at this moment.
     unapplied: Option<(LogIndex, SimTime)>,
 }
@@ -53,7 +55,7 @@ impl Blocks {
         let mut rng = random::stream(swarm.seed, "blocks");
         let mean = Duration::from_millis(swarm.lnds.block_ms);
         let next = SimTime::ZERO + random::interval(&mut rng, mean);
-        Self { rng, mean, next, last: SimTime::ZERO, fast: 0, unapplied: None }
+        Self { rng, mean, next, last: SimTime::ZERO, fast: 0, fails_one: false, unapplied: None }
     }
 
     /// So many more come fast.
@@ -61,9 +63,10 @@ impl Blocks {
         self.fast += blocks;
     }
 
-    /// None comes fast any more.
+    /// None comes fast any more, and nothing is waited for.
     pub(super) fn calm(&mut self) {
         self.fast = 0;
+        self.fails_one = false;
     }
 }
 
@@ -82,13 +85,16 @@ impl World {
         }
         if now >= blocks.next {
             blocks.next = now + random::interval(&mut blocks.rng, blocks.mean);
-            blocks.last = now;
-            return self.find_blocks(1);
-        }
-        if !decided && now.since(blocks.last) >= STORM_EVERY {
+        } else if !decided && now.since(blocks.last) >= STORM_EVERY {
             blocks.fast -= 1;
-            blocks.last = now;
-            self.find_blocks(1);
+        } else {
+            return;
+        }
+        blocks.last = now;
+        self.find_blocks(1);
+        // What may be decided must not be failed.
+        if !decided {
+            self.fail_one_when_asked();
         }
     }
 

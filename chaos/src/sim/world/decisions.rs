@@ -1,4 +1,4 @@
-//! A decision as the state tells it that took it.
+//! A decision as the state tells it that took it, and what it must not leave undecided.
 
 use mux_raft::machine::State;
 use mux_raft::machine::model::{Event, EventKind, Htlc, LND_INTERCEPT_DELTA, Verdict};
@@ -55,6 +55,23 @@ fn deadline(state: &State, event: &Event) -> Option<String> {
         let late = height >= fails_at;
         late.then(|| {
             format!("{} was decided at height {height}: LND fails {} at {fails_at}", event.hash, part.key)
+        })
+    })
+}
+
+/// A set that waits although LND fails a part of it by itself at the height that the state knows: it was to be failed before
+/// (DESIGN, promise 6).
+pub(super) fn overdue(state: &State) -> Option<String> {
+    state.undecided_sets().find_map(|invoice| {
+        let parts = invoice.set.iter().flat_map(|set| &set.parts).filter_map(|key| state.htlc(key));
+        parts.filter(|part| part.verdict.is_none()).find_map(|part| {
+            let height = state.front_node(&part.key.node)?.tip?.height;
+            let fails_at = part.incoming_expiry.saturating_sub(LND_INTERCEPT_DELTA);
+            let late = height >= fails_at;
+            late.then(|| {
+                let hash = invoice.hash;
+                format!("the set of {hash} waits at height {height}: LND fails {} at {fails_at}", part.key)
+            })
         })
     })
 }

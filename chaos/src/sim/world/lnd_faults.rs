@@ -24,8 +24,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// Times that the peers of a storm flap.
 const FLAPS: usize = 3;
 
-/// Of an HTLC, when LND may fail it by itself.
-const LAST_BLOCKS: u32 = 18;
+/// Of an HTLC: one block before LND fails it anyway (19 before its expiry), and eight after the cluster's last chance to decide
+/// (28 before it), more than a storm of blocks makes before a replica has heard of them.
+const LAST_BLOCKS: u32 = 20;
 
 /// What ends a fault of an LND node.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +108,7 @@ impl World {
             FaultKind::LastBlocks => self.hurry_to_the_end(),
             FaultKind::LndLosesAnswers => self.lose_answers(at),
             FaultKind::LndForceClose => self.force_close(at, &node),
-            FaultKind::LndFails => self.fail_one(at, &node),
+            FaultKind::LndFails => self.fail_one(at) || self.hurry_to_fail_one(),
             FaultKind::LndPause => {
                 let time = self.faults.time(100..=8_000);
                 self.coverage.met_times(Condition::LndStoodStill, holds);
@@ -316,23 +317,43 @@ impl World {
         node.ledger().htlcs.iter().filter(is_late).map(|htlc| htlc.chan_id).collect()
     }
 
-    /// A held HTLC in its last blocks, in which LND looks after itself and the cluster decides nothing any more.
-    fn fail_one(&mut self, at: usize, node: &Running) -> bool {
+    /// A held HTLC whose last block this is: LND looks after itself, and the cluster has decided nothing and does not any more.
+    fn fail_one(&mut self, at: usize) -> bool {
+        let Some(node) = self.lnds[at].running().filter(|_| !self.lnds[at].is_paused()) else { return false };
         let held: Vec<_> = node
             .ledger()
             .htlcs
             .into_iter()
             .filter(|htlc| htlc.stage() == Stage::Locked && htlc.offers > 0 && htlc.answers.is_empty())
-            .filter(|htlc| htlc.incoming_expiry <= self.chain.height() + LAST_BLOCKS)
+            // With fewer left LND does it without being asked.
+            .filter(|htlc| htlc.incoming_expiry == self.chain.height() + LAST_BLOCKS)
             .filter(|htlc| !self.settlements.is_decided(htlc.payment_hash.as_ref()))
             .collect();
         if held.is_empty() {
             return false;
         }
         let htlc = &held[self.faults.rng.random_range(0..held.len())];
-        let request = FailHtlcRequest { chan_id: htlc.chan_id, htlc_id: htlc.htlc_id };
-        self.lnds[at].command(Command::FailHtlc(request));
+        let (chan_id, htlc_id) = (htlc.chan_id, htlc.htlc_id);
+        let what = format_args!("fails HTLC {htlc_id} of {chan_id} by itself, a block early");
+        self.trace.event(self.now, self.lnds[at].column(), what);
+        self.coverage.met(Condition::FailedEarly);
+        self.lnds[at].command(Command::FailHtlc(FailHtlcRequest { chan_id, htlc_id }));
         true
+    }
+
+    /// Blocks come until there is one that can be failed, at whichever node: which HTLC is the first to come so far, nobody
+    /// knows.
+    fn hurry_to_fail_one(&mut self) -> bool {
+        let hurries = self.hurry_to_the_end();
+        self.blocks.fails_one |= hurries;
+        hurries
+    }
+
+    /// The first that can be failed is, if that was asked for.
+    pub(super) fn fail_one_when_asked(&mut self) {
+        if self.blocks.fails_one {
+            self.blocks.fails_one = !(0..self.lnds.len()).any(|at| self.fail_one(at));
+        }
     }
 
     /// A replica and this node, in one direction or both; nobody else.

@@ -42,6 +42,11 @@ impl Link {
 }
 
 impl Links {
+    /// Up to which entry this is.
+    pub(super) const fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
     /// Brings this up to a state. `before` is what it was until now.
     fn look(&mut self, state: &State) {
         let applied = state.applied();

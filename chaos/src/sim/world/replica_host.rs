@@ -247,6 +247,11 @@ impl ReplicaHost {
         if paused { self.host.pause() } else { self.host.resume() }
     }
 
+    /// How far its wall clock is ahead.
+    pub(super) const fn wall_offset_ms(&self) -> i64 {
+        self.wall_offset_ms
+    }
+
     /// Sets the wall clock wrong by this much, from now on and after a restart.
     pub(super) fn set_wall_offset_ms(&mut self, offset_ms: i64) {
         self.wall_offset_ms = offset_ms;

@@ -233,6 +233,7 @@ impl World {
             let known = self.settlements.sequence;
             let cell = seen.replica.state();
             let links = &mut self.settlements.links[at];
+            let known_up_to = links.applied();
             let (applied, news, Gates { wrong: unheld, met }, decided) = cell.read(|state| {
                 let news: Vec<Event> = if state.event_sequence() <= known {
                     Vec::new()
@@ -240,8 +241,11 @@ impl World {
                     state.events_after(known).cloned().collect()
                 };
                 let gates = look_at_gates(links, state, &news);
-                let decided: Vec<String> =
+                let mut decided: Vec<String> =
                     news.iter().flat_map(|event| decisions::look_at(state, event)).collect();
+                if state.applied().index != known_up_to {
+                    decided.extend(decisions::overdue(state));
+                }
                 let by = |event: Event| (decisions::entry_of(state, &event), event);
                 (state.applied().index, news.into_iter().map(by).collect::<Vec<_>>(), gates, decided)
             });

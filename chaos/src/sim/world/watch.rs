@@ -1,5 +1,6 @@
 use super::logs::Logs;
 use super::replica_host::{ReplicaHost, Seen};
+use super::wall_clocks::WallClocks;
 use crate::sim::coverage::{Condition, Coverage};
 use crate::sim::disk::LogNews;
 use crate::sim::panics;
@@ -18,6 +19,7 @@ use std::time::Duration;
 pub(super) struct Watch {
     replicas: Vec<Known>,
     logs: Logs,
+    clocks: WallClocks,
     /// The greatest election timeout.
     election: Duration,
     leaders: BTreeMap<u64, ReplicaId>,
@@ -47,6 +49,7 @@ impl Watch {
         Self {
             replicas: vec![Known::default(); replicas],
             logs: Logs::new(replicas),
+            clocks: WallClocks::new(replicas),
             election,
             leaders: BTreeMap::new(),
             states: BTreeMap::new(),
@@ -134,6 +137,7 @@ impl Watch {
             let slow = news.iter().filter(is_slow).count();
             coverage.met_times(Condition::DiskSlow, u64::try_from(slow).unwrap_or(u64::MAX));
             self.logs.look_at(now, at, host.id(), news);
+            self.clocks.shows(at, host.wall_offset_ms());
         }
         for (at, host) in hosts.iter_mut().enumerate() {
             let (id, column) = (host.id(), host.column());
@@ -180,6 +184,7 @@ impl Watch {
         if status.members.is_empty() {
             return;
         }
+        self.clocks.votes(status.members.values().filter(|member| member.voter).count());
         let (term, leads) = (status.term, status.leads);
         let (committed, last) = (status.committed, status.last_log_index);
         let (snapshot, purged) = (status.snapshot, status.purged);
@@ -216,7 +221,11 @@ impl Watch {
 
     fn look_at_state(&mut self, now: SimTime, id: ReplicaId, seen: &mut Seen, known: &mut Known) -> [u8; 32] {
         seen.applied.borrow_and_update();
-        let (at, hash) = seen.replica.state().read(|state| (state.applied(), state.chain_hash()));
+        let read = |state: &State| (state.applied(), state.chain_hash(), state.time_ms());
+        let (at, hash, time_ms) = seen.replica.state().read(read);
+        if let Some(wrong) = self.clocks.judge(now, time_ms) {
+            self.violated(now, format!("replica {id}: {wrong}"));
+        }
         self.logs.applied(id, at);
         self.applies(now, id, (at.index, hash), known);
         hash

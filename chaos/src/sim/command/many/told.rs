@@ -2,7 +2,7 @@
 
 use super::Sum;
 use crate::provenance::Provenance;
-use crate::sim::command::SimulateArgs;
+use crate::sim::command::{SimulateArgs, to_f64};
 use crate::sim::coverage::Need;
 use crate::sim::swarm::FaultKind;
 use crate::sim::world::PaymentCounts;
@@ -14,6 +14,22 @@ use std::collections::BTreeMap;
 pub(super) struct Failure {
     pub(super) seed: u64,
     pub(super) evidence: String,
+}
+
+/// The seed whose cluster took longest to heal.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct SlowestHeal {
+    seed: u64,
+    /// From its last fault until all had converged.
+    seconds: f64,
+}
+
+impl SlowestHeal {
+    /// Of what the seeds took. The first of those that took as long, whichever was done first.
+    fn of(healed: &[(u64, u64)]) -> Option<Self> {
+        let (seed, ms) = healed.iter().max_by_key(|(seed, ms)| (*ms, std::cmp::Reverse(*seed)))?;
+        Some(Self { seed: *seed, seconds: to_f64(*ms) / 1000.0 })
+    }
 }
 
 /// See the module.
@@ -43,12 +59,13 @@ pub(super) struct Told<'a> {
     healed_ms_max: u64,
     /// Of every seed that healed, in order.
     healed_ms: Vec<u64>,
+    slowest_heal: Option<SlowestHeal>,
 }
 
 impl<'a> Told<'a> {
     pub(super) fn new(args: &SimulateArgs, sum: &'a Sum, counts: bool) -> Self {
         let missing = [Need::Required, Need::InMany].map(|need| sum.missing(need)).concat();
-        let mut healed_ms = sum.healed_ms.clone();
+        let mut healed_ms: Vec<u64> = sum.healed_ms.iter().map(|(_, ms)| *ms).collect();
         healed_ms.sort_unstable();
         Self {
             run: Provenance::here(),
@@ -68,8 +85,9 @@ impl<'a> Told<'a> {
             entries: sum.entries,
             acknowledged: sum.acknowledged,
             payments: sum.payments,
-            healed_ms_max: sum.healed_ms.iter().copied().max().unwrap_or(0),
+            healed_ms_max: healed_ms.last().copied().unwrap_or(0),
             healed_ms,
+            slowest_heal: SlowestHeal::of(&sum.healed_ms),
         }
     }
 }
