@@ -1,13 +1,14 @@
 //! `REPORT.md`: what the tools found, added up from what their runs wrote.
 //!
-//! * `read`: the tools' JSON; `bugs`: the bugs found so far; `sums`: several runs of a tool as one; `page`: all of it as
-//!   Markdown. Nothing on the page is made up here: every figure is in one of the files.
+//! * `read`: the tools' JSON; `bugs`: the bugs found so far; `sums`: several runs of a tool as one; `superseded`: runs of earlier
+//!   commits, which are only listed; `page`: all of it as Markdown. Nothing on the page is made up here: every figure is in one of the files.
 
 mod args;
 mod bugs;
 mod page;
 mod read;
 mod sums;
+mod superseded;
 
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use bugs::Bugs;
 use clap::Parser as _;
 use read::{Mutants, Nemesis, Simulate, Storage};
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use superseded::Superseded;
 
 /// Everything that was read.
 #[derive(Debug, Default)]
@@ -27,6 +29,7 @@ struct Found {
     simulate: Vec<Simulate>,
     storage: Vec<Storage>,
     mutants: Vec<Mutants>,
+    superseded: Vec<Superseded>,
     bugs: Option<Bugs>,
 }
 
@@ -61,6 +64,7 @@ fn write(arguments: &Arguments) -> Result<PathBuf, ReadError> {
         simulate: all(&arguments.simulate)?,
         storage: all(&arguments.storage)?,
         mutants: all(&arguments.mutants)?,
+        superseded: all(&arguments.superseded)?,
         bugs: Some(Bugs::read(&arguments.bugs)?),
     };
     if let Some((one, other)) = sums::overlap(&found.simulate) {
@@ -68,6 +72,13 @@ fn write(arguments: &Arguments) -> Result<PathBuf, ReadError> {
         return Err(ReadError::new(
             file,
             format!("it has seeds in common with {other}, and they count once"),
+        ));
+    }
+    if let Some((old, new)) = superseded::same_commit(&found.superseded, &found.simulate) {
+        let (file, other) = (&arguments.superseded[old], arguments.simulate[new].display());
+        return Err(ReadError::new(
+            file,
+            format!("it is of the same commit as {other}, which has seeds of it: that does not supersede it"),
         ));
     }
     std::fs::write(&arguments.out, page::page(&found))

@@ -15,6 +15,10 @@ pub struct Arguments {
     /// Of simulate --json.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub simulate: Vec<PathBuf>,
+    /// Of simulate --json or nemesis --json, of an earlier commit: listed with what failed there, and not summed up. For runs
+    /// that were made again after what failed was mended
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub superseded: Vec<PathBuf>,
     /// Of storage --json.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub storage: Vec<PathBuf>,

@@ -3,12 +3,14 @@
 use super::{
     Found,
     bugs::Bugs,
-    read::{Mutants, Nemesis, OnDisk, Payments, Simulate, Storage},
+    read::{Mutants, Nemesis, OnDisk, Payments, Simulate, SimulatedPayments, SlowestHeal, Storage},
     sums::{self, Result as _, counting},
+    superseded,
 };
 use crate::{
     demo::percentile,
     nemesis::{POPULATION, SEVERAL},
+    sim::swarm::FaultKind,
     storage::POINTS,
 };
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
@@ -28,6 +30,7 @@ of bugs from `chaos/bugs.toml`. What a run that does not count found is not amon
 pub(super) fn page(found: &Found) -> String {
     let mut page = HEAD.to_owned();
     runs(&mut page, found);
+    superseded::tell(&mut page, &found.superseded);
     nemesis(&mut page, &found.nemesis);
     simulate(&mut page, &found.simulate);
     storage(&mut page, &found.storage);
@@ -41,12 +44,12 @@ pub(super) fn page(found: &Found) -> String {
 /// How the simulation begins what it says of a named point that no replica died at.
 const DIED_AT: &str = "a replica died at ";
 
-fn line(page: &mut String, text: impl AsRef<str>) {
+pub(super) fn line(page: &mut String, text: impl AsRef<str>) {
     // Writing to a string cannot fail.
     let _ = writeln!(page, "{}", text.as_ref());
 }
 
-fn table(
+pub(super) fn table(
     page: &mut String,
     header: &[&str],
     figures_from: usize,
@@ -145,7 +148,7 @@ fn nemesis(page: &mut String, results: &[Nemesis]) {
     let several = row(SEVERAL, "–".into());
     let rows = faults.iter().map(|(kind, count)| row(kind, count.to_string())).chain([several]);
     table(page, &["fault", "times", "longest wait: n", "p50 (ms)", "p95", "max"], 1, rows);
-    line(page, format!("\n{POPULATION}"));
+    line(page, format!("\n{POPULATION} p95 only of {FOR_P95} values or more: of fewer it is the longest."));
     let mut left_out: Vec<_> =
         good.iter().flat_map(|one| &one.left_out).map(|one| format!("{}: {}", one.kind, one.why)).collect();
     left_out.sort();
@@ -181,10 +184,15 @@ fn payments(page: &mut String, totals: Payments) {
     );
 }
 
+/// Of fewer values the 95th percentile is the largest.
+const FOR_P95: usize = 20;
+
 /// Of values in order: p50, p95, max.
 fn times(sorted: &[u64]) -> [String; 3] {
-    let Some(max) = sorted.last() else { return ["–".into(), "–".into(), "–".into()] };
-    [percentile(sorted, 50), percentile(sorted, 95), *max].map(|ms| ms.to_string())
+    let dash = || "–".to_owned();
+    let Some(max) = sorted.last() else { return [dash(), dash(), dash()] };
+    let p95 = if sorted.len() < FOR_P95 { dash() } else { percentile(sorted, 95).to_string() };
+    [percentile(sorted, 50).to_string(), p95, max.to_string()]
 }
 
 fn violations<'a>(page: &mut String, all: impl Iterator<Item = (u64, &'a Value)>) {
@@ -233,16 +241,10 @@ fn simulate(page: &mut String, results: &[Simulate]) {
         ),
     );
     simulated_times(page, &good);
-    let paid = sums::simulated(good.iter().map(|one| one.payments));
-    line(
-        page,
-        format!(
-            "\nPayments: {} begun ({} HTLCs), {} settled, {} failed as they should have or not; {} forwards passed. \
-             Checked: {} calls for an order that explains all answers, {} events that all subscribers saw.",
-            paid.begun, paid.htlcs, paid.settled, paid.failed, paid.forwards, paid.calls, paid.events
-        ),
-    );
-    counts(page, "fault", &sums::add(good.iter().map(|one| &one.faults)));
+    simulated_payments(page, &sums::simulated(good.iter().map(|one| one.payments)));
+    let none: BTreeMap<_, _> = FaultKind::ALL.iter().map(|kind| (format!("{kind:?}"), 0)).collect();
+    let faults = good.iter().map(|one| &one.faults).chain((!good.is_empty()).then_some(&none));
+    counts(page, "fault", &sums::add(faults));
     let (died, other) = never(&good);
     let happened = sums::add(good.iter().map(|one| &one.happened).chain([&other]));
     counts(page, "what happened", &happened);
@@ -254,6 +256,36 @@ fn simulate(page: &mut String, results: &[Simulate]) {
             .map(move |what| (what.get("seed").and_then(Value::as_u64).unwrap_or(first), what))
     });
     violations(page, seeds);
+}
+
+/// How payments ended, so that it adds up to all that were begun.
+fn simulated_payments(page: &mut String, paid: &SimulatedPayments) {
+    let told = paid.failed_unintended.zip(paid.partial).zip(paid.undecided);
+    let ends = match told {
+        Some(((unintended, partial), undecided)) => format!(
+            "{} failed as they must or may, {unintended} though they were right (a sale lost, no money), {partial} in part (LND lost \
+             a part of a decided set), {undecided} without an end",
+            paid.failed.saturating_sub(unintended)
+        ),
+        // Older runs count no more than this.
+        None => format!(
+            "{} failed, as they should have or not, {} in part or without an end (not all of these runs tell which)",
+            paid.failed,
+            paid.begun.saturating_sub(paid.settled + paid.failed)
+        ),
+    };
+    let forwards = match paid.forwards_begun {
+        Some(begun) => format!("{} of {begun} forwards passed", paid.forwards),
+        None => format!("{} forwards passed", paid.forwards),
+    };
+    line(
+        page,
+        format!(
+            "\nPayments: {} begun ({} HTLCs). {} settled, {ends}. {forwards}. Checked: {} calls for an order that explains \
+             all answers, {} events that all subscribers saw.",
+            paid.begun, paid.htlcs, paid.settled, paid.calls, paid.events
+        ),
+    );
 }
 
 /// Points at which no replica died, and everything else that never happened in one of these runs: it is not among what happened,
@@ -287,21 +319,24 @@ fn simulated_times(page: &mut String, good: &[&Simulate]) {
     if let Some(speed) = simulated.checked_div(cpu) {
         line(page, format!("\nSpeed: {speed} times real time on a core (simulated by CPU time)."));
     }
-    let max = good.iter().map(|one| one.healed_ms_max).max().unwrap_or(0);
+    let slowest = good.iter().max_by_key(|one| one.healed_ms_max);
+    let max = slowest.map_or(0, |one| one.healed_ms_max);
+    let seed = slowest.and_then(|one| one.slowest_heal);
+    let seed = seed.map_or_else(String::new, |SlowestHeal { seed }| format!(" (seed {seed})"));
     let mut healed: Vec<u64> = good.iter().flat_map(|one| one.healed_ms.iter().copied()).collect();
     healed.sort_unstable();
     // Percentiles are of every run, or of none.
     if healed.is_empty() || good.iter().any(|one| one.healed_ms.is_empty()) {
         return line(
             page,
-            format!("\nTime to heal after the faults of a seed: at most {max} ms (simulated)."),
+            format!("\nTime to heal after the faults of a seed: at most {max} ms (simulated){seed}."),
         );
     }
     let [p50, p95, max] = times(&healed);
     line(
         page,
         format!(
-            "\nTime to heal after the faults of a seed (simulated), of {} seeds: p50 {p50} ms, p95 {p95} ms, max {max} ms.",
+            "\nTime to heal after the faults of a seed (simulated), of {} seeds: p50 {p50} ms, p95 {p95} ms, max {max} ms{seed}.",
             healed.len()
         ),
     );

@@ -71,16 +71,21 @@ pub(super) struct Payments {
     pub(super) forwards_passed: u64,
 }
 
-/// As [`crate::sim::world::PaymentCounts`]: the simulation counts other things than the nemesis.
+/// As [`crate::sim::world::PaymentCounts`]: the simulation counts other things than the nemesis. What older runs did not
+/// count is `None`, not 0.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct SimulatedPayments {
     pub(super) begun: u64,
     pub(super) settled: u64,
     pub(super) failed: u64,
+    pub(super) failed_unintended: Option<u64>,
+    pub(super) partial: Option<u64>,
+    pub(super) undecided: Option<u64>,
     pub(super) htlcs: u64,
     /// Those that passed.
     pub(super) forwards: u64,
+    pub(super) forwards_begun: Option<u64>,
     pub(super) calls: u64,
     pub(super) events: u64,
 }
@@ -117,6 +122,15 @@ pub(super) struct Simulate {
     pub(super) healed_ms_max: u64,
     /// Of every seed that healed; older runs tell only the longest.
     pub(super) healed_ms: Vec<u64>,
+    /// Not told by older ones.
+    pub(super) slowest_heal: Option<SlowestHeal>,
+}
+
+/// The seed that took longest to heal.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct SlowestHeal {
+    pub(super) seed: u64,
 }
 
 impl Simulate {

@@ -92,7 +92,7 @@ impl Nemesis {
         self.minutes_run.unwrap_or(self.minutes)
     }
 
-    fn minutes_in_words(&self) -> String {
+    pub(super) fn minutes_in_words(&self) -> String {
         let (run, asked) = (self.minutes_run(), self.minutes);
         if run < asked { format!("{run:.1} of {asked} min") } else { format!("{asked} min") }
     }
@@ -213,14 +213,26 @@ pub(super) fn payments(all: impl Iterator<Item = Payments>) -> Payments {
     })
 }
 
-/// Of several runs of the simulation.
+/// Of several runs of the simulation. What one of them did not count is not known of all.
 pub(super) fn simulated(all: impl Iterator<Item = SimulatedPayments>) -> SimulatedPayments {
-    all.fold(SimulatedPayments::default(), |sum, one| SimulatedPayments {
+    let both = |one: Option<u64>, other: Option<u64>| Some(one? + other?);
+    let none = SimulatedPayments {
+        failed_unintended: Some(0),
+        partial: Some(0),
+        undecided: Some(0),
+        forwards_begun: Some(0),
+        ..SimulatedPayments::default()
+    };
+    all.fold(none, |sum, one| SimulatedPayments {
         begun: sum.begun + one.begun,
         settled: sum.settled + one.settled,
         failed: sum.failed + one.failed,
+        failed_unintended: both(sum.failed_unintended, one.failed_unintended),
+        partial: both(sum.partial, one.partial),
+        undecided: both(sum.undecided, one.undecided),
         htlcs: sum.htlcs + one.htlcs,
         forwards: sum.forwards + one.forwards,
+        forwards_begun: both(sum.forwards_begun, one.forwards_begun),
         calls: sum.calls + one.calls,
         events: sum.events + one.events,
     })

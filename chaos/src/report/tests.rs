@@ -7,7 +7,7 @@ use super::{
     read::{Simulate, parse},
     sums::overlap,
 };
-use crate::sim::world::PaymentCounts;
+use crate::sim::{swarm::FaultKind, world::PaymentCounts};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -56,11 +56,11 @@ fn runs_of_a_tool_add_up_and_percentiles_are_of_all_values() {
     let page = page(&found);
     has(&page, "2 runs that count, 3.0 minutes of faults, 3 rounds.");
     has_row(&page, &["fault", "times", "longest wait: n", "p50 (ms)", "p95", "max"]);
-    has_row(&page, &["kill", "4", "4", "20", "900", "900"]);
+    has_row(&page, &["kill", "4", "4", "20", "–", "900"]);
     has_row(&page, &["pause", "4", "0", "–", "–", "–"]);
-    has_row(&page, &["several at once", "–", "2", "7000", "7000", "7000"]);
+    has_row(&page, &["several at once", "–", "2", "7000", "–", "7000"]);
     has(&page, "one value (n) for each fault that was alone from its beginning until 3 s after its end");
-    has(&page, "Time to heal after a round: p50 7 ms, p95 9 ms, max 9 ms.");
+    has(&page, "Time to heal after a round: p50 7 ms, p95 – ms, max 9 ms.");
     has(
         &page,
         "Payments: 20 (28 HTLCs). 12 settled (1200 msat), 4 failed as they must or may, 2 though they were right",
@@ -169,6 +169,9 @@ fn simulations_storage_and_mutants_are_told_in_whichever_words() {
     );
     has(&page, "Time to heal after the faults of a seed: at most 900 ms");
     has_row(&page, &["Crash", "5"]);
+    for kind in FaultKind::ALL {
+        has_row(&page, &[&format!("{kind:?}"), "0"]);
+    }
     has_row(&page, &["a torn batch", "2"]);
     has_row(&page, &["a full log", "0"]);
     has_row(&page, &["log.told", "0"]);
@@ -209,8 +212,12 @@ fn what_the_simulation_paid_checked_and_died_at_is_told_in_its_own_words() {
         ("begun", 70),
         ("settled", 50),
         ("failed", 11),
+        ("failed_unintended", 4),
+        ("partial", 6),
+        ("undecided", 3),
         ("htlcs", 90),
         ("forwards", 8),
+        ("forwards_begun", 9),
         ("calls", 700),
         ("events", 900),
     ];
@@ -219,14 +226,19 @@ fn what_the_simulation_paid_checked_and_died_at_is_told_in_its_own_words() {
         *paid.get_mut(name).unwrap() = json!(times);
     }
     let one = json!({"seed": 1, "seeds": 2, "seconds": 30, "simulated_ms": 90_000, "cpu_ms": 1_000, "counts": true,
-        "payments": paid, "points": {"log.synced": 3}, "healed_ms_max": 70});
+        "payments": paid, "points": {"log.synced": 3}, "healed_ms_max": 70,
+        "slowest_heal": {"seed": 2, "seconds": 0.07}});
     let mut other = one.clone();
     other["seed"] = json!(3);
+    other["healed_ms_max"] = json!(60);
+    other["slowest_heal"]["seed"] = json!(4);
     let page = page(&Found { simulate: vec![of(one), of(other)], ..Found::default() });
     has(
         &page,
-        "Payments: 140 begun (180 HTLCs), 100 settled, 22 failed as they should have or not; 16 forwards passed.",
+        "Payments: 140 begun (180 HTLCs). 100 settled, 14 failed as they must or may, 8 though they were right",
     );
+    has(&page, "12 in part (LND lost a part of a decided set), 6 without an end. 16 of 18 forwards passed.");
+    has(&page, "at most 70 ms (simulated) (seed 2).");
     has(
         &page,
         "Checked: 1400 calls for an order that explains all answers, 1800 events that all subscribers saw.",
@@ -306,4 +318,29 @@ fn seeds_that_are_in_two_files_are_refused_and_several_commits_are_told() {
     assert_eq!(overlap(&twice), Some((1, 2)));
     let void = [simulate(1, 200, "abc1234+"), simulate(1, 200, "abc1234")];
     assert_eq!(overlap(&void), None, "the first is not counted at all");
+}
+
+#[test]
+fn what_older_runs_did_not_count_is_not_told_as_none() {
+    let old = json!({"seed": 1, "seeds": 2, "counts": true, "healed_ms_max": 90,
+        "payments": {"begun": 70, "settled": 50, "failed": 11, "forwards": 8}});
+    let new = json!({"seed": 3, "seeds": 2, "counts": true, "healed_ms_max": 80, "slowest_heal": {"seed": 3},
+        "payments": {"begun": 10, "settled": 7, "failed": 2, "failed_unintended": 1, "partial": 1, "undecided": 0,
+            "forwards": 1, "forwards_begun": 1}});
+    let page = page(&Found { simulate: vec![of(old), of(new)], ..Found::default() });
+    has(
+        &page,
+        "Payments: 80 begun (0 HTLCs). 57 settled, 13 failed, as they should have or not, 10 in part or without an end",
+    );
+    has(&page, "9 forwards passed.");
+    has(&page, "at most 90 ms (simulated).");
+}
+
+#[test]
+fn p95_is_of_as_many_values_as_make_it_another_than_the_largest() {
+    let values: Vec<u64> = (1..=20).collect();
+    for (n, p95) in [(19, "–"), (20, "19")] {
+        let page = page(&Found { nemesis: vec![of(nemesis(1, &values[..n], &[]))], ..Found::default() });
+        has_row(&page, &["kill", "1", &n.to_string(), "10", p95, &n.to_string()]);
+    }
 }
