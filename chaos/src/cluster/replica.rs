@@ -48,6 +48,8 @@ pub struct Replica {
     pub process: Process,
     /// What it is started as, from the next start on.
     pub start_as: StartAs,
+    /// The process that there is was started as an old version.
+    was_old: bool,
     config: PathBuf,
     logs: PathBuf,
     spot: Spot,
@@ -85,6 +87,7 @@ impl Replica {
             raft: reached,
             metrics: plan.metrics_listen,
             dir: files.dir,
+            was_old: start_as.is_old(),
             start_as,
             config: files.config,
             logs,
@@ -96,8 +99,14 @@ impl Replica {
     pub(super) fn restart(&mut self, executable: &Executable) -> Result<(), ProcessError> {
         let place = (&self.spot, self.logs.as_path());
         self.process = launch(&self.name, executable, &self.start_as, &self.config, place)?;
+        self.was_old = self.start_as.is_old();
         self.site.started(Host::Replica(self.id), self.process.pid());
         Ok(())
+    }
+
+    /// Whether the process is of an old version, whatever the next one is to be; `None`: none runs.
+    pub fn runs_old(&mut self) -> Option<bool> {
+        self.process.is_running().then_some(self.was_old)
     }
 
     /// Runs and is not paused.

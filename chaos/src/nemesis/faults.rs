@@ -20,3 +20,4 @@ pub(crate) use disk::SlowDisk;
 pub(crate) use engine::{Engine, Happened, Toolbox};
 pub(crate) use kind::Kind;
 pub(crate) use lnd::mine;
+pub(crate) use versions::Upgrade;

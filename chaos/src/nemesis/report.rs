@@ -54,6 +54,8 @@ pub(super) struct Report {
     zones: bool,
     no_zones_because: Option<String>,
     versions: String,
+    /// Of the minutes that were run, for how long these ran side by side: 0 where there was only one.
+    mixed_versions_seconds: u64,
     /// The older `muxd`, if there is one.
     previous: Option<String>,
     clocks: &'static str,
@@ -122,6 +124,7 @@ impl Report {
             zones: loopback.is_none(),
             no_zones_because: loopback,
             versions,
+            mixed_versions_seconds: verdict.mixed_versions.as_secs(),
             previous,
             clocks: "an offset where muxd reads its wall clock (hidden option of the test executable), not libfaketime",
             counts: faults_by_kind.values().all(|count| *count > 0) && verdict.saw_something(),
@@ -169,6 +172,12 @@ impl Report {
                 heal.p50_ms, heal.p95_ms, heal.max_ms
             ));
         }
+        story.print(&format!(
+            "Two versions ({}) ran side by side for {} of {:.0} seconds of faults.",
+            self.versions,
+            self.mixed_versions_seconds,
+            self.minutes_run * 60.0
+        ));
         self.tell_payments(story);
         self.tell_verdict(story);
     }
@@ -256,10 +265,12 @@ mod tests {
 
     #[test]
     fn the_minutes_are_those_that_were_run() {
-        let verdict = Verdict { tormented: Duration::from_secs(90), ..Verdict::default() };
+        let (tormented, mixed_versions) = (Duration::from_secs(90), Duration::from_millis(41_900));
+        let verdict = Verdict { tormented, mixed_versions, ..Verdict::default() };
         let asked = arguments(&["--minutes", "15"]);
         let report = Report::new(&asked, None, &[], Vec::new(), verdict, Path::new("x"));
         let told = serde_json::to_value(&report).unwrap();
         assert_eq!((&told["minutes"], &told["minutes_run"]), (&15.0.into(), &1.5.into()));
+        assert_eq!(told["mixed_versions_seconds"], 41);
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     Arguments, DOES_NOT_COUNT, Doctor, NemesisError, VIOLATED,
     clients::roster::Roster,
-    faults::{Deck, Engine, Kind, SlowDisk, Toolbox},
+    faults::{Deck, Engine, Kind, SlowDisk, Toolbox, Upgrade},
     net::Net,
     report::{self, Report, Skipped},
     round::{self, RoundPlan, World},
@@ -156,8 +156,9 @@ async fn rounds(
     let first = engine.cluster.replicas[0].client.clone();
     first.set_mpp_timeout(MPP_TIMEOUT_MS).await.map_err(crate::cluster::ClusterError::from)?;
     let mut deck = Deck::new(kinds, world.seed);
-    let mut left = Duration::try_from_secs_f64(arguments.minutes * 60.0)
+    let whole = Duration::try_from_secs_f64(arguments.minutes * 60.0)
         .map_err(|error| NemesisError::Usage(format!("--minutes: {error}")))?;
+    let mut left = whole;
     let longest = Duration::from_secs(arguments.round.max(1));
     let mut verdict = Verdict::default();
     let mut watched = Vec::new();
@@ -167,6 +168,7 @@ async fn rounds(
         left -= duration;
         let doctor = if left.is_zero() { arguments.doctor.clone() } else { Vec::new() };
         let (auto_settle, alone) = turn(number);
+        engine.upgrade = Upgrade::at(verdict.tormented, whole);
         let plan = RoundPlan { number, auto_settle, alone, duration, doctor };
         let told = Box::pin(round::run(engine, &mut deck, world, &plan, &mut watched)).await?;
         verdict.tormented += plan.duration;

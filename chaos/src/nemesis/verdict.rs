@@ -79,6 +79,9 @@ pub(super) struct Verdict {
     /// For how long faults were made.
     #[serde(skip)]
     pub(super) tormented: Duration,
+    /// Of that, for how long replicas of two versions ran side by side.
+    #[serde(skip)]
+    pub(super) mixed_versions: Duration,
     /// By round.
     pub(super) healed_ms: Vec<u64>,
     /// Invoices of the history.
@@ -253,6 +256,7 @@ pub(super) async fn reckon(
     verdict.violations.extend(check(&payments, &view));
     verdict.violations.extend(engine.cluster.look_for_leaks().await?.violations);
     verdict.payments = world.ledger.totals();
+    verdict.mixed_versions = engine.mixed_versions();
     verdict.faults.clone_from(&engine.happened);
     verdict.left_out_turns.clone_from(&engine.skipped);
     Ok(())

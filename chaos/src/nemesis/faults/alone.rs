@@ -86,6 +86,7 @@ impl Engine {
         let mut next = deck.deal_alone();
         let mut quiet_since = None;
         while Instant::now() < end {
+            self.look_at_versions();
             let last_ms = self.happened.iter().map(|one| one.ended_ms.max(one.began_ms)).max().unwrap_or(0);
             let beats: Vec<Vec<u64>> = beats.iter().map(|beats| beats.lock().clone()).collect();
             if !self.active.is_empty() || !is_recovered(&beats, last_ms, unix_ms()) {
@@ -102,6 +103,7 @@ impl Engine {
             self.look_after().await?;
             tokio::time::sleep(LOOK_EVERY).await;
         }
+        self.rest_from_versions();
         Ok(())
     }
 }

@@ -1,6 +1,12 @@
 //! Begins faults, looks after them, ends them.
 
-use super::{Kind, deck::Planned, disk::SlowDisk, replacing::Replacing};
+use super::{
+    Kind,
+    deck::Planned,
+    disk::SlowDisk,
+    replacing::Replacing,
+    versions::{SideBySide, Upgrade},
+};
 use crate::{
     cluster::{Cluster, ClusterError},
     ledger::{check::Violation, unix_ms},
@@ -109,6 +115,10 @@ pub(crate) struct Engine {
     pub(super) active: Vec<Active>,
     /// Number of the next new replica.
     pub(super) next_id: u64,
+    /// Whether old replicas stay.
+    pub(crate) upgrade: Upgrade,
+    /// See [`Engine::mixed_versions`].
+    pub(super) side_by_side: SideBySide,
     /// Faults whose turn has come, and that were not possible yet.
     waiting: VecDeque<Planned>,
     /// All faults so far.
@@ -139,6 +149,8 @@ impl Engine {
             story,
             active: Vec::new(),
             next_id,
+            upgrade: Upgrade::default(),
+            side_by_side: SideBySide::default(),
             waiting: VecDeque::new(),
             happened: Vec::new(),
             skipped: BTreeMap::new(),
@@ -168,6 +180,7 @@ impl Engine {
         let mut next = deck.deal();
         let mut at = Instant::now() + next.map_or(duration, |planned| planned.after);
         while Instant::now() < end {
+            self.look_at_versions();
             if let Some(planned) = next.filter(|_| Instant::now() >= at) {
                 self.take_turn(planned).await?;
                 next = deck.deal();
@@ -177,6 +190,7 @@ impl Engine {
             self.try_waiting().await?;
             tokio::time::sleep(LOOK_EVERY).await;
         }
+        self.rest_from_versions();
         Ok(())
     }
 

@@ -66,12 +66,11 @@ impl Engine {
                 if !adding.is_finished() {
                     return Ok(true);
                 }
-                let mut old = self.free();
-                old.retain(|id| *id != replacing.new && self.may_lose(*id));
-                if old.is_empty() {
+                let others = self.removable(replacing.new);
+                if others.is_empty() {
                     return Ok(true);
                 }
-                let id = old[usize::try_from(replacing.chance).unwrap_or(0) % old.len()];
+                let id = others[usize::try_from(replacing.chance).unwrap_or(0) % others.len()];
                 self.story.say(format!("replica-{} votes, replica-{id} goes", replacing.new));
                 let removing = self.remove(id, replacing.chance);
                 replacing.step = Step::Removing(id, removing);
@@ -99,6 +98,16 @@ impl Engine {
                 Ok(false)
             }
         }
+    }
+
+    /// Who may go for the new one: none that a fault concerns or that the others need, and none for whose version's sake it
+    /// has to stay.
+    fn removable(&mut self, new: u64) -> Vec<u64> {
+        let mut free = self.free();
+        free.retain(|id| *id != new && self.may_lose(*id));
+        let all = self.cluster.replicas.iter().filter(|replica| free.contains(&replica.id));
+        let versions: Vec<_> = all.map(|replica| (replica.id, replica.start_as.is_old())).collect();
+        self.upgrade.removable(&versions, self.old())
     }
 
     fn remove(&self, id: u64, chance: u64) -> AbortOnDropHandle<()> {

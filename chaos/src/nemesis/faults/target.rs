@@ -55,13 +55,8 @@ impl Engine {
     }
 
     /// One that runs and is in nobody's hands: by chance the leader, a link owner or any other. If the fault costs it,
-    /// one that may be lost, or is out of touch already.
-    pub(super) async fn choose(&mut self, chance: u64, costs: bool) -> Option<u64> {
-        self.choose_but(chance, costs, &[]).await
-    }
-
-    /// The same, and none of these, to whom the fault cannot be done. (The next one then: who waits for another chance waits
-    /// for ever, because chance follows from the seed.)
+    /// one that may be lost, or is out of touch already. And none of these, to whom the fault cannot be done. (The next one
+    /// then: who waits for another chance waits for ever, because chance follows from the seed.)
     pub(super) async fn choose_but(&mut self, chance: u64, costs: bool, but: &[u64]) -> Option<u64> {
         let wanted = match chance % 3 {
             0 => self.cluster.leader().await,
