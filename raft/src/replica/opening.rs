@@ -60,3 +60,20 @@ pub fn blame() -> Option<String> {
     let dir = OPENING.try_lock()?.clone()?;
     Some(format!("while a replica opened {}: a file in it is damaged; {JOIN_ANEW}", dir.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_while_a_file_is_used_is_blamed_on_that_file_and_a_later_one_is_not() {
+        let file: Arc<Path> = Path::new("archive/records.redb").into();
+        let reading = Reading::begin(&file);
+        let blamed = blame().unwrap();
+        assert!(blamed.starts_with("while archive/records.redb was used: it is damaged"), "{blamed}");
+        let elsewhere = std::thread::spawn(|| READING.with_borrow(Option::is_none)).join().unwrap();
+        assert!(elsewhere, "another thread uses nothing");
+        drop(reading);
+        assert!(READING.with_borrow(Option::is_none));
+    }
+}
