@@ -13,9 +13,10 @@
 //!
 //! Deleting does not make the file smaller: what is freed is used again.
 //!
-//! * `store`: the tables; `record`: a record's bytes.
+//! * `backend`: the file; `store`: the tables; `record`: a record's bytes.
 //! * `queue`: what waits; `writer`: the thread. `check`: the other one. `filter`: what is certainly not there.
 
+pub(super) mod backend;
 mod check;
 mod filter;
 mod queue;

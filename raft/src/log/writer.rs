@@ -21,10 +21,14 @@ use tokio::sync::{mpsc, oneshot};
 const BATCH_ENTRIES_MAX: usize = 256;
 /// Nor more bytes.
 const BATCH_BYTES_MAX: usize = 384 << 10;
-/// Of what was purged, between two looks whether something is to be written: so many entries,
-const DELETES_PER_BATCH: usize = 128;
-/// or of so many bytes, which an engine deletes without a sync in between. Votes wait meanwhile.
-const DELETED_BYTES_PER_BATCH: usize = 56 << 10;
+/// Of what was purged, in one piece: so many entries,
+const DELETES_PER_BATCH: usize = 64;
+/// or of so many bytes, which an engine deletes without a sync in between, and has room left for a vote.
+const DELETED_BYTES_PER_BATCH: usize = 28 << 10;
+/// While more entries than this wait to be deleted ...
+const GARBAGE_MAX: usize = 8_192;
+/// ... so many pieces follow each batch, more than the batch can have brought: else one, so that votes do not wait.
+const PIECES_PER_BATCH: usize = 16;
 
 /// What the log asks the writing thread to do, in this order.
 pub(super) enum Job {
@@ -182,7 +186,10 @@ impl Writer {
             if stopped.is_some() {
                 return Ok(stopped);
             }
-            self.collect_garbage()?;
+            let pieces = if self.garbage.len() > GARBAGE_MAX { PIECES_PER_BATCH } else { 1 };
+            for _ in 0..pieces {
+                self.collect_garbage()?;
+            }
         }
     }
 

@@ -54,8 +54,12 @@ impl Drop for Reading {
 /// For the last words of a process that panicked: what is probably the reason, and what to do.
 #[must_use]
 pub fn blame() -> Option<String> {
-    if let Some(file) = READING.with(|reading| reading.try_borrow().ok()?.clone()) {
-        return Some(format!("while {} was used: it is damaged; {JOIN_ANEW}", file.display()));
+    let reading = READING.try_with(|reading| reading.try_borrow().ok()?.clone());
+    if let Some(file) = reading.ok().flatten() {
+        let file = file.display();
+        return Some(format!(
+            "while {file} was used: it is probably damaged; unless other replicas say the same, {JOIN_ANEW}"
+        ));
     }
     let dir = OPENING.try_lock()?.clone()?;
     Some(format!("while a replica opened {}: a file in it is damaged; {JOIN_ANEW}", dir.display()))
@@ -70,7 +74,10 @@ mod tests {
         let file: Arc<Path> = Path::new("archive/records.redb").into();
         let reading = Reading::begin(&file);
         let blamed = blame().unwrap();
-        assert!(blamed.starts_with("while archive/records.redb was used: it is damaged"), "{blamed}");
+        assert!(
+            blamed.starts_with("while archive/records.redb was used: it is probably damaged"),
+            "{blamed}"
+        );
         let elsewhere = std::thread::spawn(|| READING.with_borrow(Option::is_none)).join().unwrap();
         assert!(elsewhere, "another thread uses nothing");
         drop(reading);

@@ -28,6 +28,12 @@ impl Shared {
 
     /// Goes round until the archive is closed. Damage stops the replica.
     pub(super) fn check_for_ever(&self) {
+        self.or_fail("what checks the archive panicked: its file may be damaged", || {
+            self.check_round_by_round()
+        });
+    }
+
+    fn check_round_by_round(&self) {
         loop {
             let started = Instant::now();
             match self.check_all() {
@@ -36,6 +42,8 @@ impl Shared {
                     tracing::info!(records, took = ?started.elapsed(), "checked the archive");
                 }
                 Ok(None) => return,
+                // It was closed under the look.
+                Err(_) if self.queue.lock().closing => return,
                 Err(error) => return self.fail(&error),
             }
             if !self.rest(ROUND_EVERY) {

@@ -1,3 +1,4 @@
+use super::backend::{DurableSize, condemn, condemned};
 use super::check::{Seen, lost};
 use super::record::{self, StoredRecord};
 use crate::archive::{InvoiceOrder, RecordKeys};
@@ -177,11 +178,15 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens the file, or makes it. Reads a few pages of it, however large it is.
     pub(super) fn open(dir: &Path, cluster_id: &[u8; 32]) -> Result<Self, StoreError> {
+        if let Some(reason) = condemned(dir)? {
+            return Err(StoreError::Damaged(format!("it was found damaged before: {reason}")));
+        }
         let path = dir.join(FILE);
         if !path.exists() {
             create(dir, &path, cluster_id)?;
         }
-        let database = Database::builder().set_cache_size(CACHE_BYTES).open(&path)?;
+        let file = DurableSize::open(&path, false)?;
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(file)?;
         let store = Self { database, path: path.into() };
         let meta = store.database.begin_read()?.open_table(META)?;
         let format = meta.get(META_FORMAT)?.map(|format| format.value().to_vec());
@@ -196,6 +201,16 @@ impl Store {
 
     pub(super) fn path(&self) -> &Arc<Path> {
         &self.path
+    }
+
+    /// Remembers damage, if this is some.
+    pub(super) fn remember(&self, error: &StoreError) {
+        let is_damage =
+            matches!(error, StoreError::Damaged(_) | StoreError::Engine(redb::Error::Corrupted(_)));
+        let dir = self.path.parent().filter(|_| is_damage);
+        if let Some(Err(failed)) = dir.map(|dir| condemn(dir, &error.to_string())) {
+            tracing::error!(%failed, "what was found in the archive cannot be written down");
+        }
     }
 
     /// Size of the file in bytes, if the system says it.
@@ -283,7 +298,8 @@ fn create(dir: &Path, path: &Path, cluster_id: &[u8; 32]) -> Result<(), StoreErr
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
         Ok(()) | Err(_) => {}
     }
-    let database = Database::create(&unfinished)?;
+    let file = DurableSize::open(&unfinished, true)?;
+    let database = Database::builder().create_with_backend(file)?;
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
     {
@@ -404,8 +420,8 @@ impl Reader {
         for entry in records.range(expected..wanted.end)?.take(most) {
             let (number, value) = entry?;
             let number = number.value();
-            if number != expected && expected >= base {
-                return Err(StoreError::Damaged(format!("record {expected} is missing")));
+            if expected.max(base) < number {
+                return Err(StoreError::Damaged(format!("record {} is missing", expected.max(base))));
             }
             indexes.check(&StoredRecord::decode(number, value.value())?)?;
             // Also found by itself, not only among the others.

@@ -65,6 +65,7 @@ impl Shared {
         // The engine panics on some damage.
         let _reading = Reading::begin(store.path());
         work(store).map_err(|error| {
+            store.remember(&error);
             let reason = error.to_string();
             self.latch.trip(format!("the archive of finished invoices failed: {reason}"));
             ArchiveUnreadable(reason)
@@ -78,11 +79,14 @@ impl Shared {
         self.done.notify_all();
     }
 
-    /// The thread's work. The engine may panic on a damaged file: nobody must wait for it for ever.
+    /// The thread's work. Nobody must wait for ever for one that has panicked.
     pub(super) fn run_to_the_end(&self) {
-        let run = std::panic::AssertUnwindSafe(|| self.run());
-        if std::panic::catch_unwind(run).is_err() {
-            let reason = "the archive's writer panicked: its file may be damaged";
+        self.or_fail("the archive's writer panicked: its file may be damaged", || self.run());
+    }
+
+    /// The engine may panic on a damaged file.
+    pub(super) fn or_fail(&self, reason: &str, work: impl FnOnce()) {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err() {
             self.latch.trip(reason);
             self.fail(&ArchiveUnreadable(reason.into()));
         }

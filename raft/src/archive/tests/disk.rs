@@ -100,9 +100,11 @@ fn an_archive_of_another_cluster_is_refused() {
 fn a_file_that_is_no_archive_is_refused_and_the_message_says_what_to_do() {
     let dir = TempDir::new().unwrap();
     drop(open(dir.path()).unwrap());
-    fs::write(file(dir.path()), vec![0x5a; 50_000]).unwrap();
-    let error = open(dir.path()).unwrap_err().to_string();
-    assert!(error.contains("cannot be used") && error.contains("join again under a new id"), "{error}");
+    for content in [vec![0x5a; 50_000], Vec::new()] {
+        fs::write(file(dir.path()), content).unwrap();
+        let error = open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("cannot be used") && error.contains("join again under a new id"), "{error}");
+    }
 }
 
 #[test]
@@ -155,7 +157,12 @@ fn noticed(change: impl FnOnce(&redb::WriteTransaction)) -> String {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(!archive.is_checked() && archive.append(maker.make(1)).is_err(), "nothing goes on");
-    latch.reason().unwrap()
+    drop(archive);
+    let again = open(dir.path()).unwrap_err().to_string();
+    let told = latch.reason().unwrap();
+    let what = told.split_once("failed: ").unwrap().1;
+    assert!(again.contains("found damaged before") && again.contains(what), "{again}");
+    told
 }
 
 /// Removes the entry of a table whose key ends like this.
