@@ -2,7 +2,7 @@
 
 use super::replica_host::ReplicaHost;
 use super::{HEALED_WITHIN, LOOK, World};
-use crate::ledger::{ClusterView, LndView, PartRecord, PaymentRecord, check};
+use crate::ledger::{ClusterView, HtlcView, LndView, PartRecord, PaymentRecord, check};
 use crate::sim::coverage::Condition;
 use crate::sim::host::HostClock;
 use crate::sim::lnd::LndHost;
@@ -169,7 +169,7 @@ impl World {
         self.settlements.look_back(&payments, &view.lnds, &self.coverage);
         self.coverage.met_times(Condition::FinalUnheard, self.silences.unheard(&view.lnds));
         let decided = |hash: &[u8]| self.settlements.is_decided(hash);
-        let claimed = leave_out_claimed(&mut view.lnds, &mut payments, decided);
+        let claimed = leave_out_claimed(&mut view, &mut payments, decided);
         self.coverage.met_times(Condition::FailedAndClaimed, claimed);
         let mut told = BTreeSet::new();
         for violation in check::check(&payments, &view) {
@@ -276,18 +276,25 @@ fn held_at(lnd: &LndHost) -> Vec<String> {
 
 /// An LND node that learns a preimage on chain claims every HTLC with its hash that is on chain there, also one that the
 /// cluster has failed, or not answered yet (a second payment of an invoice whose FAIL did not get as far as the peer).
-/// Nobody can keep it from that, and its money is not the cluster's word: such HTLCs, and the payments that sent them, are
-/// left out of the books. Where nothing with the hash was decided there was no preimage to learn.
+/// Nobody can keep it from that, and its money is not the cluster's word: such HTLCs are left out of the books, also of what
+/// their payer paid (a payment may have sent others, in place of one that was failed), and payments that sent nothing else.
+/// Where nothing with the hash was decided there was no preimage to learn; and one that the decision names is the cluster's
+/// word, also if LND had the preimage from another of the set before it was told.
 fn leave_out_claimed(
-    lnds: &mut [LndView],
+    view: &mut ClusterView,
     payments: &mut Vec<PaymentRecord>,
     decided: impl Fn(&[u8]) -> bool,
 ) -> u64 {
+    let named = |part: &&HtlcView| part.verdict == "settle";
+    let sets = view.replicas.iter().flat_map(|replica| replica.invoices.values());
+    let parts = sets.flat_map(|invoice| invoice.htlcs.iter().filter(named));
+    let named: BTreeSet<_> = parts.map(|part| (part.front.clone(), part.chan_id, part.htlc_id)).collect();
     let mut claimed = BTreeSet::new();
-    for lnd in lnds {
+    for lnd in &mut view.lnds {
         lnd.htlcs.retain(|htlc| {
             let on_chain = htlc.r#final.is_some_and(|end| end.settled && !end.offchain);
-            let not_settled = htlc.answers.iter().all(|answer| answer.action != "SETTLE");
+            let not_settled = htlc.answers.iter().all(|answer| answer.action != "SETTLE")
+                && !named.contains(&(lnd.node.0.to_vec(), htlc.chan_id, htlc.htlc_id));
             let claims = on_chain && not_settled && decided(&htlc.payment_hash);
             if claims {
                 claimed.insert((lnd.node, htlc.chan_id, htlc.htlc_id));
@@ -295,9 +302,11 @@ fn leave_out_claimed(
             !claims
         });
     }
-    payments.retain(|payment| {
+    payments.retain_mut(|payment| {
+        let sent = payment.parts.len();
         let is_claimed = |part: &PartRecord| claimed.contains(&(part.front, part.chan_id, part.htlc_id));
-        !payment.parts.iter().any(is_claimed)
+        payment.parts.retain(|part| !is_claimed(part));
+        sent == 0 || !payment.parts.is_empty()
     });
     u64::try_from(claimed.len()).unwrap_or(u64::MAX)
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::ledger::{Expectation, PaymentOrder};
+use crate::ledger::{Expectation, InvoiceView, PaymentOrder, ReplicaView};
 use mux_proto::lndsim::v1::{ClientAnswer, FinalResolution};
 use mux_raft::types::{NodePubkey, PaymentHash};
 
@@ -20,8 +20,15 @@ fn claimed() -> HtlcEntry {
 
 /// How many HTLCs and payments are left, and how many were left out.
 fn left(htlc: HtlcEntry, is_decided: bool) -> (usize, usize, u64) {
-    let mut lnds =
-        vec![LndView { alias: "alice".into(), node: NODE, htlcs: vec![htlc], complaints: Vec::new() }];
+    left_of(htlc, is_decided, Vec::new())
+}
+
+/// The same, and the decision names these HTLCs.
+fn left_of(htlc: HtlcEntry, is_decided: bool, htlcs: Vec<HtlcView>) -> (usize, usize, u64) {
+    let lnds = vec![LndView { alias: "alice".into(), node: NODE, htlcs: vec![htlc], complaints: Vec::new() }];
+    let invoice = InvoiceView { htlcs, ..InvoiceView::from(&mux_proto::mux::v1::Invoice::default()) };
+    let replica = ReplicaView { invoices: [(HASH, invoice)].into(), ..ReplicaView::default() };
+    let mut view = ClusterView { replicas: vec![replica], lnds };
     let order = PaymentOrder {
         label: "paid again".into(),
         hash: HASH,
@@ -41,14 +48,17 @@ fn left(htlc: HtlcEntry, is_decided: bool) -> (usize, usize, u64) {
     };
     let payment = |htlc_id| PaymentRecord {
         order: order.clone(),
-        parts: vec![part(htlc_id)],
+        // One was sent in place of another, which had been failed.
+        parts: if htlc_id == 5 { vec![part(4), part(5)] } else { vec![part(htlc_id)] },
         started_unix_ms: 0,
         ended_unix_ms: 0,
         ends: Vec::new(),
     };
     let mut payments = vec![payment(4), payment(5)];
-    let out = leave_out_claimed(&mut lnds, &mut payments, |_| is_decided);
-    (lnds[0].htlcs.len(), payments.len(), out)
+    let out = leave_out_claimed(&mut view, &mut payments, |_| is_decided);
+    let parts: usize = payments.iter().map(|payment| payment.parts.len()).sum();
+    assert_eq!(parts, if out == 0 { 3 } else { 1 }, "of what is left");
+    (view.lnds[0].htlcs.len(), payments.len(), out)
 }
 
 #[test]
@@ -61,6 +71,16 @@ fn only_what_lnd_claims_on_chain_by_a_preimage_of_another_set_is_left_out() {
         htlc
     };
     assert_eq!(left(with_settle(), true), (1, 2, 0), "it is the cluster's word");
+    let named = HtlcView {
+        front: NODE.0.to_vec(),
+        chan_id: 1,
+        htlc_id: 4,
+        verdict: "settle".into(),
+        final_state: "settled".into(),
+    };
+    assert_eq!(left_of(claimed(), true, vec![named.clone()]), (1, 2, 0), "the decision names it");
+    let failed = HtlcView { verdict: "fail".into(), ..named };
+    assert_eq!(left_of(claimed(), true, vec![failed]), (0, 1, 1));
     let end = |change: fn(&mut FinalResolution)| {
         let mut htlc = claimed();
         htlc.r#final.as_mut().into_iter().for_each(change);
