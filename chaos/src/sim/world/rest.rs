@@ -2,7 +2,7 @@
 
 use super::replica_host::ReplicaHost;
 use super::{HEALED_WITHIN, LOOK, World};
-use crate::ledger::{ClusterView, HtlcView, LndView, PartRecord, PaymentRecord, check};
+use crate::ledger::{ClusterView, HtlcView, LndView, PartEnd, PartRecord, PaymentRecord, check};
 use crate::sim::coverage::Condition;
 use crate::sim::host::HostClock;
 use crate::sim::lnd::LndHost;
@@ -277,7 +277,7 @@ fn held_at(lnd: &LndHost) -> Vec<String> {
 /// An LND node that learns a preimage on chain claims every HTLC with its hash that is on chain there, also one that the
 /// cluster has failed, or not answered yet (a second payment of an invoice whose FAIL did not get as far as the peer).
 /// Nobody can keep it from that, and its money is not the cluster's word: such HTLCs are left out of the books, also of what
-/// their payer paid (a payment may have sent others, in place of one that was failed), and payments that sent nothing else.
+/// their payer paid, and payments of which nothing else was settled.
 /// Where nothing with the hash was decided there was no preimage to learn; and one that the decision names is the cluster's
 /// word, also if LND had the preimage from another of the set before it was told.
 fn leave_out_claimed(
@@ -306,7 +306,8 @@ fn leave_out_claimed(
         let sent = payment.parts.len();
         let is_claimed = |part: &PartRecord| claimed.contains(&(part.front, part.chan_id, part.htlc_id));
         payment.parts.retain(|part| !is_claimed(part));
-        sent == 0 || !payment.parts.is_empty()
+        let is_settled = |part: &PartRecord| matches!(part.end, Some(PartEnd::Settled { .. }));
+        payment.parts.len() == sent || payment.parts.iter().any(is_settled)
     });
     u64::try_from(claimed.len()).unwrap_or(u64::MAX)
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::ledger::{Expectation, InvoiceView, PaymentOrder, ReplicaView};
+use crate::ledger::{Expectation, InvoiceView, PartEnd, PaymentOrder, ReplicaView};
 use mux_proto::lndsim::v1::{ClientAnswer, FinalResolution};
 use mux_raft::types::{NodePubkey, PaymentHash};
 
@@ -44,12 +44,13 @@ fn left_of(htlc: HtlcEntry, is_decided: bool, htlcs: Vec<HtlcView>) -> (usize, u
         amount_msat: 1,
         sent_unix_ms: 0,
         ended_unix_ms: 0,
-        end: None,
+        end: Some(PartEnd::Settled { preimage_valid: true }),
     };
+    let failed = |part: PartRecord| PartRecord { end: None, ..part };
     let payment = |htlc_id| PaymentRecord {
         order: order.clone(),
-        // One was sent in place of another, which had been failed.
-        parts: if htlc_id == 5 { vec![part(4), part(5)] } else { vec![part(htlc_id)] },
+        // One was sent in place of another, which had been failed: of the first payment the other is the one.
+        parts: if htlc_id == 5 { vec![part(4), part(5)] } else { vec![part(4), failed(part(6))] },
         started_unix_ms: 0,
         ended_unix_ms: 0,
         ends: Vec::new(),
@@ -57,7 +58,7 @@ fn left_of(htlc: HtlcEntry, is_decided: bool, htlcs: Vec<HtlcView>) -> (usize, u
     let mut payments = vec![payment(4), payment(5)];
     let out = leave_out_claimed(&mut view, &mut payments, |_| is_decided);
     let parts: usize = payments.iter().map(|payment| payment.parts.len()).sum();
-    assert_eq!(parts, if out == 0 { 3 } else { 1 }, "of what is left");
+    assert_eq!(parts, if out == 0 { 4 } else { 1 }, "of what is left");
     (view.lnds[0].htlcs.len(), payments.len(), out)
 }
 
