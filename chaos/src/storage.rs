@@ -45,9 +45,9 @@ struct Arguments {
     /// Print one JSON object with the result as the last line.
     #[arg(long)]
     json: bool,
-    /// The mounts are this run's own already.
+    /// The mounts are this run's own already: of the process with this number.
     #[arg(long, hide = true)]
-    inside: bool,
+    inside: Option<u32>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -83,7 +83,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             writer::main(&dir, first, point.zip(nth.or(Some(1))), short)
         }
         Some(Child::Read { dir }) => reader::main(&dir),
-        None if arguments.inside => disk::obstacle().map_or_else(|| torment(&arguments), not_run),
+        None if arguments.inside.is_some() => disk::obstacle().map_or_else(|| torment(&arguments), not_run),
         None => enclosure::obstacle().map_or_else(|| enclosed(&given), not_run),
     }
 }

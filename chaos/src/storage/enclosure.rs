@@ -2,7 +2,7 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-/// What tells the run inside that it is. It comes first.
+/// What tells the run inside that it is, with a number behind it. It comes first.
 const INSIDE: &str = "--inside";
 
 /// Mounts that nobody sees outside, so that nobody keeps a disk busy whose power is off; they go with the run.
@@ -27,5 +27,6 @@ pub(super) fn enter(arguments: &[OsString]) -> std::io::Error {
         Ok(executable) => executable,
         Err(error) => return error,
     };
-    Command::new("unshare").args(UNSHARE).arg(executable).arg(INSIDE).args(arguments).exec()
+    let own = std::process::id().to_string();
+    Command::new("unshare").args(UNSHARE).arg(executable).args([INSIDE, &own]).args(arguments).exec()
 }
