@@ -13,11 +13,12 @@
 //!
 //! Deleting does not make the file smaller: what is freed is used again.
 //!
-//! * `backend`: the file; `store`: the tables; `record`: a record's bytes.
+//! * `backend`: the file; `store`: the tables; `record`: a record's bytes. `error`: what is wrong with them.
 //! * `queue`: what waits; `writer`: the thread. `check`: the other one. `filter`: what is certainly not there.
 
 pub(super) mod backend;
 mod check;
+mod error;
 mod filter;
 mod queue;
 mod record;
@@ -33,6 +34,7 @@ use crate::machine::archive::{
 use crate::machine::model::Event;
 use crate::replica::latch::Latch;
 use crate::types::{CircuitKey, PaymentHash};
+use error::StoreError;
 use filter::Filter;
 use parking_lot::{Mutex, MutexGuard};
 use queue::Queue;
@@ -43,7 +45,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
-use store::{Lookup, Store, StoreError, digest_of};
+use store::{Lookup, Store, digest_of};
 use writer::Shared;
 
 /// Why an archive cannot be opened.

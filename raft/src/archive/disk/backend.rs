@@ -1,4 +1,4 @@
-use redb::{DatabaseError, StorageBackend, backends::FileBackend};
+use redb::{Database, DatabaseError, StorageBackend, backends::FileBackend};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,18 +39,21 @@ impl<B: StorageBackend> StorageBackend for DurableSize<B> {
     }
 }
 
-impl DurableSize<FileBackend> {
-    /// The file of this name, which is made if it is `new`.
-    pub(super) fn open(path: &Path, new: bool) -> Result<Self, DatabaseError> {
-        let failed = |error| DatabaseError::Storage(redb::StorageError::Io(error));
-        let mut options = File::options();
-        let file = options.read(true).write(true).create_new(new).open(path).map_err(failed)?;
-        // The engine would take it for a new one.
-        if !new && file.metadata().map_err(failed)?.len() == 0 {
-            return Err(failed(io::Error::new(io::ErrorKind::InvalidData, "the file is empty")));
-        }
-        Ok(Self(FileBackend::new(file)?))
+/// The file of this name, which is made if it is `new`.
+pub(super) fn open(path: &Path, new: bool) -> Result<FileBackend, DatabaseError> {
+    let failed = |error| DatabaseError::Storage(redb::StorageError::Io(error));
+    let mut options = File::options();
+    let file = options.read(true).write(true).create_new(new).open(path).map_err(failed)?;
+    // The engine would take it for a new one.
+    if !new && file.metadata().map_err(failed)?.len() == 0 {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidData, "the file is empty")));
     }
+    FileBackend::new(file)
+}
+
+/// The engine on a file.
+pub(super) fn database(file: impl StorageBackend, cache_bytes: usize) -> Result<Database, DatabaseError> {
+    Database::builder().set_cache_size(cache_bytes).create_with_backend(DurableSize(file))
 }
 
 /// Says of an archive, for whoever starts the next time, that it is damaged: what was found once must not be looked for again

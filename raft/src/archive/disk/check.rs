@@ -4,7 +4,7 @@
 //! is "not found". The engine has checksums of its pages, and looks at them only when it repairs a file, all of it, while
 //! nobody may use it. So each record is looked up by everything that leads to it, slowly, after the start and then every day.
 
-use super::store::StoreError;
+use super::error::StoreError;
 use super::writer::Shared;
 use crate::archive::ArchiveUnreadable;
 use parking_lot::MutexGuard;

@@ -1,4 +1,4 @@
-use super::store::StoreError;
+use super::error::StoreError;
 use crate::machine::archive::ArchiveRecord;
 
 /// `CRC-32C: u32 LE ‖ rolling hash after it: 32 ‖ the record in postcard`; the checksum is over the number (LE)

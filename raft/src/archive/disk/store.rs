@@ -1,13 +1,16 @@
 mod indexes;
+#[cfg(test)]
+mod tests;
 
-use super::backend::{DurableSize, condemn, condemned};
+use super::backend::{self, condemn, condemned};
+use super::error::StoreError;
 use super::record::{self, StoredRecord};
 use crate::archive::{InvoiceOrder, RecordKeys};
 use crate::machine::archive::NewRecord;
 use crate::types::{CircuitKey, PaymentHash};
 use redb::{
-    Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable as _, Table,
-    TableDefinition, WriteTransaction,
+    Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
+    StorageBackend, Table, TableDefinition, WriteTransaction,
 };
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
@@ -122,38 +125,6 @@ fn fill(key: &mut [u8], parts: &[&[u8]]) {
     key.iter_mut().zip(parts.iter().copied().flatten()).for_each(|(to, from)| *to = *from);
 }
 
-/// Why the file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum StoreError {
-    #[error("{0}")]
-    Engine(#[from] redb::Error),
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-    #[error("{0}")]
-    Damaged(String),
-    #[error("it belongs to another cluster")]
-    Foreign,
-}
-
-macro_rules! engine_errors {
-    ($($error:ty),*) => {
-        $(impl From<$error> for StoreError {
-            fn from(error: $error) -> Self {
-                Self::Engine(error.into())
-            }
-        })*
-    };
-}
-
-engine_errors!(
-    redb::DatabaseError,
-    redb::TransactionError,
-    redb::TableError,
-    redb::StorageError,
-    redb::CommitError,
-    redb::SetDurabilityError
-);
-
 /// What is changed together.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
@@ -163,6 +134,9 @@ pub(super) struct Changes {
     /// Wait until this and everything before is safe from a power cut.
     pub(super) durable: bool,
 }
+
+/// Opens a file of this name, or makes it, as [`backend::open`] does.
+type OpenFile<'call, Backend> = dyn Fn(&Path, bool) -> Result<Backend, redb::DatabaseError> + 'call;
 
 /// The file with the records. The engine (redb) is known to this module alone.
 pub(super) struct Store {
@@ -179,15 +153,23 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens the file, or makes it. Reads a few pages of it, however large it is.
     pub(super) fn open(dir: &Path, cluster_id: &[u8; 32]) -> Result<Self, StoreError> {
+        Self::open_with(dir, cluster_id, &backend::open)
+    }
+
+    /// With files that are opened like this.
+    fn open_with<Backend: StorageBackend>(
+        dir: &Path,
+        cluster_id: &[u8; 32],
+        file: &OpenFile<'_, Backend>,
+    ) -> Result<Self, StoreError> {
         if let Some(reason) = condemned(dir)? {
             return Err(StoreError::Damaged(format!("it was found damaged before: {reason}")));
         }
         let path = dir.join(FILE);
         if !path.exists() {
-            create(dir, &path, cluster_id)?;
+            create(dir, &path, cluster_id, file)?;
         }
-        let file = DurableSize::open(&path, false)?;
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(file)?;
+        let database = backend::database(file(&path, false)?, CACHE_BYTES)?;
         let store = Self { database, path: path.into() };
         let meta = store.database.begin_read()?.open_table(META)?;
         let format = meta.get(META_FORMAT)?.map(|format| format.value().to_vec());
@@ -292,15 +274,19 @@ impl Store {
 }
 
 /// Makes the file under another name first: one that is there is complete.
-fn create(dir: &Path, path: &Path, cluster_id: &[u8; 32]) -> Result<(), StoreError> {
+fn create<Backend: StorageBackend>(
+    dir: &Path,
+    path: &Path,
+    cluster_id: &[u8; 32],
+    file: &OpenFile<'_, Backend>,
+) -> Result<(), StoreError> {
     fs::create_dir_all(dir)?;
     let unfinished = dir.join(UNFINISHED);
     match fs::remove_file(&unfinished) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
         Ok(()) | Err(_) => {}
     }
-    let file = DurableSize::open(&unfinished, true)?;
-    let database = Database::builder().create_with_backend(file)?;
+    let database = backend::database(file(&unfinished, true)?, CACHE_BYTES)?;
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
     {

@@ -1,6 +1,7 @@
+use super::error::StoreError;
 use super::filter::HashRuns;
 use super::queue::Queue;
-use super::store::{Changes, Store, StoreError};
+use super::store::{Changes, Store};
 use crate::fault;
 use crate::machine::archive::ArchiveUnreadable;
 use crate::replica::latch::Latch;
