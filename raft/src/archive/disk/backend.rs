@@ -48,6 +48,11 @@ pub(super) fn open(path: &Path, new: bool) -> Result<FileBackend, DatabaseError>
     if !new && file.metadata().map_err(failed)?.len() == 0 {
         return Err(failed(io::Error::new(io::ErrorKind::InvalidData, "the file is empty")));
     }
+    if !new {
+        // How long a killed process left it only the cache may know. When the engine repairs a file it takes that length for its
+        // header: were it not durable, a power cut then could leave a header that tells of more than there is.
+        file.sync_all().map_err(failed)?;
+    }
     FileBackend::new(file)
 }
 
