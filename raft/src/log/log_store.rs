@@ -1,5 +1,5 @@
 use super::memory::LogMemory;
-use super::writer::{Job, Writer};
+use super::writer::{Job, Urgent, Writer};
 use crate::blocking::Blocking;
 use crate::codec::{entry, marks};
 use crate::fault;
@@ -29,6 +29,7 @@ const READ_BYTES_MAX: usize = 1 << 20;
 pub(crate) struct LogStore {
     memory: Arc<RwLock<LogMemory>>,
     jobs: mpsc::Sender<Job>,
+    urgent: Urgent,
     id: StoreId,
 }
 
@@ -53,9 +54,9 @@ impl LogStore {
         let (memory, garbage) =
             LogMemory::load(loaded).map_err(|error| EngineError::Damaged(error.to_string()))?;
         tracing::info!(store = %id, last = ?memory.last(), purged = ?memory.purged, "opened the log");
-        let (jobs, receiver) = mpsc::channel(QUEUE_CAPACITY);
-        let writer =
-            Writer::new(engine, receiver, garbage, (latch, dir.to_path_buf()), blocking.clone()).run();
+        let ((jobs, receiver), urgent) = (mpsc::channel(QUEUE_CAPACITY), Urgent::default());
+        let (queue, place) = ((receiver, urgent.clone()), (latch, dir.to_path_buf()));
+        let writer = Writer::new(engine, queue, garbage, place, blocking.clone()).run();
         if blocking.is_inline() {
             tokio::spawn(writer);
         } else {
@@ -65,7 +66,7 @@ impl LogStore {
                 reason: error.to_string(),
             })?;
         }
-        Ok(Self { memory: Arc::new(RwLock::new(memory)), jobs, id })
+        Ok(Self { memory: Arc::new(RwLock::new(memory)), jobs, urgent, id })
     }
 
     /// Whether nothing was ever written.
@@ -116,7 +117,7 @@ impl LogStore {
 
     async fn save_mark(&self, mark: Mark, bytes: Vec<u8>) -> io::Result<()> {
         let (done, durable) = oneshot::channel();
-        self.send(Job::Mark { mark, bytes, done }).await?;
+        self.send(Job::Mark { mark, bytes, done, urgent: self.urgent.begin() }).await?;
         durable.await.map_err(|_| io::Error::other("the log's thread has ended"))?
     }
 

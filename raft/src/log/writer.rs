@@ -14,6 +14,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
@@ -27,8 +29,35 @@ const DELETES_PER_BATCH: usize = 64;
 const DELETED_BYTES_PER_BATCH: usize = 28 << 10;
 /// While more entries than this wait to be deleted ...
 const GARBAGE_MAX: usize = 8_192;
-/// ... so many pieces follow each batch, more than the batch can have brought: else one, so that votes do not wait.
+/// ... so many pieces follow each batch, more than the batch can have brought: else one. Entries wait for them, or under load
+/// there would be ever more to delete. Votes do not, they are few: see [`Urgent`].
 const PIECES_PER_BATCH: usize = 16;
+
+/// Counts the marks that somebody waits for and the writer has not begun with, wherever they are in the queue. As long as there
+/// are some, nothing is deleted, so that none of them waits for more than the piece that is under way.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Urgent(Arc<AtomicUsize>);
+
+/// One of those marks.
+#[derive(Debug)]
+pub(super) struct UrgentMark(Urgent);
+
+impl Urgent {
+    pub(super) fn begin(&self) -> UrgentMark {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        UrgentMark(self.clone())
+    }
+
+    fn waits(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Drop for UrgentMark {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// What the log asks the writing thread to do, in this order.
 pub(super) enum Job {
@@ -40,6 +69,8 @@ pub(super) enum Job {
         mark: Mark,
         bytes: Vec<u8>,
         done: oneshot::Sender<io::Result<()>>,
+        /// Until it is taken out of the queue.
+        urgent: UrgentMark,
     },
     Truncate(Vec<Removed>),
     Purge {
@@ -59,6 +90,7 @@ pub(super) enum Job {
 pub(super) struct Writer {
     engine: Option<Box<dyn Engine>>,
     jobs: mpsc::Receiver<Job>,
+    urgent: Urgent,
     /// See [`Job::Committed`].
     committed: Option<LogId>,
     latch: Latch,
@@ -106,14 +138,14 @@ impl Batch {
 impl Writer {
     pub(super) fn new(
         engine: Box<dyn Engine>,
-        jobs: mpsc::Receiver<Job>,
+        (jobs, urgent): (mpsc::Receiver<Job>, Urgent),
         garbage: Vec<Removed>,
         (latch, dir): (Latch, PathBuf),
         blocking: Blocking,
     ) -> Self {
         let (engine, batch, garbage) = (Some(engine), Batch::default(), garbage.into());
         let cut = VecDeque::new();
-        Self { engine, jobs, committed: None, latch, blocking, dir, batch, cut, garbage }
+        Self { engine, jobs, urgent, committed: None, latch, blocking, dir, batch, cut, garbage }
     }
 
     /// Works until it is told to stop, nobody is left to ask, or something fails; then fails whatever else is
@@ -188,6 +220,9 @@ impl Writer {
             }
             let pieces = if self.garbage.len() > GARBAGE_MAX { PIECES_PER_BATCH } else { 1 };
             for _ in 0..pieces {
+                if self.urgent.waits() {
+                    break;
+                }
                 self.collect_garbage()?;
             }
         }
@@ -209,7 +244,8 @@ impl Writer {
             Job::Mark { mark: Mark::Vote, done, .. } if planted(Mutant::VoteNotPersisted) => {
                 Waiting::Mark(done).tell(Ok(()));
             }
-            Job::Mark { mark, bytes, done } => {
+            Job::Mark { mark, bytes, done, urgent } => {
+                drop(urgent);
                 self.batch.changes.push(Change::Mark(mark, bytes));
                 self.batch.waiting.push(Waiting::Mark(done));
             }

@@ -118,3 +118,46 @@ async fn what_is_queued_is_written_before_the_log_closes() {
     assert_eq!(reopened.try_get_log_entries(0..9).await.unwrap().len(), 5);
     assert_eq!(reopened.read_committed().await.unwrap(), Some(log_id(1, 3)));
 }
+
+/// Pieces that were deleted before this entry was written.
+fn pieces_before(steps: &[Step], entry: u64) -> usize {
+    let has = |changes: &[Change]| {
+        changes.iter().any(|change| matches!(change, Change::Put(record) if record.index == entry))
+    };
+    let before = steps.iter().take_while(|step| !matches!(step, Step::Write(changes) if has(changes)));
+    before.filter(|step| matches!(step, Step::Write(changes) if deletes(changes))).count()
+}
+
+fn deletes(changes: &[Change]) -> bool {
+    changes.iter().all(|change| matches!(change, Change::Delete { .. }))
+}
+
+#[tokio::test]
+async fn however_much_is_to_be_deleted_a_vote_does_not_wait_for_it_and_entries_do_for_some() {
+    for votes in [false, true] {
+        let engine = FakeEngine::new();
+        let (mut log, _) = engine.open();
+        timeout(PATIENCE, append(&mut log, 1, 0..20_000).await).await.unwrap().unwrap().unwrap();
+        engine.hold();
+        let before = engine.steps().len();
+        log.purge(log_id(1, 19_990)).await.unwrap();
+        while engine.steps().len() == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // They are in the queue while the purge is synced, the vote last.
+        let appending = append(&mut log, 1, [20_000]).await;
+        let mut voter = log.clone();
+        let voting = tokio::spawn(async move {
+            if votes {
+                voter.save_vote(&vote(3, 2, false)).await.unwrap();
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        engine.release();
+        timeout(PATIENCE, appending).await.unwrap().unwrap().unwrap();
+        timeout(PATIENCE, voting).await.unwrap().unwrap();
+        let pieces = pieces_before(&engine.steps()[before..], 20_000);
+        assert_eq!(pieces, if votes { 0 } else { 16 });
+        log.close().await;
+    }
+}
