@@ -98,9 +98,9 @@ impl DiskArchive {
                 ArchiveOpenError::Foreign(format!("the archive {} {error}", dir.display()))
             }
             error => ArchiveOpenError::Unusable(format!(
-                "the archive {} cannot be used: {error}. If it is damaged, this replica must join again under \
-                 a new id with an empty directory",
-                dir.display()
+                "the archive {} cannot be used: {error}: {}",
+                dir.display(),
+                error.advice(&dir.join(store::FILE))
             )),
         };
         let started = Instant::now();
@@ -135,8 +135,7 @@ impl DiskArchive {
         &self,
         read: impl FnOnce(&store::Reader) -> Result<T, StoreError>,
     ) -> Result<T, ArchiveUnreadable> {
-        let result = self.shared.with_store(|store| read(&store.read()?));
-        result.inspect_err(|error| self.shared.fail(error))
+        self.shared.with_store(|store| read(&store.read()?))
     }
 
     /// The latest record of the tip that has this key, waiting or in the file.
@@ -170,10 +169,10 @@ impl DiskArchive {
     }
 
     /// The rolling hash after a record, if it is here.
-    fn hash_after(&self, queue: &Queue, number: u64) -> Result<Option<[u8; 32]>, ArchiveUnreadable> {
+    fn hash_after(&self, queue: &Queue, number: u64) -> Result<Option<[u8; 32]>, StoreError> {
         match queue.waiting.get(number) {
             Some(record) => Ok(Some(record.hash_after)),
-            None => self.shared.with_store(|store| store.read()?.hash_after(number)),
+            None => self.shared.look(|store| store.read()?.hash_after(number)),
         }
     }
 }
@@ -246,8 +245,8 @@ impl Archive for DiskArchive {
                     Ok(Some(hash)) if hash == record.hash_after => continue,
                     Ok(_) => return Err(other(record.number)),
                     Err(error) => {
-                        queue.failed.get_or_insert_with(|| error.0.clone());
-                        return Err(error);
+                        drop(queue);
+                        return Err(self.shared.stop(&error));
                     }
                 }
             }

@@ -5,26 +5,16 @@ use tokio::sync::watch;
 #[derive(Clone, Debug)]
 pub struct Latch {
     reason: Arc<watch::Sender<Option<String>>>,
-    /// Follows every reason that is given here.
-    advice: Option<Arc<str>>,
 }
 
 impl Latch {
     pub(crate) fn new() -> Self {
-        Self { reason: Arc::new(watch::channel(None).0), advice: None }
-    }
-
-    /// The same for a part that knows what failed, but not what the operator is to do.
-    pub(crate) fn with_advice(&self, advice: &str) -> Self {
-        Self { reason: Arc::clone(&self.reason), advice: Some(advice.into()) }
+        Self { reason: Arc::new(watch::channel(None).0) }
     }
 
     /// Stops the replica, unless it has stopped already.
     pub fn trip(&self, reason: impl Into<String>) {
-        let mut reason = reason.into();
-        if let Some(advice) = &self.advice {
-            reason = format!("{reason}: {advice}");
-        }
+        let reason = reason.into();
         self.reason.send_if_modified(|current| {
             let first = current.is_none();
             if first {

@@ -13,6 +13,14 @@ pub(crate) const CHECK_DISK: &str = "check the disk (space, mount, permissions, 
 pub(crate) const JOIN_ANEW: &str = "do not repair it or put back a copy: this replica must join under a new id with an \
                                     empty data directory";
 
+/// For a file that is damaged for certain.
+pub(crate) fn damaged(file: &Path) -> String {
+    let file = file.display();
+    format!(
+        "{file} is damaged, starting again will not help: {JOIN_ANEW} (a cluster of one: restore a backup)"
+    )
+}
+
 static OPENING: Mutex<Option<PathBuf>> = Mutex::new(None);
 
 /// While it lives, a panic is blamed on the files in this directory: storage engines panic on some damage.

@@ -224,17 +224,11 @@ async fn open(config: &ReplicaConfig, wiring: &Wiring, latch: Latch) -> Result<O
                 }
             },
         )?;
-        let advice =
-            format!("{}: {CHECK_DISK}; if its file is damaged, {JOIN_ANEW}", directory.archive().display());
-        let archive_latch = latch.with_advice(&advice);
-        let archive = archive.open(&directory.archive(), &config.cluster_id, archive_latch).map_err(
-            |error| match error {
+        let archive =
+            archive.open(&directory.archive(), &config.cluster_id, latch).map_err(|error| match error {
                 ArchiveOpenError::Foreign(reason) => wrong(reason),
-                ArchiveOpenError::Unusable(reason) => {
-                    StartError::Storage(format!("{reason}; otherwise {CHECK_DISK}"))
-                }
-            },
-        )?;
+                ArchiveOpenError::Unusable(reason) => StartError::Storage(reason),
+            })?;
         Ok(Opened { directory, log, snapshots, archive, tls })
     });
     let dir = dir.display();

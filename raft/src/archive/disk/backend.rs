@@ -62,7 +62,8 @@ pub(super) fn database(file: impl StorageBackend, cache_bytes: usize) -> Result<
 }
 
 /// Says of an archive, for whoever starts the next time, that it is damaged: what was found once must not be looked for again
-/// while answers are given by it.
+/// while answers are given by it. A panic of the engine says nothing here: it ends the process, and a fault of the program may
+/// be behind it, the same on all replicas, of which then none would start again.
 pub(super) fn condemn(dir: &Path, reason: &str) -> io::Result<()> {
     let path = note_of(dir);
     fs::write(&path, reason)?;
@@ -79,6 +80,6 @@ pub(super) fn condemned(dir: &Path) -> io::Result<Option<String>> {
     }
 }
 
-fn note_of(dir: &Path) -> PathBuf {
+pub(super) fn note_of(dir: &Path) -> PathBuf {
     dir.join("damaged")
 }

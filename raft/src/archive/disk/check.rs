@@ -28,9 +28,7 @@ impl Shared {
 
     /// Goes round until the archive is closed. Damage stops the replica.
     pub(super) fn check_for_ever(&self) {
-        self.or_fail("what checks the archive panicked: its file may be damaged", || {
-            self.check_round_by_round()
-        });
+        self.or_fail("what checks the archive panicked", || self.check_round_by_round());
     }
 
     fn check_round_by_round(&self) {
@@ -41,10 +39,8 @@ impl Shared {
                     self.checked.store(true, Ordering::Release);
                     tracing::info!(records, took = ?started.elapsed(), "checked the archive");
                 }
-                Ok(None) => return,
-                // It was closed under the look.
-                Err(_) if self.queue.lock().closing => return,
-                Err(error) => return self.fail(&error),
+                // It was closed, or what was found is told.
+                Ok(None) | Err(_) => return,
             }
             if !self.rest(ROUND_EVERY) {
                 return;

@@ -2,7 +2,7 @@ mod indexes;
 #[cfg(test)]
 mod tests;
 
-use super::backend::{self, condemn, condemned};
+use super::backend::{self, condemned};
 use super::error::StoreError;
 use super::record::{self, StoredRecord};
 use crate::archive::{InvoiceOrder, RecordKeys};
@@ -25,7 +25,7 @@ const CACHE_BYTES: usize = 32 << 20;
 /// The layout of the tables below.
 const FORMAT: u8 = 1;
 
-const FILE: &str = "records.redb";
+pub(super) const FILE: &str = "records.redb";
 const UNFINISHED: &str = "records.tmp";
 
 /// Number → [`StoredRecord`].
@@ -163,7 +163,9 @@ impl Store {
         file: &OpenFile<'_, Backend>,
     ) -> Result<Self, StoreError> {
         if let Some(reason) = condemned(dir)? {
-            return Err(StoreError::Damaged(format!("it was found damaged before: {reason}")));
+            let note = backend::note_of(dir);
+            let told = format!("it was found damaged before, as {} says: {reason}", note.display());
+            return Err(StoreError::Damaged(told));
         }
         let path = dir.join(FILE);
         if !path.exists() {
@@ -184,16 +186,6 @@ impl Store {
 
     pub(super) fn path(&self) -> &Arc<Path> {
         &self.path
-    }
-
-    /// Remembers damage, if this is some.
-    pub(super) fn remember(&self, error: &StoreError) {
-        let is_damage =
-            matches!(error, StoreError::Damaged(_) | StoreError::Engine(redb::Error::Corrupted(_)));
-        let dir = self.path.parent().filter(|_| is_damage);
-        if let Some(Err(failed)) = dir.map(|dir| condemn(dir, &error.to_string())) {
-            tracing::error!(%failed, "what was found in the archive cannot be written down");
-        }
     }
 
     /// Size of the file in bytes, if the system says it.

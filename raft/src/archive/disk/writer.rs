@@ -1,4 +1,5 @@
-use super::error::StoreError;
+use super::backend::condemn;
+use super::error::{StoreError, uncertain};
 use super::filter::HashRuns;
 use super::queue::Queue;
 use super::store::{Changes, Store};
@@ -7,6 +8,8 @@ use crate::machine::archive::ArchiveUnreadable;
 use crate::replica::latch::Latch;
 use crate::replica::opening::Reading;
 use parking_lot::{Condvar, Mutex, RwLock};
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -36,7 +39,11 @@ pub(super) struct Shared {
     /// See [`Shared::is_checked`].
     pub(super) checked: AtomicBool,
     latch: Latch,
+    file: Arc<Path>,
 }
+
+/// Begins what the latch says of an error.
+const FAILED: &str = "the archive of finished invoices failed";
 
 enum Task {
     Write(super::queue::Batch),
@@ -47,6 +54,7 @@ enum Task {
 impl Shared {
     pub(super) fn new(store: Store, queue: Queue, latch: Latch) -> Self {
         Self {
+            file: Arc::clone(store.path()),
             store: RwLock::new(Some(store)),
             queue: Mutex::new(queue),
             work: Condvar::new(),
@@ -56,25 +64,47 @@ impl Shared {
         }
     }
 
-    /// Uses the file. An error there stops the replica.
+    /// Uses the file. An error there stops the replica. Not for whoever has locked the queue.
     pub(super) fn with_store<T>(
         &self,
         work: impl FnOnce(&Store) -> Result<T, StoreError>,
     ) -> Result<T, ArchiveUnreadable> {
+        self.look(work).map_err(|error| self.stop(&error))
+    }
+
+    /// Uses the file. An error is for [`Shared::stop`].
+    pub(super) fn look<T>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let store = self.store.read();
-        let store = store.as_ref().ok_or_else(|| ArchiveUnreadable("it is closed".into()))?;
+        let store = store.as_ref().ok_or(StoreError::Closed)?;
         // The engine panics on some damage.
         let _reading = Reading::begin(store.path());
-        work(store).map_err(|error| {
-            store.remember(&error);
-            let reason = error.to_string();
-            self.latch.trip(format!("the archive of finished invoices failed: {reason}"));
-            ArchiveUnreadable(reason)
-        })
+        work(store)
+    }
+
+    /// After an error of the file.
+    pub(super) fn stop(&self, error: &StoreError) -> ArchiveUnreadable {
+        let unreadable = ArchiveUnreadable(error.to_string());
+        if matches!(error, StoreError::Closed) {
+            return unreadable;
+        }
+        self.latch.trip(format!("{FAILED}: {error}: {}", error.advice(&self.file)));
+        self.fail(&unreadable);
+        // Last, as a disk may take long for it. The process may end before (`muxd` waits for nobody when it cannot go on): then
+        // the damage is found again after the next start, where it was found now.
+        if error.is_damage()
+            && let Some(dir) = self.file.parent()
+            && let Err(failed) = condemn(dir, &unreadable.0)
+        {
+            tracing::error!(%failed, "what was found in the archive cannot be written down");
+        }
+        unreadable
     }
 
     /// Nothing goes on after an error.
-    pub(super) fn fail(&self, error: &ArchiveUnreadable) {
+    fn fail(&self, error: &ArchiveUnreadable) {
         self.queue.lock().failed.get_or_insert_with(|| error.0.clone());
         self.work.notify_all();
         self.done.notify_all();
@@ -82,13 +112,13 @@ impl Shared {
 
     /// The thread's work. Nobody must wait for ever for one that has panicked.
     pub(super) fn run_to_the_end(&self) {
-        self.or_fail("the archive's writer panicked: its file may be damaged", || self.run());
+        self.or_fail("the archive's writer panicked", || self.run());
     }
 
-    /// The engine may panic on a damaged file.
+    /// The engine may panic on a damaged file. `muxd` ends then, and comes no further than its panic hook.
     pub(super) fn or_fail(&self, reason: &str, work: impl FnOnce()) {
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err() {
-            self.latch.trip(reason);
+            self.latch.trip(format!("{reason}: {}", uncertain(&self.file)));
             self.fail(&ArchiveUnreadable(reason.into()));
         }
     }
@@ -128,8 +158,7 @@ impl Shared {
                     result
                 }
             };
-            if let Err(error) = result {
-                self.fail(&error);
+            if result.is_err() {
                 break;
             }
             self.export();
@@ -199,5 +228,34 @@ impl Shared {
         if let Some(bytes) = bytes {
             metrics::gauge!("mux_archive_bytes").set(bytes as f64);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::process::Command;
+
+    #[test]
+    fn nothing_waits_for_a_disk_that_takes_long_to_take_the_note_of_its_damage() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let (store, latch) = (Store::open(dir.path(), &[7; 32]).unwrap(), Latch::new());
+        let shared = Shared::new(store, Queue::default(), latch.clone());
+        // Whoever writes into it waits until somebody reads.
+        let note = dir.path().join("damaged");
+        assert!(Command::new("mkfifo").arg(&note).status().unwrap().success());
+        std::thread::scope(|scope| {
+            let stopping = scope.spawn(|| shared.stop(&StoreError::Damaged("a record".into())));
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while latch.reason().is_none() || shared.queue.lock().check().is_ok() {
+                assert!(Instant::now() < deadline, "it goes on");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert!(!stopping.is_finished(), "the note is not written");
+            let reader = File::options().read(true).write(true).open(&note).unwrap();
+            assert_eq!(stopping.join().unwrap().0, "a record");
+            drop(reader);
+        });
     }
 }

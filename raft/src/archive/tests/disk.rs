@@ -103,7 +103,7 @@ fn a_file_that_is_no_archive_is_refused_and_the_message_says_what_to_do() {
     for content in [vec![0x5a; 50_000], Vec::new()] {
         fs::write(file(dir.path()), content).unwrap();
         let error = open(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("cannot be used") && error.contains("join again under a new id"), "{error}");
+        assert!(error.contains("cannot be used") && error.contains("must join under a new id"), "{error}");
     }
 }
 
@@ -165,6 +165,11 @@ fn noticed(change: impl FnOnce(&redb::WriteTransaction)) -> String {
     let told = latch.reason().unwrap();
     let what = told.split_once("failed: ").unwrap().1;
     assert!(again.contains("found damaged before") && again.contains(what), "{again}");
+    let note = dir.path().join("damaged");
+    assert!(again.contains(&format!("as {} says", note.display())), "{again}");
+    for text in [&told, &again] {
+        assert!(text.contains("starting again will not help") && !text.contains("check the disk"), "{text}");
+    }
     told
 }
 
@@ -200,6 +205,19 @@ fn what_no_index_leads_to_any_more_is_noticed_and_stops_the_replica() {
         transaction.open_table(records).unwrap().remove(600).unwrap().unwrap();
     });
     assert!(told.contains("record 600 is missing"), "{told}");
+}
+
+#[test]
+fn a_table_that_is_gone_or_another_one_is_damage_and_stops_the_replica() {
+    use redb::TableDefinition;
+    let hashes = TableDefinition::<&[u8; 32], ()>::new("hashes");
+    let told = noticed(|transaction| assert!(transaction.delete_table(hashes).unwrap()));
+    assert!(told.contains("Table 'hashes' does not exist"), "{told}");
+    let told = noticed(|transaction| {
+        assert!(transaction.delete_table(hashes).unwrap());
+        drop(transaction.open_table(TableDefinition::<u64, u64>::new("hashes")).unwrap());
+    });
+    assert!(told.contains("hashes is of type"), "{told}");
 }
 
 #[test]
