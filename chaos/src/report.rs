@@ -1,12 +1,13 @@
 //! `REPORT.md`: what the tools found, added up from what their runs wrote.
 //!
-//! * `read`: the tools' JSON; `bugs`: the bugs found so far; `sums`: several runs of a tool as one; `superseded`: runs of earlier
+//! * `read`: the tools' JSON; `storage`: of the storage suite also what it printed before that, and its section; `bugs`: the bugs found so far; `sums`: several runs of a tool as one; `superseded`: runs of earlier
 //!   commits, which are only listed; `page`: all of it as Markdown. Nothing on the page is made up here: every figure is in one of the files.
 
 mod args;
 mod bugs;
 mod page;
 mod read;
+mod storage;
 mod sums;
 mod superseded;
 
@@ -62,7 +63,7 @@ fn write(arguments: &Arguments) -> Result<PathBuf, ReadError> {
     let found = Found {
         nemesis: all(&arguments.nemesis)?,
         simulate: all(&arguments.simulate)?,
-        storage: all(&arguments.storage)?,
+        storage: arguments.storage.iter().map(|file| storage::read(file)).collect::<Result<_, _>>()?,
         mutants: all(&arguments.mutants)?,
         superseded: all(&arguments.superseded)?,
         bugs: Some(Bugs::read(&arguments.bugs)?),

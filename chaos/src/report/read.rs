@@ -154,6 +154,11 @@ pub(super) struct Storage {
     pub(super) unharmed: u64,
     /// Rounds in which a write was really short.
     pub(super) short: u64,
+    /// Each once; not told by older ones.
+    pub(super) acknowledged: Option<u64>,
+    /// Looks for one of them; not told by older ones.
+    pub(super) looked_for: Option<u64>,
+    /// Looks that found it.
     pub(super) found: u64,
     pub(super) violations: Vec<Value>,
 }

@@ -122,7 +122,7 @@ fn a_run_that_does_not_count_says_so_and_adds_nothing() {
         "0 runs that count: 0 seeds, 0.00 hours simulated, 0 of these seeds failed (and 1 of runs that do not count)",
     );
     has_row(&page, &["3", "lost"]);
-    has(&page, "0 runs that count. Acknowledgements looked for and found: 0.");
+    has(&page, "0 runs that count. 0 acknowledgements, each looked for");
     has(&page, "Time to heal after a round: p50 – ms");
 }
 
