@@ -350,7 +350,7 @@ fn mutants(page: &mut String, results: &[Mutants]) {
     line(
         page,
         "\n`cargo run --release -p mux-chaos --features mutants --bin mutants -- --only MUTANT --seed SEED` finds one again. \
-         Those that one replica alone can have meet the storage suite, too. *Time*: real time until it was caught.",
+         The storage suite is tried on those with an entry under *on a real disk*. *Time*: real time until it was caught.",
     );
     let dash = || "–".to_owned();
     let rows = counting(results).flat_map(|one| one.mutants.iter().map(move |mutant| (one, mutant)));

@@ -208,7 +208,7 @@ pub(super) struct Mutant {
     pub(super) unsound: Vec<String>,
     /// Seeds that came to no result, with it or without.
     pub(super) errors: Vec<String>,
-    /// Only of those that one replica alone can have.
+    /// Only of those that the storage suite is tried on.
     pub(super) on_disk: Option<OnDisk>,
 }
 
