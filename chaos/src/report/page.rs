@@ -123,6 +123,7 @@ fn nemesis(page: &mut String, results: &[Nemesis]) {
         page,
         format!("\n{} runs that count, {minutes:.1} minutes of faults, {} rounds.", good.len(), healed.len()),
     );
+    line(page, versions(&good));
     payments(page, sums::payments(good.iter().map(|one| one.payments)));
     let sum = |of: fn(&Nemesis) -> u64| good.iter().map(|one| of(one)).sum::<u64>();
     line(
@@ -162,6 +163,19 @@ fn nemesis(page: &mut String, results: &[Nemesis]) {
         line(page, format!("\nClocks are made wrong by {clocks}."));
     }
     violations(page, results.iter().flat_map(|one| one.violations.iter().map(move |what| (one.seed, what))));
+}
+
+/// For how long two versions ran at once: that a run was given two does not tell it.
+fn versions(good: &[&Nemesis]) -> String {
+    let told = good.iter().filter_map(|one| Some((one.mixed_versions_seconds?, one.minutes_run() * 60.0)));
+    let (n, mixed, of) = told.fold((0, 0, 0.0), |sum, one| (sum.0 + 1, sum.1 + one.0, sum.2 + one.1));
+    if n == 0 {
+        return "\nVersions side by side: not told by any of these runs.".into();
+    }
+    format!(
+        "\nVersions side by side: {mixed} s (of the {n} of {} runs that tell it: {of:.0} s of faults).",
+        good.len()
+    )
 }
 
 fn payments(page: &mut String, totals: Payments) {

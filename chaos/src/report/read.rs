@@ -32,6 +32,8 @@ pub(super) struct Nemesis {
     pub(super) counts: bool,
     pub(super) zones: bool,
     pub(super) versions: String,
+    /// While two versions ran and faults were made; not told by older ones.
+    pub(super) mixed_versions_seconds: Option<u64>,
     /// How clocks were made wrong.
     pub(super) clocks: String,
     pub(super) faults_by_kind: BTreeMap<String, u64>,
