@@ -19,7 +19,7 @@ mod rounds;
 mod turns;
 mod writer;
 
-pub(crate) use rounds::{POINTS, ROUNDS_THAT_COUNT};
+pub(crate) use rounds::{POINTS, ROUNDS_PER_DISK, ROUNDS_THAT_COUNT};
 
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;

@@ -12,9 +12,10 @@ pub const STORAGE: &str = "__storage";
 pub(super) const ROUNDS: u64 = ROUNDS_THAT_COUNT;
 pub(super) const SEED: &str = "1";
 
-/// Mutants that one replica alone can have: what it acknowledged is not there after a power cut. (What is cut off is cut
-/// off because of another leader: `truncate-not-persisted` needs more than one.)
-const OF_ONE_REPLICA: &[Mutant] = &[
+/// Mutants that the storage suite is tried on: what one replica alone acknowledged is not there after a power cut. Not all
+/// that one replica alone can have: the others are left to the simulation. (What is cut off is cut off because of another
+/// leader: `truncate-not-persisted` needs more than one.)
+const TRIED: &[Mutant] = &[
     Mutant::AckBeforeSync,
     Mutant::VoteNotPersisted,
     Mutant::PurgeTooFar,
@@ -53,9 +54,9 @@ struct Verdict {
     violations: Vec<String>,
 }
 
-/// Whether the storage suite has anything to find.
+/// Whether the storage suite is tried on it.
 pub(super) fn concerns(mutant: Mutant) -> bool {
-    OF_ONE_REPLICA.contains(&mutant)
+    TRIED.contains(&mutant)
 }
 
 /// Runs the storage suite, on a real file system that loses what is not synced.

@@ -153,9 +153,9 @@ impl Report {
              seconds with faults each, until something is noticed, or {budget} s have passed. Every seed up to the one \
              that caught it was run without any bug, too, and passed.\n\n{caught} of {all} were caught. *Seeds*: how \
              many it took. *Time*: real time until then.\n\n{}\n\nEach again, in that commit, with the seed that caught \
-             it:\n\n```console\n{}```\n\n## On a real disk\n\nThose that one replica alone can have \
-             meet the storage suite, too: a real file system, shut down so that it forgets what was not synced ({ROUNDS} \
-             rounds, seed {SEED}).\n\n{}\n",
+             it:\n\n```console\n{}```\n\n## On a real disk\n\nThe storage suite is tried on these of \
+             them, too: a real file system, shut down so that it forgets what was not synced ({ROUNDS} rounds, seed \
+             {SEED}).\n\n{}\n",
             self.table(),
             self.commands(),
             self.disk_table()

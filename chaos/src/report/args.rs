@@ -15,8 +15,9 @@ pub struct Arguments {
     /// Of simulate --json.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub simulate: Vec<PathBuf>,
-    /// Of simulate --json or nemesis --json, of an earlier commit: listed with what failed there, and not summed up. For runs
-    /// that were made again after what failed was mended
+    /// Of simulate, nemesis or storage with --json, of an earlier commit: listed with what failed there, and not summed up. For
+    /// runs that were made again after what failed was mended. Refused if a --simulate file has seeds of one and is not of a
+    /// later commit (git is asked)
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub superseded: Vec<PathBuf>,
     /// Of storage --json.

@@ -3,7 +3,8 @@
 use super::{
     Found,
     bugs::Bugs,
-    read::{Mutants, Nemesis, OnDisk, Payments, Simulate, SimulatedPayments, SlowestHeal, Storage},
+    read::{Mutants, Nemesis, OnDisk, Payments, Simulate, SimulatedPayments, SlowestHeal},
+    storage,
     sums::{self, Result as _, counting},
     superseded,
 };
@@ -11,7 +12,6 @@ use crate::{
     demo::percentile,
     nemesis::{POPULATION, SEVERAL},
     sim::swarm::FaultKind,
-    storage::POINTS,
 };
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use serde_json::Value;
@@ -33,7 +33,7 @@ pub(super) fn page(found: &Found) -> String {
     superseded::tell(&mut page, &found.superseded);
     nemesis(&mut page, &found.nemesis);
     simulate(&mut page, &found.simulate);
-    storage(&mut page, &found.storage);
+    storage::tell(&mut page, &found.storage);
     mutants(&mut page, &found.mutants);
     if let Some(found) = &found.bugs {
         bugs(&mut page, found);
@@ -123,6 +123,7 @@ fn nemesis(page: &mut String, results: &[Nemesis]) {
         page,
         format!("\n{} runs that count, {minutes:.1} minutes of faults, {} rounds.", good.len(), healed.len()),
     );
+    line(page, versions(&good));
     payments(page, sums::payments(good.iter().map(|one| one.payments)));
     let sum = |of: fn(&Nemesis) -> u64| good.iter().map(|one| of(one)).sum::<u64>();
     line(
@@ -164,6 +165,19 @@ fn nemesis(page: &mut String, results: &[Nemesis]) {
     violations(page, results.iter().flat_map(|one| one.violations.iter().map(move |what| (one.seed, what))));
 }
 
+/// For how long two versions ran at once: that a run was given two does not tell it.
+fn versions(good: &[&Nemesis]) -> String {
+    let told = good.iter().filter_map(|one| Some((one.mixed_versions_seconds?, one.minutes_run() * 60.0)));
+    let (n, mixed, of) = told.fold((0, 0, 0.0), |sum, one| (sum.0 + 1, sum.1 + one.0, sum.2 + one.1));
+    if n == 0 {
+        return "\nVersions side by side: not told by any of these runs.".into();
+    }
+    format!(
+        "\nVersions side by side: {mixed} s (of the {n} of {} runs that tell it: {of:.0} s of faults).",
+        good.len()
+    )
+}
+
 fn payments(page: &mut String, totals: Payments) {
     line(
         page,
@@ -195,7 +209,7 @@ fn times(sorted: &[u64]) -> [String; 3] {
     [percentile(sorted, 50).to_string(), p95, max.to_string()]
 }
 
-fn violations<'a>(page: &mut String, all: impl Iterator<Item = (u64, &'a Value)>) {
+pub(super) fn violations<'a>(page: &mut String, all: impl Iterator<Item = (u64, &'a Value)>) {
     let rows: Vec<_> = all
         .map(|(seed, what)| {
             let text = |key: &str| what.get(key).and_then(Value::as_str).map(str::to_owned);
@@ -211,7 +225,7 @@ fn violations<'a>(page: &mut String, all: impl Iterator<Item = (u64, &'a Value)>
     table(page, &["seed", "rule", "evidence"], 3, rows);
 }
 
-fn counts(page: &mut String, what: &str, sum: &BTreeMap<String, u64>) {
+pub(super) fn counts(page: &mut String, what: &str, sum: &BTreeMap<String, u64>) {
     if !sum.is_empty() {
         let rows = sum.iter().map(|(name, times)| vec![name.clone(), times.to_string()]);
         table(page, &[what, "times"], 1, rows);
@@ -342,32 +356,6 @@ fn simulated_times(page: &mut String, good: &[&Simulate]) {
     );
 }
 
-fn storage(page: &mut String, results: &[Storage]) {
-    if results.is_empty() {
-        return;
-    }
-    let good: Vec<_> = counting(results).collect();
-    line(page, "\n## Storage: power cuts, kills, full and broken disks, short writes, damage");
-    let sum = |of: fn(&Storage) -> u64| good.iter().map(|one| of(one)).sum::<u64>();
-    line(
-        page,
-        format!(
-            "\n{} runs that count. Acknowledgements looked for and found: {}. Damaged directories: {} refused, {} unharmed. Writes that were really \
-             cut short: {}.",
-            good.len(),
-            sum(|one| one.found),
-            sum(|one| one.refused),
-            sum(|one| one.unharmed),
-            sum(|one| one.short)
-        ),
-    );
-    counts(page, "round", &sums::add(good.iter().map(|one| &one.rounds)));
-    let never: BTreeMap<_, _> = POINTS.iter().map(|point| ((*point).to_owned(), 0)).collect();
-    let points = good.iter().map(|one| &one.points).chain((!good.is_empty()).then_some(&never));
-    counts(page, "power cut or kill at", &sums::add(points));
-    violations(page, results.iter().flat_map(|one| one.violations.iter().map(move |what| (one.seed, what))));
-}
-
 fn mutants(page: &mut String, results: &[Mutants]) {
     if results.is_empty() {
         return;
@@ -376,7 +364,7 @@ fn mutants(page: &mut String, results: &[Mutants]) {
     line(
         page,
         "\n`cargo run --release -p mux-chaos --features mutants --bin mutants -- --only MUTANT --seed SEED` finds one again. \
-         Those that one replica alone can have meet the storage suite, too. *Time*: real time until it was caught.",
+         The storage suite is tried on those with an entry under *on a real disk*. *Time*: real time until it was caught.",
     );
     let dash = || "–".to_owned();
     let rows = counting(results).flat_map(|one| one.mutants.iter().map(move |mutant| (one, mutant)));

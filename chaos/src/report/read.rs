@@ -32,6 +32,8 @@ pub(super) struct Nemesis {
     pub(super) counts: bool,
     pub(super) zones: bool,
     pub(super) versions: String,
+    /// While two versions ran and faults were made; not told by older ones.
+    pub(super) mixed_versions_seconds: Option<u64>,
     /// How clocks were made wrong.
     pub(super) clocks: String,
     pub(super) faults_by_kind: BTreeMap<String, u64>,
@@ -154,6 +156,11 @@ pub(super) struct Storage {
     pub(super) unharmed: u64,
     /// Rounds in which a write was really short.
     pub(super) short: u64,
+    /// Each once; not told by older ones.
+    pub(super) acknowledged: Option<u64>,
+    /// Looks for one of them; not told by older ones.
+    pub(super) looked_for: Option<u64>,
+    /// Looks that found it.
     pub(super) found: u64,
     pub(super) violations: Vec<Value>,
 }
@@ -203,7 +210,7 @@ pub(super) struct Mutant {
     pub(super) unsound: Vec<String>,
     /// Seeds that came to no result, with it or without.
     pub(super) errors: Vec<String>,
-    /// Only of those that one replica alone can have.
+    /// Only of those that the storage suite is tried on.
     pub(super) on_disk: Option<OnDisk>,
 }
 

@@ -75,10 +75,12 @@ impl Result for Nemesis {
         Run {
             provenance: &self.run,
             extent: format!(
-                "{}, seed {}, {network}, versions: {}",
+                "{}, seed {}, {network}, versions: {}, side by side: {}",
                 self.minutes_in_words(),
                 self.seed,
-                self.versions()
+                self.versions(),
+                self.mixed_versions_seconds
+                    .map_or_else(|| "not told".into(), |seconds| format!("{seconds} s"))
             ),
             violations: self.violations.len(),
             void: void(&self.run, own),

@@ -74,6 +74,20 @@ fn runs_of_a_tool_add_up_and_percentiles_are_of_all_values() {
 }
 
 #[test]
+fn versions_ran_side_by_side_for_as_long_as_the_runs_that_tell_it_say() {
+    let mut telling = nemesis(3, &[], &[]);
+    telling["mixed_versions_seconds"] = json!(41);
+    let void = json!({"counts": false, "mixed_versions_seconds": 1000});
+    let page =
+        page(&Found { nemesis: vec![of(telling), of(nemesis(3, &[], &[])), of(void)], ..Found::default() });
+    has(&page, "Versions side by side: 41 s (of the 1 of 2 runs that tell it: 90 s of faults).");
+    has(&page, "versions: this one and a previous binary, side by side: 41 s");
+    has(&page, "versions: this one and a previous binary, side by side: not told");
+    let old = Found { nemesis: vec![of(nemesis(3, &[], &[]))], ..Found::default() };
+    has(&super::page::page(&old), "Versions side by side: not told by any of these runs.");
+}
+
+#[test]
 fn a_run_that_does_not_count_says_so_and_adds_nothing() {
     let mut unknown = nemesis(9, &[1], &[1]);
     unknown["run"] = Value::Null;
@@ -122,7 +136,7 @@ fn a_run_that_does_not_count_says_so_and_adds_nothing() {
         "0 runs that count: 0 seeds, 0.00 hours simulated, 0 of these seeds failed (and 1 of runs that do not count)",
     );
     has_row(&page, &["3", "lost"]);
-    has(&page, "0 runs that count. Acknowledgements looked for and found: 0.");
+    has(&page, "0 runs that count. 0 acknowledgements, each looked for");
     has(&page, "Time to heal after a round: p50 – ms");
 }
 

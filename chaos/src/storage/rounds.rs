@@ -43,8 +43,9 @@ pub(crate) const POINTS: [&str; 20] = [
 pub(crate) const ROUNDS_THAT_COUNT: u64 = 35;
 
 /// Rounds on one file system; then a new one, before it is full. Not a multiple of the turns that kinds take (20): each
-/// comes early on one disk and late on another.
-const ROUNDS_PER_DISK: usize = 14;
+/// comes early on one disk and late on another. (The report
+/// reads what older runs printed with it.)
+pub(crate) const ROUNDS_PER_DISK: usize = 14;
 
 /// A point is met within this time, or it does not count.
 const MEETS: Duration = Duration::from_secs(15);
@@ -139,8 +140,7 @@ pub(super) fn run(rounds: usize, seed: u64) -> anyhow::Result<Report> {
     };
     for round in 0..rounds {
         if round > 0 && round.is_multiple_of(ROUNDS_PER_DISK) {
-            run.disk = Disk::new()?;
-            (run.known, run.next) = (Acknowledged::default(), 0);
+            run.new_disk()?;
         }
         let kind = Kind::of(round);
         let before = run.report.violations.len();
@@ -152,6 +152,7 @@ pub(super) fn run(rounds: usize, seed: u64) -> anyhow::Result<Report> {
             break;
         }
     }
+    run.report.acknowledged += run.known.count() as u64;
     run.report.points.clone_from(run.turns.met());
     run.report.missed = run.turns.missed();
     if run.report.rounds.contains_key(&Kind::Short) && run.report.short == 0 {
@@ -175,6 +176,13 @@ struct Run {
 }
 
 impl Run {
+    /// Nothing is acknowledged on it yet, and numbers begin again.
+    fn new_disk(&mut self) -> anyhow::Result<()> {
+        self.report.acknowledged += self.known.count() as u64;
+        (self.disk, self.known, self.next) = (Disk::new()?, Acknowledged::default(), 0);
+        Ok(())
+    }
+
     fn round(&mut self, kind: Kind) -> anyhow::Result<String> {
         match kind {
             Kind::PowerAtPoint | Kind::KillAtPoint => self.at_point(kind),
@@ -345,10 +353,8 @@ impl Run {
 
     /// Everything must be there.
     fn look(&mut self) -> anyhow::Result<()> {
-        match self.read()?.as_str() {
-            "good" => self.report.found += self.known.count() as u64,
-            other => self.report.violations.push(other.to_owned()),
-        }
+        let said = self.read()?;
+        self.report.looked(self.known.count() as u64, &said);
         Ok(())
     }
 
