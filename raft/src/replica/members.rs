@@ -2,7 +2,7 @@ use super::core::Core;
 use super::member_wire::{change_to_pb, outcome_from_pb, view_from_pb};
 use super::propose::not_processed;
 use super::raft::TypeConfig;
-use crate::consensus::ProposeError;
+use crate::consensus::{ProposeError, RaftStatus};
 use crate::machine::{Command, State, level};
 use crate::members::{
     MemberChange, MemberChanged, MemberError, MemberList, MemberView, Refusal, RefusalKind, judge,
@@ -14,6 +14,7 @@ use openraft::{BasicNode, ChangeMembers, Instant as _};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::Code;
 
@@ -23,6 +24,8 @@ const CHANGE_MAX: Duration = Duration::from_secs(20);
 const COMMIT_MAX: Duration = Duration::from_secs(8);
 /// How long a change that the rules forbid at first is looked at again: a new leader has not heard everybody yet.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
+/// How long a leader that no quorum has answered of late waits for one.
+const QUORUM_MAX: Duration = Duration::from_secs(5);
 /// How long a new replica may take to answer: it was started a moment ago, as a rule.
 const NEWCOMER_MAX: Duration = Duration::from_secs(3);
 /// How long the links of a replica that is removed may take to move.
@@ -46,6 +49,14 @@ fn nothing_done(error: ProposeError) -> Change {
         ProposeError::Unknown(text) => Change::NotLeader(text),
         error => error.into(),
     }
+}
+
+/// Whether this replica leads, and a quorum has just answered it. Over a bad network it does so now and then, and the change
+/// may be what makes that better: who asks again and again from outside may never meet such a moment.
+async fn leads_with_quorum(mut status: watch::Receiver<RaftStatus>, id: ReplicaId) -> bool {
+    let known = status.wait_for(|status| status.leads || status.leader != Some(id));
+    // Who waits in vain is told so.
+    timeout(QUORUM_MAX, known).await.is_ok_and(|known| known.is_ok_and(|status| status.leads))
 }
 
 impl<E: Into<MemberError>> From<E> for Change {
@@ -113,8 +124,10 @@ impl Core {
     }
 
     async fn make(&self, change: &MemberChange) -> Result<MemberChanged, Change> {
-        if !self.status.borrow().leads || self.is_handing_over() {
-            return Err(Change::NotLeader("leadership is moving".into()));
+        if !leads_with_quorum(self.status.subscribe(), self.id).await || self.is_handing_over() {
+            return Err(Change::NotLeader(
+                "no majority answers the leader in time, or leadership is moving".into(),
+            ));
         }
         if self.cell.read(State::applied).term != self.metrics().current_term {
             // Which ids are spent is known once everything of the former terms is applied.
@@ -354,5 +367,37 @@ fn failed(error: ClientWriteError<TypeConfig>) -> Change {
             ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_),
         ) => another_change().into(),
         error => ProposeError::Unavailable(error.to_string()).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(leader: ReplicaId, leads: bool) -> RaftStatus {
+        RaftStatus { leader: Some(leader), leads, ..RaftStatus::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_whose_quorum_answers_late_waits_for_it_and_nobody_else_does() {
+        assert!(leads_with_quorum(watch::channel(status(1, true)).1, 1).await);
+        // Whoever waits for more than this was not to.
+        let soon = Duration::from_millis(10);
+        let follower = watch::channel(status(2, false));
+        assert!(!timeout(soon, leads_with_quorum(follower.1, 1)).await.expect("another one leads"));
+
+        for (later, leads) in [(status(1, true), true), (status(2, false), false)] {
+            let (now, known) = watch::channel(status(1, false));
+            let waiting = tokio::spawn(leads_with_quorum(known, 1));
+            sleep(QUORUM_MAX / 2).await;
+            assert!(!waiting.is_finished(), "no quorum has answered");
+            now.send_replace(later);
+            assert_eq!(timeout(soon, waiting).await.expect("it is known").unwrap(), leads);
+        }
+
+        let (_now, known) = watch::channel(status(1, false));
+        let started = Instant::now();
+        assert!(!leads_with_quorum(known, 1).await);
+        assert_eq!(started.elapsed(), QUORUM_MAX);
     }
 }
