@@ -236,6 +236,17 @@ impl Ledger {
         payment.ends.push(end);
     }
 
+    /// Whether somebody pays this as the invoice says, who should succeed.
+    #[must_use]
+    pub fn expects_settle(&self, hash: &[u8]) -> bool {
+        let honest = |payment: &PaymentRecord| {
+            payment.order.hash.0 == hash
+                && payment.order.expect == Expectation::Settle
+                && !payment.order.foreign
+        };
+        self.payments.lock().iter().any(honest)
+    }
+
     /// A copy of one payment.
     #[must_use]
     pub fn payment(&self, id: PaymentId) -> PaymentRecord {

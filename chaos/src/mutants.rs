@@ -2,8 +2,8 @@
 //! broken proves nothing.
 //!
 //! Each mutant lives through the simulation's seeds, one after the other, until something that must not happen is noticed.
-//! The same seeds must pass without it, so that it is the mutant that was found. Those that one replica alone can have meet
-//! the storage suite as well, which must pass without them, too.
+//! The same seeds must pass without it, so that it is the mutant that was found. Five of one replica's disk
+//! meet the storage suite as well, which must pass without them, too.
 //!
 //! * `hunt`: looks for one in the simulation; `disk`: in the storage suite. `report`: what it came to.
 

@@ -119,6 +119,7 @@ conditions! {
     ProbeFailed Required "who did not do what the invoice says got it back",
     ExpiredFailed Required "who paid too late got it back",
     Forwarded Required "an HTLC for somebody else passed",
+    ForwardedWithoutLeader Required "an HTLC for somebody else passed while nobody led",
 }
 
 /// How often each condition was met. Clones share it.

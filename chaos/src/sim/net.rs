@@ -31,6 +31,7 @@ mod port;
 mod stream;
 mod votes;
 
+pub(in crate::sim) use answers::FailSent;
 pub use channel::{ChannelSettings, SimChannel};
 pub use conditions::{Conditions, KeepAlive};
 pub use network::{Network, Traffic};

@@ -4,8 +4,8 @@
 //!   reads, without payments. Payments: [`super::payments`].
 //! * `schedule`: when what happens; `faults`, `points`, `replacing`, `upgrading`, `stale`, `lnd_faults`, `blocks`,
 //!   `stranding`: what that does.
-//! * `watch`: what must hold of replicas; `logs`: of what is on their disks. `settlements`, `decisions`, `promises`: what must
-//!   hold of money. `rest`: the end of a run, when all must have ended and everybody's books agree; `replays`: that states are what the
+//! * `watch`: what must hold of replicas; `logs`: of what is on their disks. `settlements`, `decisions`, `patience`,
+//!   `promises`: what must hold of money. `rest`: the end of a run, when all must have ended and everybody's books agree; `replays`: that states are what the
 //!   log makes them. `outcome`: what a run reports.
 
 mod blocks;
@@ -17,6 +17,7 @@ mod lnd_faults;
 mod load;
 mod logs;
 mod outcome;
+mod patience;
 mod points;
 mod promises;
 mod reads;
@@ -204,6 +205,7 @@ impl World {
         self.look_at_settlements();
         self.look_at_settles();
         self.look_at_fails();
+        self.look_at_resumes();
         self.watch.look(self.now, &mut self.hosts, &self.trace, &self.coverage);
         self.bury_those_at_points();
         self.strike_when_decided();

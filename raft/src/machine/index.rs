@@ -11,6 +11,7 @@ use super::model::{
     UNCONFIRMED_AFTER_BLOCKS, Verdict,
 };
 use super::state::{Core, State};
+use crate::mutant::{Mutant, planted};
 use crate::types::{BlockHeight, CircuitKey, LogTimeMs, NodePubkey, PaymentHash, SessionId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -292,6 +293,9 @@ fn has_undecided_set(invoice: &Invoice) -> bool {
 fn set_timer_ms(invoice: &Invoice, settings: &Settings) -> Option<LogTimeMs> {
     let set = invoice.set.as_ref()?;
     match invoice.state {
+        InvoiceState::Open if planted(Mutant::MppTimeoutEarly) => {
+            Some(set.started_at_ms.saturating_add(settings.mpp_timeout_ms / 2))
+        }
         InvoiceState::Open => Some(set.started_at_ms.saturating_add(settings.mpp_timeout_ms)),
         InvoiceState::Accepted if invoice.terms.kind != InvoiceKind::Hold => {
             Some(set.accepted_at_ms.saturating_add(settings.accept_timeout_ms))

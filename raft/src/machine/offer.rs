@@ -12,6 +12,7 @@ use super::model::{
 use super::reply::{OfferReply, Rejection, Reply};
 use super::sets::SetFailure;
 use super::state::State;
+use crate::mutant::{Mutant, planted};
 use crate::types::{BlockHeight, CircuitKey, Msat, NodePubkey, SessionId};
 
 /// A refusal: the reason follows once the height is known.
@@ -203,6 +204,7 @@ fn has_enough_blocks(offer: &HtlcOffer, height: BlockHeight, margin_blocks: Bloc
     let outgoing_min = height
         .saturating_add(BlockHeight::from(offer.terms.min_final_cltv))
         .saturating_sub(MIN_FINAL_SLACK_BLOCKS);
+    let outgoing_min = outgoing_min.saturating_add(if planted(Mutant::RefusesInTime) { 6 } else { 0 });
     offer.incoming_expiry >= incoming_min && offer.outgoing_expiry >= outgoing_min
 }
 

@@ -1,9 +1,20 @@
 //! Rules about payments as the payer sees them.
 
-use super::{Books, is_lost};
-use crate::ledger::{Expectation, FailureSource, PaymentEnd};
+use super::{Books, is_lost, name};
+use crate::ledger::{Expectation, FailureSource, PartEnd, PartFailure, PaymentEnd, PaymentRecord};
+use crate::payer::INCORRECT_DETAILS;
 use mux_raft::types::PaymentHash;
 use std::collections::BTreeMap;
+
+/// A refusal within this of the part's being sent follows from nothing that happened meanwhile, milliseconds.
+const REFUSED_AT_ONCE_MS: u64 = 2_000;
+
+/// Blocks with which an HTLC must be taken: invoices ask for 80, of which 3 may be found while it is under way.
+const FINAL_BLOCKS_MIN: u32 = 77;
+
+/// How long a disturbance may keep HTLCs for others, milliseconds: LND hears of a dead stream after 10 s, and another replica
+/// must open one.
+const FORWARD_LATE_MAX_MS: u64 = 30_000;
 
 /// Every payment has exactly one end, and so has every part.
 pub(super) fn one_end_each(books: &mut Books<'_>) {
@@ -61,6 +72,71 @@ pub(super) fn ends_are_as_they_must_be(books: &mut Books<'_>) {
             }
             _ => {}
         }
+    }
+}
+
+/// An honest payment is not refused as wrong as soon as it comes, with all the blocks that its invoice asks for.
+///
+/// What takes longer may have been failed for good reasons: a timeout, an application, LND. So may HTLCs whose channel is
+/// closed, their own or that of another part.
+pub(super) fn honest_payments_are_taken(books: &mut Books<'_>) {
+    let mut found = Vec::new();
+    let honest =
+        |payment: &&PaymentRecord| payment.order.expect == Expectation::Settle && !payment.order.foreign;
+    for payment in books.payments.iter().filter(honest) {
+        let entries = books.htlcs(&payment.order.hash);
+        if entries.iter().any(|(_, entry)| entry.closing_unix_ms > 0) {
+            continue;
+        }
+        let expiry = entries.iter().map(|(_, entry)| entry.outgoing_expiry).min().unwrap_or(0);
+        for part in &payment.parts {
+            let Some(PartEnd::Failed(failure)) = &part.end else { continue };
+            let at_once = part.ended_unix_ms.saturating_sub(part.sent_unix_ms) < REFUSED_AT_ONCE_MS;
+            let Some(height) = at_once.then(|| refused_at(failure)).flatten() else { continue };
+            if expiry >= height + FINAL_BLOCKS_MIN {
+                let (label, hash, front) = (&payment.order.label, payment.order.hash, part.front.short());
+                found.push(format!(
+                    "{label}, hash {hash}: the part {front} {}/{} at height {height}, and all end at {expiry} or later",
+                    part.chan_id, part.htlc_id
+                ));
+            }
+        }
+    }
+    for evidence in found {
+        books.report("honest_payment_refused", evidence);
+    }
+}
+
+/// The height at which the virtual node refused an HTLC as one that does not fit its invoice, if it knew one
+/// (BOLT 4, `incorrect_or_unknown_payment_details`).
+fn refused_at(failure: &PartFailure) -> Option<u32> {
+    if failure.source != FailureSource::VirtualNode || failure.code != INCORRECT_DETAILS {
+        return None;
+    }
+    let data = hex::decode(&failure.data).ok()?;
+    let height = u32::from_be_bytes(data.get(8..12)?.try_into().ok()?);
+    (height > 0).then_some(height)
+}
+
+/// HTLCs for others pass when the cluster is asked, or LND itself ends them; the cluster does not keep them.
+pub(super) fn forwards_are_not_kept(books: &mut Books<'_>) {
+    let mut found = Vec::new();
+    for payment in books.payments.iter().filter(|payment| payment.order.foreign) {
+        for (lnd, entry) in books.htlcs(&payment.order.hash) {
+            // On chain it is offered as well, and LND does without an answer.
+            if entry.closing_unix_ms > 0 {
+                continue;
+            }
+            let passes = entry.answers.iter().find(|answer| answer.action.starts_with("RESUME"));
+            let end_ms = passes.map(|answer| answer.unix_ms).or_else(|| entry.r#final.map(|end| end.unix_ms));
+            let kept_ms = end_ms.map(|end_ms| end_ms.saturating_sub(entry.added_unix_ms));
+            if entry.offers > 0 && kept_ms.is_none_or(|kept_ms| kept_ms > FORWARD_LATE_MAX_MS) {
+                found.push(format!("{}: not let pass for {kept_ms:?} ms", name(lnd, entry)));
+            }
+        }
+    }
+    for evidence in found {
+        books.report("forward_kept", evidence);
     }
 }
 

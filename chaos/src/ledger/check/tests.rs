@@ -150,6 +150,92 @@ fn bad_payment_must_fail_in_the_right_voice() {
     });
 }
 
+/// The payer's first part is refused at this height, a second after it was sent, and the second one comes back.
+fn refuse(payment: &mut PaymentRecord, view: &mut ClusterView, height: u32) {
+    let refused = PartFailure {
+        source: FailureSource::VirtualNode,
+        code: 0x400f,
+        data: format!("{:016x}{height:08x}", 100),
+    };
+    for part in &mut payment.parts {
+        part.end = Some(PartEnd::Failed(refused.clone()));
+        part.ended_unix_ms = part.sent_unix_ms + 1_000;
+    }
+    payment.ends = vec![PaymentEnd::Failed(refused)];
+    for lnd in &mut view.lnds {
+        lnd.htlcs[0] = HtlcEntry {
+            chan_id: 5,
+            payment_hash: HASH.0.to_vec().into(),
+            outgoing_expiry: 180,
+            answers: vec![answer("FAIL")],
+            ..HtlcEntry::default()
+        };
+    }
+    each_replica(view, |invoice| {
+        *invoice = InvoiceView {
+            state: InvoiceState::Open,
+            paid_msat: 0,
+            received_msat: 0,
+            decided_at_ms: 0,
+            seen_decided_ms: 0,
+            proposed_ms: 0,
+            shows_preimage: false,
+            htlcs: Vec::new(),
+        };
+    });
+}
+
+#[test]
+fn an_honest_payment_is_refused_only_when_blocks_have_come() {
+    assert_breaks("honest_payment_refused", |payment, view| refuse(payment, view, 103));
+    for excuse in 0..5 {
+        let (mut payments, mut view) = balanced();
+        refuse(&mut payments[0], &mut view, if excuse == 0 { 104 } else { 103 });
+        match excuse {
+            1 => view.lnds[1].htlcs[0].outgoing_expiry = 170,
+            2 => view.lnds[1].htlcs[0].closing_unix_ms = 1,
+            3 => payments[0].order.expect = Expectation::Any,
+            4 => payments[0].parts.iter_mut().for_each(|part| part.ended_unix_ms += 1_000),
+            _ => {}
+        }
+        assert_eq!(check(&payments, &view), [], "excuse {excuse}");
+    }
+}
+
+#[test]
+fn an_htlc_for_somebody_else_is_not_kept() {
+    let forward = |payment: &mut PaymentRecord, view: &mut ClusterView| {
+        payment.order.foreign = true;
+        view.replicas.iter_mut().for_each(|replica| replica.invoices.clear());
+        for lnd in &mut view.lnds {
+            let resumed = ClientAnswer { unix_ms: 30_000, ..answer("RESUME") };
+            (lnd.htlcs[0].offers, lnd.htlcs[0].answers) = (1, vec![resumed]);
+        }
+    };
+    let (mut payments, mut view) = balanced();
+    forward(&mut payments[0], &mut view);
+    assert_eq!(check(&payments, &view), []);
+    assert_breaks("forward_kept", |payment, view| {
+        forward(payment, view);
+        view.lnds[0].htlcs[0].answers[0].unix_ms = 30_001;
+    });
+    assert_breaks("forward_kept", |payment, view| {
+        forward(payment, view);
+        view.lnds[0].htlcs[0].answers.clear();
+    });
+    let (mut payments, mut view) = balanced();
+    forward(&mut payments[0], &mut view);
+    (view.lnds[0].htlcs[0].answers, view.lnds[0].htlcs[0].closing_unix_ms) = (Vec::new(), 7);
+    assert_eq!(check(&payments, &view), [], "it is on chain");
+    // LND asks nobody while no stream is open, and ends by itself what it must.
+    let (mut payments, mut view) = balanced();
+    forward(&mut payments[0], &mut view);
+    (view.lnds[0].htlcs[0].offers, view.lnds[1].htlcs[0].offers) = (0, 1);
+    view.lnds.iter_mut().for_each(|lnd| lnd.htlcs[0].answers.clear());
+    view.lnds[1].htlcs[0].r#final = Some(FinalResolution { unix_ms: 9_000, ..FinalResolution::default() });
+    assert_eq!(check(&payments, &view), []);
+}
+
 #[test]
 fn a_preimage_must_be_the_hashs() {
     assert_breaks("invalid_preimage", |payment, _| {

@@ -17,6 +17,7 @@ const PREFIX: usize = 5;
 pub(super) struct Answers {
     /// Who opened a stream, and when.
     streams: BTreeMap<(ConnectionId, StreamId), (HostId, SimTime)>,
+    resumes: Vec<HostId>,
     fails: Vec<FailSent>,
     settles: Vec<SettleSent>,
 }
@@ -25,6 +26,10 @@ pub(super) struct Answers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sim) struct FailSent {
     pub(in crate::sim) by: HostId,
+    /// The LND node's.
+    pub(in crate::sim) at: HostId,
+    /// Its channel and its number there.
+    pub(in crate::sim) htlc: (u64, u64),
     /// When the stream was opened on which it did.
     pub(in crate::sim) opened: SimTime,
 }
@@ -38,8 +43,8 @@ pub(in crate::sim) struct SettleSent {
 }
 
 impl Answers {
-    /// Something leaves a host.
-    pub(super) fn see(&mut self, from: HostId, at: SimTime, packet: &Packet) {
+    /// Something leaves a host for another.
+    pub(super) fn see(&mut self, (from, to): (HostId, HostId), at: SimTime, packet: &Packet) {
         if packet.to != End::Server {
             return;
         }
@@ -56,7 +61,12 @@ impl Answers {
                     messages(bytes).filter_map(|bytes| ForwardHtlcInterceptResponse::decode(bytes).ok())
                 {
                     match answer.action() {
-                        ResolveHoldForwardAction::Fail => self.fails.push(FailSent { by, opened }),
+                        ResolveHoldForwardAction::Fail => {
+                            let key = answer.incoming_circuit_key.unwrap_or_default();
+                            let htlc = (key.chan_id, key.htlc_id);
+                            self.fails.push(FailSent { by, at: to, htlc, opened });
+                        }
+                        ResolveHoldForwardAction::Resume => self.resumes.push(by),
                         ResolveHoldForwardAction::Settle => {
                             let hash = PaymentHash(Sha256::digest(&answer.preimage).into());
                             self.settles.push(SettleSent { by, hash });
@@ -72,6 +82,11 @@ impl Answers {
     /// Since this was asked last.
     pub(super) fn take_settles(&mut self) -> Vec<SettleSent> {
         std::mem::take(&mut self.settles)
+    }
+
+    /// Who let an HTLC pass since this was asked last.
+    pub(super) fn take_resumes(&mut self) -> Vec<HostId> {
+        std::mem::take(&mut self.resumes)
     }
 
     /// Since this was asked last.
@@ -95,6 +110,7 @@ fn messages(mut frame: &[u8]) -> impl Iterator<Item = &[u8]> {
 mod tests {
     use super::*;
     use bytes::{BufMut as _, Bytes, BytesMut};
+    use mux_proto::routerrpc::CircuitKey;
 
     fn packet(connection: u64, to: End, content: Content) -> Packet {
         Packet { connection: ConnectionId(connection), to, stream: StreamId(1), content }
@@ -111,6 +127,7 @@ mod tests {
             let message = ForwardHtlcInterceptResponse {
                 action: (*action).into(),
                 preimage: vec![7; 32].into(),
+                incoming_circuit_key: Some(CircuitKey { chan_id: 4, htlc_id: 5 }),
                 ..ForwardHtlcInterceptResponse::default()
             };
             frame.put_u8(0);
@@ -123,23 +140,25 @@ mod tests {
     #[test]
     fn what_is_failed_and_settled_is_told_with_the_stream_on_which_it_was() {
         use ResolveHoldForwardAction::{Fail, Resume, Settle};
-        let (replica, at) = (HostId(2), SimTime::from_ms);
+        let (replica, lnd, at) = (HostId(2), HostId(7), SimTime::from_ms);
         let mut answers = Answers::default();
-        answers.see(replica, at(10), &packet(1, End::Server, opens(INTERCEPTOR)));
-        answers.see(HostId(3), at(11), &packet(2, End::Server, opens("/lnrpc.Lightning/GetInfo")));
-        answers.see(replica, at(12), &packet(1, End::Server, says(&[Settle, Resume])));
-        answers.see(HostId(3), at(13), &packet(2, End::Server, says(&[Fail])));
-        answers.see(HostId(9), at(14), &packet(1, End::Client, says(&[Fail])));
+        answers.see((replica, lnd), at(10), &packet(1, End::Server, opens(INTERCEPTOR)));
+        answers.see((HostId(3), lnd), at(11), &packet(2, End::Server, opens("/lnrpc.Lightning/GetInfo")));
+        answers.see((replica, lnd), at(12), &packet(1, End::Server, says(&[Settle, Resume])));
+        answers.see((HostId(3), lnd), at(13), &packet(2, End::Server, says(&[Fail])));
+        answers.see((HostId(9), replica), at(14), &packet(1, End::Client, says(&[Fail])));
         assert_eq!(answers.take_fails(), []);
         let hash = PaymentHash(Sha256::digest([7; 32]).into());
         assert_eq!(answers.take_settles(), [SettleSent { by: replica, hash }]);
         assert_eq!(answers.take_settles(), [], "told once");
-        answers.see(replica, at(20), &packet(1, End::Server, says(&[Resume, Fail, Settle, Fail])));
-        let expected = FailSent { by: replica, opened: at(10) };
+        assert_eq!(answers.take_resumes(), [replica]);
+        assert_eq!(answers.take_resumes(), [], "told once");
+        answers.see((replica, lnd), at(20), &packet(1, End::Server, says(&[Resume, Fail, Settle, Fail])));
+        let expected = FailSent { by: replica, at: lnd, htlc: (4, 5), opened: at(10) };
         assert_eq!(answers.take_fails(), [expected, expected]);
         assert_eq!(answers.take_fails(), [], "told once");
-        answers.see(replica, at(30), &packet(1, End::Server, opens(INTERCEPTOR)));
-        answers.see(replica, at(31), &packet(1, End::Server, says(&[Fail])));
-        assert_eq!(answers.take_fails(), [FailSent { by: replica, opened: at(30) }]);
+        answers.see((replica, lnd), at(30), &packet(1, End::Server, opens(INTERCEPTOR)));
+        answers.see((replica, lnd), at(31), &packet(1, End::Server, says(&[Fail])));
+        assert_eq!(answers.take_fails(), [FailSent { opened: at(30), ..expected }]);
     }
 }

@@ -265,7 +265,11 @@ impl Network {
     pub(super) fn send(&self, from: HostId, at: SimTime, packet: Packet) {
         let mut inner = self.inner.lock();
         inner.votes.see(&packet);
-        inner.answers.see(from, at, &packet);
+        if let Some(to) =
+            inner.connections.get(&packet.connection).map(|connection| connection.host(packet.to))
+        {
+            inner.answers.see((from, to), at, &packet);
+        }
         inner.send(from, at, packet);
     }
 
@@ -273,6 +277,11 @@ impl Network {
     #[must_use]
     pub fn take_double_votes(&self) -> Vec<String> {
         self.inner.lock().votes.take_doubles()
+    }
+
+    /// Replicas that let HTLCs pass since this was asked last.
+    pub(in crate::sim) fn take_resumes(&self) -> Vec<HostId> {
+        self.inner.lock().answers.take_resumes()
     }
 
     /// HTLCs that replicas failed since this was asked last.

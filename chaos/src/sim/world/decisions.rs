@@ -2,7 +2,7 @@
 
 use mux_raft::machine::State;
 use mux_raft::machine::model::{Event, EventKind, Htlc, LND_INTERCEPT_DELTA, Verdict};
-use mux_raft::types::LogIndex;
+use mux_raft::types::{LogIndex, Msat};
 
 /// The entry that decided what an event tells of, unless the set is final, and archived, by now.
 pub(super) fn entry_of(state: &State, event: &Event) -> Option<LogIndex> {
@@ -28,12 +28,15 @@ fn amount(state: &State, event: &Event) -> Option<String> {
     let invoice = state.invoice(&event.hash)?;
     let (asked, announced) =
         (invoice.terms.amount_msat, invoice.set.as_ref().map(|set| set.total_msat).unwrap_or_default());
-    let fits = amount_msat.0 > 0
-        && *amount_msat >= asked.max(announced)
-        && (asked.0 == 0 || amount_msat.0 <= asked.0.saturating_mul(2));
-    (!fits).then(|| {
+    (!fits(*amount_msat, asked, announced)).then(|| {
         format!("{amount_msat} settle {}, for which {asked} were asked, {announced} announced", event.hash)
     })
+}
+
+/// Whether this much settles an invoice that asks for so much (0: for any amount), of which the payer announced so much.
+fn fits(amount: Msat, asked: Msat, announced: Msat) -> bool {
+    let enough = amount.0 > 0 && amount >= asked.max(announced);
+    enough && (asked.0 == 0 || amount.0 <= asked.0.saturating_mul(2))
 }
 
 /// One set has one verdict.
@@ -74,4 +77,30 @@ pub(super) fn overdue(state: &State) -> Option<String> {
             })
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_little_or_too_much_does_not_fit() {
+        for (amount, asked, announced, right) in [
+            (100, 100, 100, true),
+            (99, 100, 100, false),
+            (200, 100, 200, true),
+            (201, 100, 201, false),
+            (150, 100, 160, false),
+            (100, 0, 100, true),
+            (99, 0, 100, false),
+            (1, 0, 0, true),
+            (0, 0, 0, false),
+        ] {
+            assert_eq!(
+                fits(Msat(amount), Msat(asked), Msat(announced)),
+                right,
+                "{amount} {asked} {announced}"
+            );
+        }
+    }
 }

@@ -1,12 +1,15 @@
-//! What links promise, seen from outside: a set is decided only while the links of all its HTLCs are up, and nothing is
-//! failed by a replica that does not know yet what was acknowledged before it began to listen.
+//! What links promise, seen from outside: a set is decided only while the links of all its HTLCs are up, nothing is failed by
+//! a replica that does not know yet what was acknowledged before it began to listen, and what an honest payer sent is failed
+//! only when the log has failed it.
 
 use super::World;
 use super::replica_host::ReplicaHost;
 use crate::sim::coverage::Condition;
+use crate::sim::net::FailSent;
 use mux_raft::consensus::Consensus as _;
 use mux_raft::machine::State;
-use mux_raft::machine::model::{Event, EventKind, FrontNode, SESSION_FRESH_MS};
+use mux_raft::machine::model::{Event, EventKind, FrontNode, SESSION_FRESH_MS, Verdict};
+use mux_raft::replica::Replica;
 use mux_raft::types::{CircuitKey, LogIndex, LogTimeMs, NodePubkey, PaymentHash, SessionId};
 
 /// The links as a replica's state had them when it was looked at last.
@@ -155,6 +158,33 @@ impl World {
                 );
                 self.watch.violated(self.now, text);
             }
+            if let Some(text) = self.failed_without_verdict(&sent, &seen.replica) {
+                self.watch.violated(self.now, format!("replica {id} {text}"));
+            }
+        }
+    }
+
+    /// A replica failed an HTLC that the log has not failed, as far as that replica knows: an honest payer's, which no look
+    /// at the onion alone refuses. What is final may be forgotten by now.
+    fn failed_without_verdict(&self, sent: &FailSent, replica: &Replica) -> Option<String> {
+        let lnd = self.lnds.iter().find(|lnd| lnd.host_id() == sent.at)?;
+        let (chan_id, htlc_id) = sent.htlc;
+        let key = CircuitKey { node: lnd.node(), chan_id, htlc_id };
+        let verdict = replica.state().read(|state| state.htlc(&key).map(|htlc| htlc.verdict));
+        let entry = || lnd.running()?.htlc(chan_id, htlc_id).filter(|entry| entry.r#final.is_none());
+        let wrong = match verdict {
+            Some(Some(Verdict::Fail(_))) => false,
+            Some(_) => true,
+            None => entry().is_some_and(|entry| self.payments.ledger().expects_settle(&entry.payment_hash)),
+        };
+        wrong.then(|| format!("failed HTLC {key}, for which its state has the verdict {verdict:?}"))
+    }
+
+    /// Looks at HTLCs for others, which pass whether anybody leads or not.
+    pub(super) fn look_at_resumes(&mut self) {
+        let passed = self.network.take_resumes().len();
+        if passed > 0 && self.leader().is_none() {
+            self.coverage.met(Condition::ForwardedWithoutLeader);
         }
     }
 

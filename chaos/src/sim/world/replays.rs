@@ -29,13 +29,11 @@ impl World {
         let first = self.hosts.iter().find_map(|host| Some((host.id(), host.replica()?)));
         let Some((id, seen)) = first else { return };
         let (upto, theirs) = seen.replica.state().read(|state| (state.applied(), led_to(state)));
-        let problem = match self.watch.replay(upto) {
-            Ok(replayed) if led_to(&replayed) == theirs => return,
-            Ok(_) => format!("the log from its first entry on makes another state than replica {id} has"),
-            Err(problem) => problem,
-        };
-        self.watch
-            .violated(self.now, format!("{problem} (up to entry {} of term {})", upto.index, upto.term));
+        let replayed = self.watch.replay(upto).map(|state| led_to(&state));
+        if let Some(problem) = unlike(replayed, (id, theirs)) {
+            self.watch
+                .violated(self.now, format!("{problem} (up to entry {} of term {})", upto.index, upto.term));
+        }
     }
 
     /// Starts one replica again, and compares it with the first other one that has applied just as much.
@@ -84,6 +82,15 @@ fn led_to(state: &State) -> Led {
     (state.applied().index, Sha256::digest(state.encode_snapshot()).into())
 }
 
+/// In words, why what the log leads to is not what a replica has.
+fn unlike(replayed: Result<Led, String>, (id, theirs): (ReplicaId, Led)) -> Option<String> {
+    match replayed {
+        Ok(replayed) if replayed == theirs => None,
+        Ok(_) => Some(format!("the log from its first entry on makes another state than replica {id} has")),
+        Err(problem) => Some(problem),
+    }
+}
+
 /// In words, which replicas have applied equally much and differ.
 fn differing(states: impl Iterator<Item = (ReplicaId, Led)>) -> Vec<String> {
     let mut first = BTreeMap::new();
@@ -115,6 +122,18 @@ mod tests {
             state.apply(LogPosition { term: 1, index }, Some(&envelope), &MemoryArchive::default()).unwrap();
         }
         led_to(&state)
+    }
+
+    #[test]
+    fn a_replica_that_has_another_state_than_the_log_makes_is_noticed() {
+        let of = |replayed: Led| unlike(Ok(replayed), (2, after(5, 1, 5_000)));
+        assert_eq!(of(after(5, 1, 5_000)), None);
+        let text = "the log from its first entry on makes another state than replica 2 has";
+        for other in [after(4, 1, 5_000), after(5, 2, 5_000), after(5, 1, 5_001)] {
+            assert_eq!(of(other).as_deref(), Some(text));
+        }
+        let cannot = unlike(Err("entry 3 is missing".into()), (2, after(5, 1, 5_000)));
+        assert_eq!(cannot.as_deref(), Some("entry 3 is missing"));
     }
 
     #[test]

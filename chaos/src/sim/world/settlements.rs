@@ -1,6 +1,7 @@
 //! What must hold of money at every moment, as far as the world can see it: in the replicas' applied states, and in what
 //! payers get.
 
+use super::patience::Patience;
 use super::promises::{Gates, Links, look_at_gates};
 use super::{World, decisions};
 use crate::ledger::{LndView, PaymentEnd, PaymentRecord};
@@ -36,6 +37,7 @@ pub(super) struct Settlements {
     outcomes: Vec<usize>,
     /// By replica.
     pub(super) links: Vec<Links>,
+    patience: Patience,
 }
 
 /// When a decision was first applied, the event that tells of it, and the entry that made it, or those of which one did.
@@ -232,7 +234,8 @@ impl World {
             let Some(seen) = host.seen() else { continue };
             let known = self.settlements.sequence;
             let cell = seen.replica.state();
-            let links = &mut self.settlements.links[at];
+            let Settlements { links, patience, .. } = &mut self.settlements;
+            let links = &mut links[at];
             let known_up_to = links.applied();
             let (applied, news, Gates { wrong: unheld, met }, decided) = cell.read(|state| {
                 let news: Vec<Event> = if state.event_sequence() <= known {
@@ -243,6 +246,7 @@ impl World {
                 let gates = look_at_gates(links, state, &news);
                 let mut decided: Vec<String> =
                     news.iter().flat_map(|event| decisions::look_at(state, event)).collect();
+                decided.extend(patience.look_at(state, &news));
                 if state.applied().index != known_up_to {
                     decided.extend(decisions::overdue(state));
                 }
@@ -271,6 +275,15 @@ impl World {
             self.settlements.applied = self.settlements.applied.max(applied);
         }
         complete.into_iter().for_each(|last| self.look_at_last(last));
+        wrong.extend(self.look_at_outcomes());
+        for text in wrong {
+            self.watch.violated(self.now, text);
+        }
+    }
+
+    /// What payers got since this was asked last; gives what must not be.
+    fn look_at_outcomes(&mut self) -> Vec<String> {
+        let mut wrong = Vec::new();
         self.settlements.outcomes.resize(self.lnds.len(), 0);
         for (lnd, known) in self.lnds.iter().zip(&mut self.settlements.outcomes) {
             let Some(node) = lnd.running() else { continue };
@@ -291,9 +304,7 @@ impl World {
                 }
             }
         }
-        for text in wrong {
-            self.watch.violated(self.now, text);
-        }
+        wrong
     }
 
     /// The HTLC that completed a set.

@@ -10,7 +10,7 @@ use super::{Action, Answer, HtlcId, LinkCore, MonoMs, Output, Pending, REJECTED_
 use mux_proto::routerrpc::ForwardHtlcInterceptRequest;
 use mux_raft::machine::archive::ArchivedInvoice;
 use mux_raft::machine::command::{HtlcOffer, OFFERS_PER_ENTRY_MAX};
-use mux_raft::machine::model::{Htlc, InvoiceKind, Verdict};
+use mux_raft::machine::model::{FailReason, Htlc, InvoiceKind, TemporaryCause, Verdict};
 use mux_raft::machine::reply::OfferReply;
 use mux_raft::machine::{Command, Reply, State};
 use mux_raft::mutant::{Mutant, planted};
@@ -45,6 +45,10 @@ impl LinkCore {
         let hash = PaymentHash::try_from(&*request.payment_hash).ok();
         let ours = self.screener.may_be_ours(request.outgoing_requested_chan_id);
         let Some(hash) = hash.filter(|_| ours) else {
+            let known = self.stream.as_ref().is_some_and(|stream| stream.up.is_some());
+            if planted(Mutant::ForwardsWait) && !known {
+                return;
+            }
             // On chain, RESUME would end the stream; LND does without an answer.
             if !on_chain {
                 self.outputs.push_back(Output::Send(Answer {
@@ -155,6 +159,10 @@ impl LinkCore {
         let Some(stream) = &mut self.stream else { return };
         let up = stream.up.is_some_and(|up| state.applied().index >= up.index);
         let Some(offer) = stream.offers.get_mut(&htlc) else { return };
+        if planted(Mutant::FailsWithoutQuorum) && !self.quorum && !offer.on_chain {
+            let reason = FailReason::Temporary { cause: TemporaryCause::GateClosed };
+            return self.answer(htlc, Action::Fail(reason), state, now);
+        }
         if !up && !planted(Mutant::ReplayUnbarred) {
             return;
         }
