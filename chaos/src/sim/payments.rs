@@ -164,3 +164,47 @@ impl Payments {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::events::Seen;
+    use crate::check::invoice::{Action, Outcome};
+    use crate::sim::swarm::Swarm;
+    use mux_raft::machine::model::InvoiceState;
+
+    fn seen(sequences: &[u64]) -> Vec<Seen> {
+        sequences
+            .iter()
+            .map(|sequence| Seen { sequence: *sequence, what: format!("event {sequence}") })
+            .collect()
+    }
+
+    #[test]
+    fn what_clients_saw_that_cannot_be_is_told() {
+        let payments = Payments::new(1, Swarm::draw(1).payments);
+        let (history, hash) = (&payments.shared.history, PaymentHash([1; 32]));
+        let now = |action, outcome| history.answered(hash, action, history.moment(), outcome);
+        now(Action::Add, Outcome::Done);
+        now(Action::Lookup, Outcome::Found(InvoiceState::Expired));
+        assert_eq!(payments.check(0), Vec::<String>::new());
+        now(Action::Lookup, Outcome::Found(InvoiceState::Open));
+        let found = payments.check(0);
+        assert!(matches!(found.as_slice(), [one] if one.starts_with("not linearizable")), "{found:?}");
+
+        payments.shared.problems.lock().push("what a client noticed".into());
+        assert_eq!(payments.check(0).len(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_subscribers_missed_is_told() {
+        let payments = Payments::new(1, Swarm::draw(1).payments);
+        payments.shared.watchers.lock().push(Watcher::having("one", seen(&[1, 2, 3])));
+        assert_eq!(payments.check(3), Vec::<String>::new());
+        payments.shared.watchers.lock().push(Watcher::having("two", seen(&[1, 3])));
+        let found = payments.check(3);
+        assert!(matches!(found.as_slice(), [one] if one.starts_with("events: two")), "{found:?}");
+        payments.shared.watchers.lock().pop();
+        assert_eq!(payments.check(4).len(), 1, "the last one");
+    }
+}

@@ -1,6 +1,6 @@
 //! Rules about payments as the payer sees them.
 
-use super::{Books, is_lost, name};
+use super::{Books, is_lost};
 use crate::ledger::{Expectation, FailureSource, PartEnd, PartFailure, PaymentEnd, PaymentRecord};
 use crate::payer::INCORRECT_DETAILS;
 use mux_raft::types::PaymentHash;
@@ -11,10 +11,6 @@ const REFUSED_AT_ONCE_MS: u64 = 2_000;
 
 /// Blocks with which an HTLC must be taken: invoices ask for 80, of which 3 may be found while it is under way.
 const FINAL_BLOCKS_MIN: u32 = 77;
-
-/// How long a disturbance may keep HTLCs for others, milliseconds: LND hears of a dead stream after 10 s, and another replica
-/// must open one.
-const FORWARD_LATE_MAX_MS: u64 = 30_000;
 
 /// Every payment has exactly one end, and so has every part.
 pub(super) fn one_end_each(books: &mut Books<'_>) {
@@ -116,28 +112,6 @@ fn refused_at(failure: &PartFailure) -> Option<u32> {
     let data = hex::decode(&failure.data).ok()?;
     let height = u32::from_be_bytes(data.get(8..12)?.try_into().ok()?);
     (height > 0).then_some(height)
-}
-
-/// HTLCs for others pass when the cluster is asked, or LND itself ends them; the cluster does not keep them.
-pub(super) fn forwards_are_not_kept(books: &mut Books<'_>) {
-    let mut found = Vec::new();
-    for payment in books.payments.iter().filter(|payment| payment.order.foreign) {
-        for (lnd, entry) in books.htlcs(&payment.order.hash) {
-            // On chain it is offered as well, and LND does without an answer.
-            if entry.closing_unix_ms > 0 {
-                continue;
-            }
-            let passes = entry.answers.iter().find(|answer| answer.action.starts_with("RESUME"));
-            let end_ms = passes.map(|answer| answer.unix_ms).or_else(|| entry.r#final.map(|end| end.unix_ms));
-            let kept_ms = end_ms.map(|end_ms| end_ms.saturating_sub(entry.added_unix_ms));
-            if entry.offers > 0 && kept_ms.is_none_or(|kept_ms| kept_ms > FORWARD_LATE_MAX_MS) {
-                found.push(format!("{}: not let pass for {kept_ms:?} ms", name(lnd, entry)));
-            }
-        }
-    }
-    for evidence in found {
-        books.report("forward_kept", evidence);
-    }
 }
 
 /// No hash is paid by two payments.

@@ -203,40 +203,6 @@ fn an_honest_payment_is_refused_only_when_blocks_have_come() {
 }
 
 #[test]
-fn an_htlc_for_somebody_else_is_not_kept() {
-    let forward = |payment: &mut PaymentRecord, view: &mut ClusterView| {
-        payment.order.foreign = true;
-        view.replicas.iter_mut().for_each(|replica| replica.invoices.clear());
-        for lnd in &mut view.lnds {
-            let resumed = ClientAnswer { unix_ms: 30_000, ..answer("RESUME") };
-            (lnd.htlcs[0].offers, lnd.htlcs[0].answers) = (1, vec![resumed]);
-        }
-    };
-    let (mut payments, mut view) = balanced();
-    forward(&mut payments[0], &mut view);
-    assert_eq!(check(&payments, &view), []);
-    assert_breaks("forward_kept", |payment, view| {
-        forward(payment, view);
-        view.lnds[0].htlcs[0].answers[0].unix_ms = 30_001;
-    });
-    assert_breaks("forward_kept", |payment, view| {
-        forward(payment, view);
-        view.lnds[0].htlcs[0].answers.clear();
-    });
-    let (mut payments, mut view) = balanced();
-    forward(&mut payments[0], &mut view);
-    (view.lnds[0].htlcs[0].answers, view.lnds[0].htlcs[0].closing_unix_ms) = (Vec::new(), 7);
-    assert_eq!(check(&payments, &view), [], "it is on chain");
-    // LND asks nobody while no stream is open, and ends by itself what it must.
-    let (mut payments, mut view) = balanced();
-    forward(&mut payments[0], &mut view);
-    (view.lnds[0].htlcs[0].offers, view.lnds[1].htlcs[0].offers) = (0, 1);
-    view.lnds.iter_mut().for_each(|lnd| lnd.htlcs[0].answers.clear());
-    view.lnds[1].htlcs[0].r#final = Some(FinalResolution { unix_ms: 9_000, ..FinalResolution::default() });
-    assert_eq!(check(&payments, &view), []);
-}
-
-#[test]
 fn a_preimage_must_be_the_hashs() {
     assert_breaks("invalid_preimage", |payment, _| {
         payment.parts[0].end = Some(PartEnd::Settled { preimage_valid: false });

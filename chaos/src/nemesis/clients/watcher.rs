@@ -72,6 +72,15 @@ impl Watcher {
     }
 }
 
+#[cfg(test)]
+impl Watcher {
+    /// One that has seen this, and sees nothing more.
+    pub(crate) fn having(name: &str, seen: Vec<Seen>) -> Self {
+        let task = AbortOnDropHandle::new(tokio::spawn(std::future::pending()));
+        Self { name: name.to_owned(), from_start: true, seen: Arc::new(Mutex::new(seen)), _task: task }
+    }
+}
+
 struct Watching {
     roster: Roster,
     rng: StdRng,

@@ -57,6 +57,8 @@ struct Inner {
     traffic: Traffic,
     votes: Votes,
     answers: Answers,
+    /// HTLCs for others that replicas kept.
+    kept: Vec<(u64, u64)>,
     /// What is on its way although its caller has lost the connection.
     strays: Vec<Stray>,
 }
@@ -103,6 +105,7 @@ impl Network {
             traffic: Traffic::default(),
             votes: Votes::default(),
             answers: Answers::default(),
+            kept: Vec::new(),
             strays: Vec::new(),
         };
         Self { inner: Arc::new(Mutex::new(inner)) }
@@ -119,6 +122,7 @@ impl Network {
         let mut inner = self.inner.lock();
         inner.now = now;
         inner.answer_for_the_dead(until);
+        inner.look_for_kept(until.since(now));
         if now.is_multiple_of(KEEP_ALIVE_EVERY) {
             inner.give_up_the_silent();
             inner.forget_strays();
@@ -232,6 +236,7 @@ impl Network {
             if open || matches!(packet.content, Content::Lost(_)) {
                 inner.traffic.delivered += 1;
                 inner.look_for_overtaken(at, &packet);
+                inner.answers.hear(&packet);
                 taken.push((at, packet));
             } else {
                 inner.traffic.lost += 1;
@@ -282,6 +287,11 @@ impl Network {
     /// Replicas that let HTLCs pass since this was asked last.
     pub(in crate::sim) fn take_resumes(&self) -> Vec<HostId> {
         self.inner.lock().answers.take_resumes()
+    }
+
+    /// HTLCs for others, by channel and number there, that replicas did not let pass, since this was asked last.
+    pub(in crate::sim) fn take_kept(&self) -> Vec<(u64, u64)> {
+        std::mem::take(&mut self.inner.lock().kept)
     }
 
     /// HTLCs that replicas failed since this was asked last.
@@ -404,6 +414,16 @@ impl Inner {
             [End::Client, End::Server].map(|end| (*id, end, connection.host(end)))
         });
         ends.filter(|(_, _, at)| *at == host).map(|(id, end, _)| (id, end)).collect()
+    }
+
+    fn look_for_kept(&mut self, passed: Duration) {
+        let Self { connections, hosts, answers, .. } = self;
+        let kept = answers.wait(passed, |id| {
+            let connection = connections.get(&id).filter(|connection| connection.is_open(End::Client))?;
+            let machine = hosts.get(&connection.host(End::Client))?;
+            Some(machine.up && !machine.paused)
+        });
+        self.kept.extend(kept);
     }
 
     /// Where no process runs, an operating system that does refuses what arrives.

@@ -182,6 +182,10 @@ impl World {
 
     /// Looks at HTLCs for others, which pass whether anybody leads or not.
     pub(super) fn look_at_resumes(&mut self) {
+        for (chan_id, htlc_id) in self.network.take_kept() {
+            let text = format!("an HTLC for somebody else was not let pass: chan {chan_id} htlc {htlc_id}");
+            self.watch.violated(self.now, text);
+        }
         let passed = self.network.take_resumes().len();
         if passed > 0 && self.leader().is_none() {
             self.coverage.met(Condition::ForwardedWithoutLeader);
