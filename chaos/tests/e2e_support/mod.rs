@@ -95,7 +95,9 @@ impl World {
     pub async fn drain(&self, at: usize) {
         until("it is drained", SOON, || async {
             let said = self.said(at, &["drain"]).await;
-            assert!(said.done() || said.code == UNAVAILABLE, "{said:?}");
+            // On a busy machine one that has just answered may not be heard for a moment.
+            let not_yet = said.code == UNAVAILABLE || said.err.contains("has no quorum");
+            assert!(said.done() || not_yet, "{said:?}");
             said.done().then_some(())
         })
         .await
