@@ -147,6 +147,21 @@ async fn a_stream_that_lnd_ends_is_opened_again_and_replays_are_answered_again()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_htlc_for_another_does_not_wait_until_it_is_known_what_lnd_it_is_and_ours_do() {
+    let rig = rig().await;
+    rig.until_phase(LinkPhase::Up).await;
+    rig.lnd.script.lock().info_withheld = true;
+    rig.lnd.kill_stream();
+    until("opened again", || rig.lnd.script.lock().streams_opened == 2 && rig.lnd.is_held()).await;
+    rig.lnd.offer(request(1, 0));
+    rig.lnd.offer(foreign(1));
+    until("it passes", || rig.lnd.actions() == [(1, Resume)]).await;
+    assert_eq!(rig.phase(), LinkPhase::Opening);
+    rig.lnd.script.lock().info_withheld = false;
+    until("settled", || rig.lnd.actions() == [(1, Resume), (0, Settle)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_crash_of_lnd_with_a_new_certificate_needs_no_restart() {
     let mut rig = rig().await;
     rig.until_phase(LinkPhase::Up).await;

@@ -52,7 +52,7 @@ mutants! {
     StaleRead "stale-read" "A linearizable read is answered from the applied state as it is.",
     AnswerBeforeCommit "answer-before-commit" "The leader answers what the entry will do when it is committed, before it is.",
     AnswerBeforeApply "answer-before-apply" "A proposer is answered before the entry is applied at its replica.",
-    WipedReplicaVotes "wiped-replica-votes" "A replica that lost its disk takes part again under its old id, and nobody looks whose disk it has.",
+    WipedReplicaVotes "wiped-replica-votes" "A replica that lost its disk goes on under its old id as if it founded the cluster, and no message is refused for the disk it comes from.",
     LevelTooEarly "level-raised-too-early" "The feature level rises before every member knows it.",
     CancelAfterDecision "cancel-after-decision" "An invoice is cancelled although it was decided to settle its set.",
     DeadLinkSettles "dead-link-completes-set" "A set is settled although the link of one of its HTLCs is down.",

@@ -7,7 +7,7 @@ use super::seats::Seat;
 use crate::lnd::{LndClient, LndError};
 use mux_proto::lnrpc::GetInfoResponse;
 use mux_proto::routerrpc::{ForwardHtlcInterceptRequest, ForwardHtlcInterceptResponse};
-use std::pin::pin;
+use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,9 +20,9 @@ const OFFERS_QUEUED_MAX: usize = 65_536;
 /// Answers not yet written. There are never more than offers.
 const ANSWERS_QUEUED_MAX: usize = 65_536;
 
-/// What comes out of a stream, in order: once `Held`, then requests, at last `Ended`.
+/// What comes out of a stream: once `Held`, requests before and after it, at last `Ended`.
 pub(super) enum StreamItem {
-    /// The slot is ours.
+    /// The slot is ours, and the node is the one it should be.
     Held(Box<GetInfoResponse>),
     /// LND offers an HTLC.
     Request(Arc<ForwardHtlcInterceptRequest>),
@@ -34,8 +34,10 @@ pub(super) enum StreamItem {
 pub(super) struct Stream {
     pub(super) items: mpsc::Receiver<StreamItem>,
     pub(super) answers: Answers,
-    /// LND gave us the slot.
+    /// LND gave us the slot, and it is known what LND it is.
     pub(super) held: bool,
+    /// Offered before that; see [`Self::set_aside`].
+    early: Vec<Arc<ForwardHtlcInterceptRequest>>,
     close: CancellationToken,
 }
 
@@ -70,7 +72,7 @@ impl Stream {
         let (close, overflow) = (CancellationToken::new(), CancellationToken::new());
         let (closed, overflowed) = (close.clone(), overflow.clone());
         tokio::spawn(async move {
-            let full = client.error(CALL, &Status::resource_exhausted("too many answers are waiting"));
+            let full = client.error(CALL, &Status::resource_exhausted("too many HTLCs are waiting"));
             let reader = Box::pin(read(client, answers_from, &items_to));
             let ended = async {
                 let read = overflowed.run_until_cancelled(reader).await;
@@ -82,7 +84,23 @@ impl Stream {
             }
             drop(seat);
         });
-        Self { items, answers: Answers { queue, overflow }, held: false, close }
+        Self { items, answers: Answers { queue, overflow }, held: false, early: Vec::new(), close }
+    }
+
+    /// Keeps a request that must wait until the stream is held. Too many end the stream, and LND offers them
+    /// again on the next.
+    pub(super) fn set_aside(&mut self, request: Arc<ForwardHtlcInterceptRequest>) {
+        if self.early.len() < OFFERS_QUEUED_MAX {
+            self.early.push(request);
+        } else {
+            self.answers.overflow.cancel();
+        }
+    }
+
+    /// From now on the stream is held. Gives what was set aside, in LND's order.
+    pub(super) fn set_held(&mut self) -> Vec<Arc<ForwardHtlcInterceptRequest>> {
+        self.held = true;
+        std::mem::take(&mut self.early)
     }
 }
 
@@ -91,48 +109,26 @@ async fn read(
     answers: mpsc::Receiver<ForwardHtlcInterceptResponse>,
     items: &mpsc::Sender<StreamItem>,
 ) -> LndError {
-    let mut opening = pin!(client.intercept(ReceiverStream::new(answers)));
-    // The probe is started after the stream was asked for. No refusal by the time it is answered: held.
-    let probe = client.checked_info();
-    let early = tokio::select! {
-        biased;
-        opened = &mut opening => Some(opened),
-        info = probe => match hold(items, info) {
-            Ok(()) => None,
-            Err(error) => return error,
-        },
+    let put = |item| {
+        let full = |_| client.error(CALL, &Status::resource_exhausted("too many offers are waiting"));
+        items.try_send(item).map_err(full)
     };
-    let mut stream = match early {
-        Some(Ok(stream)) => match hold(items, client.checked_info().await) {
-            Ok(()) => stream,
-            Err(error) => return error,
-        },
-        Some(Err(error)) => return error,
-        None => match opening.await {
-            Ok(stream) => stream,
-            Err(error) => return error,
-        },
-    };
-    loop {
-        match stream.message().await {
-            Ok(Some(request)) => {
-                if items.try_send(StreamItem::Request(Arc::new(request))).is_err() {
-                    return client.error(CALL, &Status::resource_exhausted("too many offers are waiting"));
-                }
-            }
-            Ok(None) => return client.error(CALL, &Status::unavailable("LND ended the stream")),
-            Err(status) => return client.error(CALL, &status),
+    let reading = async {
+        let mut stream = client.intercept(ReceiverStream::new(answers)).await?;
+        while let Some(request) = stream.message().await.map_err(|status| client.error(CALL, &status))? {
+            put(StreamItem::Request(Arc::new(request)))?;
         }
+        Err::<Infallible, _>(client.error(CALL, &Status::unavailable("LND ended the stream")))
+    };
+    // Started after the stream was asked for. No refusal by the time it is answered: held.
+    let probing = async { put(StreamItem::Held(Box::new(client.checked_info().await?))) };
+    match tokio::try_join!(biased; reading, probing) {
+        Err(error) => error,
+        Ok((never, ())) => match never {},
     }
 }
 
 const CALL: &str = "HtlcInterceptor";
-
-fn hold(items: &mpsc::Sender<StreamItem>, info: Result<GetInfoResponse, LndError>) -> Result<(), LndError> {
-    // The queue is empty and its reader alive, or nobody cares.
-    let _ = items.try_send(StreamItem::Held(Box::new(info?)));
-    Ok(())
-}
 
 #[cfg(test)]
 mod tests {

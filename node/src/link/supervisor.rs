@@ -22,6 +22,7 @@ use super::told::Told;
 use super::watch::{self, Sight};
 use crate::NodeWiring;
 use crate::lnd::{Dialer, FrontNodeConfig, LndClient, LndError};
+use mux_proto::routerrpc::ForwardHtlcInterceptRequest;
 use mux_raft::consensus::{Consensus, RaftStatus};
 use mux_raft::machine::RequestId;
 use mux_raft::machine::command::ChainTip;
@@ -341,22 +342,33 @@ impl Supervisor {
                 StreamItem::Held(info) => self.stream_held(info.block_height),
                 StreamItem::Request(request) => {
                     self.measure.intercepted();
-                    self.tell(|core, state, now| core.intercepted(request, state, now));
+                    self.intercepted(request);
                 }
                 StreamItem::Ended(error) => self.stream_ended(&error),
             }
         }
     }
 
+    /// An HTLC for somebody else passes whatever LND this is. Ours wait until the node has said who it is: a
+    /// slot that gives HTLCs may be that of a node which took the place of the one that was checked.
+    fn intercepted(&mut self, request: Arc<ForwardHtlcInterceptRequest>) {
+        let ours = self.parts.screener.may_be_ours(request.outgoing_requested_chan_id);
+        match &mut self.stream {
+            Some(stream) if ours && !stream.held => stream.set_aside(request),
+            _ => self.tell(|core, state, now| core.intercepted(request, state, now)),
+        }
+    }
+
     fn stream_held(&mut self, height: u32) {
         let Some(stream) = &mut self.stream else { return };
-        stream.held = true;
+        let early = stream.set_held();
         self.held_since = Some(Instant::now());
         self.measure.stream_up(true);
         let degraded = !self.raft.quorum;
         let id = RequestId(rand::random());
         tracing::info!(front_node = %self.parts.front.alias, height, degraded, "interceptor stream held");
         self.tell(|core, state, now| core.stream_opened(id, degraded, state, now));
+        early.into_iter().for_each(|request| self.intercepted(request));
         self.parts.status.write().last_error = None;
         self.told.forget();
         let Some(client) = self.client.clone() else { return };

@@ -54,6 +54,8 @@ pub struct Script {
     pub wallet: WalletState,
     /// Somebody else holds the slot.
     pub slot_taken: bool,
+    /// GetInfo is heard and not answered.
+    pub info_withheld: bool,
     /// Answers are left unread; what the client may send meanwhile is [`ANSWERS_WINDOW_BYTES`].
     pub answers_unread: bool,
     /// Offers to the client on the stream; dropped: the stream ends.
@@ -108,6 +110,7 @@ impl FakeLnd {
             info,
             wallet: WalletState::ServerActive,
             slot_taken: false,
+            info_withheld: false,
             answers_unread: false,
             offers: None,
             answers: Vec::new(),
@@ -269,7 +272,7 @@ impl Router for FakeLnd {
     ) -> Result<Response<Self::HtlcInterceptorStream>, Status> {
         self.check(&request)?;
         let (offers, mut offered) = mpsc::unbounded_channel();
-        {
+        let number = {
             let mut script = self.script.lock();
             if script.slot_taken || script.offers.is_some() {
                 script.streams_refused += 1;
@@ -277,7 +280,8 @@ impl Router for FakeLnd {
             }
             script.streams_opened += 1;
             script.offers = Some(offers);
-        }
+            script.streams_opened
+        };
         let mut answers = request.into_inner();
         let script = Arc::clone(&self.script);
         tokio::spawn(async move {
@@ -288,7 +292,10 @@ impl Router for FakeLnd {
                 let Ok(Some(answer)) = answers.message().await else { break };
                 script.lock().answers.push(answer);
             }
-            script.lock().offers = None;
+            let mut script = script.lock();
+            if script.streams_opened == number {
+                script.offers = None;
+            }
         });
         // The headers go out with the first HTLC, not before.
         let first = offered.recv().await.ok_or_else(|| Status::unavailable("EOF"))?;
@@ -322,6 +329,9 @@ impl Lightning for FakeLnd {
         request: Request<lnrpc::GetInfoRequest>,
     ) -> Result<Response<GetInfoResponse>, Status> {
         self.check(&request)?;
+        while self.script.lock().info_withheld {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         Ok(Response::new(self.script.lock().info.clone()))
     }
 

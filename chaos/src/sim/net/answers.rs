@@ -6,7 +6,7 @@ use mux_proto::routerrpc::{
     ForwardHtlcInterceptRequest, ForwardHtlcInterceptResponse, ResolveHoldForwardAction,
 };
 use mux_raft::types::PaymentHash;
-use prost::Message as _;
+use prost::Message;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -126,8 +126,8 @@ impl Answers {
         self.kept.retain(|(other, _), _| *other != connection);
     }
 
-    /// Time passes; `is_heard` tells whether whoever made a connection runs, if it has that connection still. Gives the HTLCs
-    /// that were kept for too long, each once.
+    /// Time passes; `is_heard` tells whether whoever made a connection runs, if it has that connection still.
+    /// Gives the HTLCs that were kept for too long, each once.
     pub(super) fn wait(
         &mut self,
         passed: Duration,
@@ -194,20 +194,28 @@ mod tests {
         Content::Request(Box::new(head))
     }
 
-    fn says(actions: &[ResolveHoldForwardAction]) -> Content {
+    /// As gRPC sends them, in one frame of HTTP/2.
+    fn framed<M: Message>(sent: impl IntoIterator<Item = M>) -> Content {
         let mut frame = BytesMut::new();
-        for action in actions {
-            let message = ForwardHtlcInterceptResponse {
-                action: (*action).into(),
-                preimage: vec![7; 32].into(),
-                incoming_circuit_key: Some(CircuitKey { chan_id: 4, htlc_id: 5 }),
-                ..ForwardHtlcInterceptResponse::default()
-            };
+        for message in sent {
             frame.put_u8(0);
             frame.put_u32(u32::try_from(message.encoded_len()).unwrap());
             frame.extend_from_slice(&message.encode_to_vec());
         }
         Content::Data(Bytes::from(frame))
+    }
+
+    fn answer(action: ResolveHoldForwardAction, htlc_id: u64) -> ForwardHtlcInterceptResponse {
+        ForwardHtlcInterceptResponse {
+            action: action.into(),
+            preimage: vec![7; 32].into(),
+            incoming_circuit_key: Some(CircuitKey { chan_id: 4, htlc_id }),
+            ..ForwardHtlcInterceptResponse::default()
+        }
+    }
+
+    fn says(actions: &[ResolveHoldForwardAction]) -> Content {
+        framed(actions.iter().map(|action| answer(*action, 5)))
     }
 
     #[test]
@@ -236,20 +244,13 @@ mod tests {
     }
 
     fn offers(chan_ids: &[u64]) -> Content {
-        let mut frame = BytesMut::new();
-        for (htlc_id, chan_id) in (0..).zip(chan_ids) {
-            let message = ForwardHtlcInterceptRequest {
-                incoming_circuit_key: Some(CircuitKey { chan_id: 4, htlc_id }),
-                outgoing_requested_chan_id: *chan_id,
-                auto_fail_height: 90,
-                incoming_expiry: if htlc_id == 2 { 90 } else { 100 },
-                ..ForwardHtlcInterceptRequest::default()
-            };
-            frame.put_u8(0);
-            frame.put_u32(u32::try_from(message.encoded_len()).unwrap());
-            frame.extend_from_slice(&message.encode_to_vec());
-        }
-        Content::Data(Bytes::from(frame))
+        framed((0..).zip(chan_ids).map(|(htlc_id, chan_id)| ForwardHtlcInterceptRequest {
+            incoming_circuit_key: Some(CircuitKey { chan_id: 4, htlc_id }),
+            outgoing_requested_chan_id: *chan_id,
+            auto_fail_height: 90,
+            incoming_expiry: if htlc_id == 2 { 90 } else { 100 },
+            ..ForwardHtlcInterceptRequest::default()
+        }))
     }
 
     #[test]
@@ -273,25 +274,12 @@ mod tests {
         assert_eq!(answers.wait(Duration::ZERO, |_| None), [], "the connection is gone");
         assert_eq!(answers.wait(KEPT_MAX, |_| Some(true)), []);
 
+        let lets_pass = |htlc_id| framed([answer(ResolveHoldForwardAction::Resume, htlc_id)]);
         let mut answers = begin();
-        let mut resumes = says(&[ResolveHoldForwardAction::Resume]);
-        answers.see((replica, lnd), SimTime::ZERO, &packet(1, End::Server, resumes));
+        answers.see((replica, lnd), SimTime::ZERO, &packet(1, End::Server, lets_pass(5)));
         assert_eq!(answers.wait(KEPT_MAX, |_| Some(true)), [(4, 0)], "it let another one pass");
         answers = begin();
-        resumes = {
-            let key = Some(CircuitKey { chan_id: 4, htlc_id: 0 });
-            let message = ForwardHtlcInterceptResponse {
-                action: ResolveHoldForwardAction::Resume.into(),
-                incoming_circuit_key: key,
-                ..ForwardHtlcInterceptResponse::default()
-            };
-            let mut frame = BytesMut::new();
-            frame.put_u8(0);
-            frame.put_u32(u32::try_from(message.encoded_len()).unwrap());
-            frame.extend_from_slice(&message.encode_to_vec());
-            Content::Data(Bytes::from(frame))
-        };
-        answers.see((replica, lnd), SimTime::ZERO, &packet(1, End::Server, resumes));
+        answers.see((replica, lnd), SimTime::ZERO, &packet(1, End::Server, lets_pass(0)));
         assert_eq!(answers.wait(KEPT_MAX, |_| Some(true)), []);
     }
 }
