@@ -23,8 +23,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Plants one bug after the other and looks whether the simulation finds it, and the storage suite those of the disk. Exits
-/// with 0 if they find all.
+/// Plants one bug after the other and looks whether the simulation finds it, and the storage suite those of the disk (where
+/// this machine cannot run it, it says so and only the simulation's word counts). Exits with 0 if they find all.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "mutants")]
 pub struct MutantsArgs {

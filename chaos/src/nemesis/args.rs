@@ -6,8 +6,9 @@ use std::path::PathBuf;
 /// Torments a cluster of real processes, each replica in a network namespace of its own, while clients pay, settle,
 /// cancel and look; then compares what they saw with what was promised.
 ///
-/// Exit codes: 0 everything that was promised was kept; 1 something was not; 5 nothing was found, but some kind of fault
-/// never happened, so the run does not count; 4 it could not be run; 2 the command line is wrong.
+/// Exit codes: 0 everything that was promised was kept; 1 something was not; 5 nothing was found, but some kind of fault that
+/// this machine allows never happened, or there was nothing to judge, so the run does not count; 4 it could not be run; 2 the
+/// command line is wrong.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "nemesis", version)]
 pub struct Arguments {

@@ -11,7 +11,7 @@
 //!   proposed from this stream, and only with a quorum;
 //! * HTLCs on chain are settled or left alone;
 //! * what LND has ended is not offered to the log, though LND offers it;
-//! * foreign HTLCs are resumed at once, whatever else is wrong;
+//! * foreign HTLCs are resumed at once, whatever else is wrong (on chain they are left alone);
 //! * after a standstill nothing is vouched for before LND was heard again.
 
 mod finals;

@@ -63,7 +63,7 @@ fn deadline(state: &State, event: &Event) -> Option<String> {
 }
 
 /// A set that waits although LND fails a part of it by itself at the height that the state knows: it was to be failed before
-/// (DESIGN, promise 6).
+/// (README, What is promised).
 pub(super) fn overdue(state: &State) -> Option<String> {
     state.undecided_sets().find_map(|invoice| {
         let parts = invoice.set.iter().flat_map(|set| &set.parts).filter_map(|key| state.htlc(key));
