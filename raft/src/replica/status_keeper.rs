@@ -149,8 +149,8 @@ fn status_of(core: &Core, metrics: &RaftMetrics<TypeConfig>) -> RaftStatus {
         .filter(|(id, _)| **id != core.id)
         .map(|(id, matched)| (*id, index_of(matched)))
         .collect();
-    // Read after openraft's view was taken: it may be further, and what is applied is committed.
     let applied = core.cell.read(|state| state.applied().index);
+    let (last_log_index, committed) = ends(metrics, applied);
     let fatal = core.latch.reason();
     let alive = fatal.is_none() && core.removed.get().is_none();
     RaftStatus {
@@ -159,8 +159,8 @@ fn status_of(core: &Core, metrics: &RaftMetrics<TypeConfig>) -> RaftStatus {
         leader,
         leads: is_leader && quorum && alive,
         quorum: quorum && alive,
-        last_log_index: metrics.last_log_index.unwrap_or(0),
-        committed: index_of(&metrics.local_committed).max(applied),
+        last_log_index,
+        committed,
         applied,
         snapshot: index_of(&metrics.snapshot),
         purged: index_of(&metrics.purged),
@@ -172,6 +172,13 @@ fn status_of(core: &Core, metrics: &RaftMetrics<TypeConfig>) -> RaftStatus {
         removed: core.removed.get().cloned(),
         fatal,
     }
+}
+
+/// Where the log ends, and what of it is committed. `applied` is read after openraft's view was taken and may be further:
+/// what is applied is committed, and what is committed is in the log, or in the snapshot with which it began anew.
+fn ends(metrics: &RaftMetrics<TypeConfig>, applied: LogIndex) -> (LogIndex, LogIndex) {
+    let committed = index_of(&metrics.local_committed).max(applied);
+    (metrics.last_log_index.unwrap_or(0).max(committed), committed)
 }
 
 /// Of those that are members as far as is known here.
@@ -206,4 +213,20 @@ fn export(status: &RaftStatus, core: &Core) {
     // Replicas at the same applied index must show the same value. 48 bits fit a float exactly.
     let [a, b, c, d, e, f, ..] = core.cell.read(crate::machine::State::chain_hash);
     metrics::gauge!("mux_state_hash").set(u64::from_be_bytes([0, 0, a, b, c, d, e, f]) as f64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replica::raft::log_id;
+
+    #[test]
+    fn what_is_applied_is_committed_and_in_the_log_though_openraft_says_so_later() {
+        let mut metrics = RaftMetrics::<TypeConfig>::new_initial(1);
+        assert_eq!(ends(&metrics, 0), (0, 0));
+        (metrics.last_log_index, metrics.local_committed) = (Some(210), Some(log_id(4, 205)));
+        assert_eq!(ends(&metrics, 200), (210, 205));
+        assert_eq!(ends(&metrics, 208), (210, 208));
+        assert_eq!(ends(&metrics, 215), (215, 215));
+    }
 }
