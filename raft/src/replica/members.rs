@@ -53,7 +53,7 @@ fn nothing_done(error: ProposeError) -> Change {
 
 /// Whether this replica leads, and a quorum has just answered it. Over a bad network it does so now and then, and the change
 /// may be what makes that better: who asks again and again from outside may never meet such a moment.
-async fn leads_with_quorum(mut status: watch::Receiver<RaftStatus>, id: ReplicaId) -> bool {
+pub(super) async fn leads_with_quorum(mut status: watch::Receiver<RaftStatus>, id: ReplicaId) -> bool {
     let known = status.wait_for(|status| status.leads || status.leader != Some(id));
     // Who waits in vain is told so.
     timeout(QUORUM_MAX, known).await.is_ok_and(|known| known.is_ok_and(|status| status.leads))

@@ -9,8 +9,11 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
-/// How long a replica may take to say how it stands.
+/// How long a replica may take to say how it stands, when whoever asks has others to ask.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// When nothing can be done without its answer: over a bad network it takes seconds.
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// What the members said about themselves, the latest from each.
 #[derive(Debug)]
@@ -76,9 +79,19 @@ impl Core {
         id: ReplicaId,
         address: &str,
     ) -> Result<pb::StandingResponse, Status> {
+        self.standing_within(ANSWER_TIMEOUT, id, address).await
+    }
+
+    /// The same, with a patience of the caller's.
+    pub(super) async fn standing_within(
+        &self,
+        patience: Duration,
+        id: ReplicaId,
+        address: &str,
+    ) -> Result<pb::StandingResponse, Status> {
         let mut client = self.gateway_at(id, address)?;
         let message = pb::StandingRequest { header: Some(self.peers.header(id)) };
-        let answer = timeout(ANSWER_TIMEOUT, client.standing(message))
+        let answer = timeout(patience, client.standing(message))
             .await
             .map_err(|_| Status::unavailable("no answer in time"))?
             .inspect_err(|status| {

@@ -1,6 +1,7 @@
 use super::core::Core;
+use super::members::leads_with_quorum;
 use super::propose::Attempt;
-use super::roster::program;
+use super::roster::{ANSWER_MAX, program};
 use crate::consensus::{Program, ProposeError};
 use crate::machine::level::{self, version_of};
 use crate::machine::{Command, State};
@@ -48,11 +49,16 @@ async fn ask_for_ever(core: &Core) {
             continue;
         }
         asked = Some(Instant::now());
-        let answers = call_the_roll(core).await;
-        if leads {
+        let answers = call_the_roll(core, rises).await;
+        // Over a bad network a quorum has just answered now and then only.
+        let may = (rises || enrols) && leads_with_quorum(core.status.subscribe(), core.id).await;
+        if may {
             enrol(core, &answers).await;
         }
-        if rises && !raise(core, &answers).await && told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+        if rises
+            && !(may && raise(core, &answers).await)
+            && told.is_none_or(|told| told.elapsed() >= TELL_EVERY)
+        {
             told = Some(Instant::now());
             let level = core.feature_level();
             tracing::info!(level, why = %core.held_back_by(level), "the feature level does not rise yet");
@@ -60,10 +66,15 @@ async fn ask_for_ever(core: &Core) {
     }
 }
 
-async fn call_the_roll(core: &Core) -> Answers {
+/// `all`: nothing can be done without the answers of all.
+async fn call_the_roll(core: &Core, all: bool) -> Answers {
     let members = core.other_members();
     let asked = members.iter().map(|(id, address)| async move {
-        let standing = core.standing_of(*id, address).await.ok()?;
+        let standing = if all {
+            core.standing_within(ANSWER_MAX, *id, address).await.ok()?
+        } else {
+            core.standing_of(*id, address).await.ok()?
+        };
         Some((*id, (program(&standing), StoreId::try_from(standing.store.as_ref()).ok())))
     });
     join_all(asked).await.into_iter().flatten().collect()
@@ -149,7 +160,7 @@ impl Core {
     /// # Errors
     /// [`ProposeError::Unavailable`] with what to do.
     pub(crate) async fn check_newcomer(&self, id: ReplicaId, address: &str) -> Result<(), ProposeError> {
-        let standing = self.standing_of(id, address).await.map_err(|status| {
+        let standing = self.standing_within(ANSWER_MAX, id, address).await.map_err(|status| {
             let reason = status.message();
             ProposeError::Unavailable(format!(
                 "replica {id} at {address} does not answer ({reason}): start it before it is added"

@@ -22,6 +22,7 @@ const LATENCY: Duration = Duration::from_millis(1);
 pub(crate) struct Wires {
     listening: Arc<Mutex<BTreeMap<String, Routes>>>,
     calls: Arc<AtomicU64>,
+    standings_take: Arc<Mutex<Duration>>,
 }
 
 impl Wires {
@@ -36,6 +37,11 @@ impl Wires {
     /// Calls so far; a stream is one.
     pub(crate) fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
+    }
+
+    /// From now on a replica that is asked how it stands is heard after this time.
+    pub(crate) fn slow_standings(&self, take: Duration) {
+        *self.standings_take.lock() = take;
     }
 
     pub(crate) fn net_of(&self, me: ReplicaId) -> Arc<dyn Net> {
@@ -77,7 +83,9 @@ impl Service<http::Request<Body>> for Wire {
         let this = self.clone();
         Box::pin(async move {
             this.wires.calls.fetch_add(1, Ordering::Relaxed);
-            tokio::time::sleep(LATENCY).await;
+            let asks = request.uri().path().ends_with("/Standing");
+            let slow = if asks { *this.wires.standings_take.lock() } else { Duration::ZERO };
+            tokio::time::sleep(LATENCY + slow).await;
             let routes = this.wires.listening.lock().get(&this.address).cloned();
             let refused = || ChannelError::new(ConnectError("nobody listens".into()));
             let response = routes.ok_or_else(refused)?.call(request).await.map_err(ChannelError::new)?;

@@ -40,6 +40,17 @@ fn three_replicas_on_one_thread_commit_what_leader_and_follower_propose() {
 }
 
 #[test]
+fn the_feature_level_rises_although_members_answer_late() {
+    simulate(async {
+        let mut cluster = Cluster::start(3).await;
+        cluster.wires.slow_standings(Duration::from_secs(2));
+        assert!((1..=3).all(|id| cluster.status(id).feature_level == 1), "it is too late to see anything");
+        cluster.at_the_highest_level().await;
+        cluster.stop_all().await;
+    });
+}
+
+#[test]
 fn a_replica_that_is_restarted_has_what_it_had_and_catches_up() {
     simulate(async {
         let mut cluster = Cluster::start(3).await;
