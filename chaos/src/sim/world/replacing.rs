@@ -23,6 +23,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 const REFUSED: &str = "must join under a new id";
 /// The same, once there is something on its new disk.
 const REFUSED_LATE: &str = "its disk lost what was written";
+/// Or once the log knows which disk it had.
+const REFUSED_BOUND: &str = "is already used by another store";
 
 /// Of a replica that was removed and is not told: it finds out, and disturbs nobody.
 const LINGERS_MS: std::ops::RangeInclusive<u64> = 0..=5_000;
@@ -66,6 +68,12 @@ enum Step {
 }
 
 type Answer = Arc<Mutex<Option<Result<(), String>>>>;
+
+/// `at_once`: it has just begun on an empty disk. `was_taken_back`: it did before, and nobody remembered it then.
+fn tells_of_lost_disk(reason: &str, at_once: bool, was_taken_back: bool) -> bool {
+    let late = [REFUSED_LATE, REFUSED_BOUND].iter().any(|text| reason.contains(text));
+    at_once && reason.contains(REFUSED) || was_taken_back && late
+}
 
 impl Replacing {
     /// What is not finished yet.
@@ -140,9 +148,10 @@ impl World {
     pub(super) fn is_refused(&self, at: usize, reason: &str) -> bool {
         let now = self.replacing.queue.front();
         let at_once = now.is_some_and(|now| now.at == at && now.step == Step::BeRefused);
-        // Who remembers it may have been out of reach when it was taken for a new one.
+        // Who remembers it may have been out of reach when it was taken for a new one, and the entry that binds it to the
+        // disk that it lost not committed yet.
         let was_taken_back = self.replacing.taken_back.contains(&self.hosts[at].id());
-        at_once && reason.contains(REFUSED) || was_taken_back && reason.contains(REFUSED_LATE)
+        tells_of_lost_disk(reason, at_once, was_taken_back)
     }
 
     /// Then, its process being ended, it is to join under another id.
@@ -306,5 +315,33 @@ impl World {
             });
         });
         now.asked = Some(answer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_replica_that_lost_its_disk_may_stop_because_of_it() {
+        let empty = "the store is empty, but others have replicated to replica 1 before; a replica that lost its disk must \
+                     join under a new id";
+        let forgot = "replica 1 had confirmed entry 9 of term 2: the data directory is an older copy, or its disk lost \
+                      what was written; replica 1 must not take part with it";
+        let bound = "replica id 1 is already used by another store (02e3d487; this one is 9ea1ded5): stop one of the two; a \
+                     replica that lost its disk must join under a new id";
+        let full = "writing: no space left on device";
+        for (reason, at_once, was_taken_back, rightly) in [
+            (empty, true, false, true),
+            (bound, true, false, true),
+            (forgot, false, true, true),
+            (bound, false, true, true),
+            (empty, false, true, false),
+            (forgot, true, false, false),
+            (full, true, true, false),
+        ] {
+            assert_eq!(tells_of_lost_disk(reason, at_once, was_taken_back), rightly, "{reason}");
+        }
+        assert!([empty, forgot, bound].iter().all(|reason| !tells_of_lost_disk(reason, false, false)));
     }
 }
