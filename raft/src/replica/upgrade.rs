@@ -49,9 +49,9 @@ async fn ask_for_ever(core: &Core) {
             continue;
         }
         asked = Some(Instant::now());
-        let answers = call_the_roll(core, rises).await;
-        // Over a bad network a quorum has just answered now and then only.
+        // Over a bad network a quorum has just answered now and then only. Waited for first: the answers must not grow old.
         let may = (rises || enrols) && leads_with_quorum(core.status.subscribe(), core.id).await;
+        let answers = call_the_roll(core, rises).await;
         if may {
             enrol(core, &answers).await;
         }
