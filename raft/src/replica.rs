@@ -35,6 +35,7 @@ mod propose;
 pub(crate) mod raft;
 mod read;
 mod recognition;
+mod roll;
 mod roster;
 mod startup;
 mod status_keeper;

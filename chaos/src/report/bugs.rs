@@ -62,8 +62,12 @@ mod tests {
         assert!(!is_test("", "a"));
     }
 
-    /// What is wrong with the seed of a bug.
+    /// What is wrong with what a bug says about how it was found.
     fn fault(bug: &Bug) -> Option<&'static str> {
+        let known = ["tests", "reading", "simulation", "storage", "nemesis"];
+        if !known.iter().any(|tool| bug.found_by.starts_with(tool)) {
+            return Some("found by what the file does not know");
+        }
         let by_seed = ["simulation", "nemesis"].iter().any(|tool| bug.found_by.contains(tool));
         match bug.seed.as_deref().map(str::trim) {
             None if by_seed => Some("found by what has seeds, and none is told"),
@@ -99,6 +103,7 @@ mod tests {
         assert_eq!(fault(&bug("simulation", Some("7 (60 s)"), command)), None);
         assert_eq!(fault(&bug("simulation", Some("none kept: it was forgotten"), "cargo test b")), None);
         for (found_by, seed, again) in [
+            ("simulate", Some("7"), command),
             ("simulation", None, "cargo test b"),
             ("reading, after a nemesis run", None, "cargo test b"),
             ("simulation", Some("none kept:"), "cargo test b"),

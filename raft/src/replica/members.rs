@@ -2,6 +2,7 @@ use super::core::Core;
 use super::member_wire::{change_to_pb, outcome_from_pb, view_from_pb};
 use super::propose::not_processed;
 use super::raft::TypeConfig;
+use super::roster::ANSWER_MAX;
 use crate::consensus::{ProposeError, RaftStatus};
 use crate::machine::{Command, State, level};
 use crate::members::{
@@ -26,7 +27,7 @@ const COMMIT_MAX: Duration = Duration::from_secs(8);
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 /// How long a leader that no quorum has answered of late waits for one.
 const QUORUM_MAX: Duration = Duration::from_secs(5);
-/// How long a new replica may take to answer: it was started a moment ago, as a rule.
+/// How long a new replica that does not listen yet is called again: it was started a moment ago, as a rule.
 const NEWCOMER_MAX: Duration = Duration::from_secs(3);
 /// How long the links of a replica that is removed may take to move.
 const LINKS_MOVE_MAX: Duration = Duration::from_secs(5);
@@ -186,8 +187,8 @@ impl Core {
         let _level_stands = self.joining.lock().await;
         // What is in the log already, and may raise it, is applied after this.
         let term = self.propose(Command::Tick, None).await.map_err(nothing_done)?.at.term;
-        let deadline = Instant::now() + NEWCOMER_MAX;
-        while let Err(error) = self.check_newcomer(id, address).await {
+        let (deadline, answered) = (Instant::now() + NEWCOMER_MAX, Instant::now() + ANSWER_MAX);
+        while let Err(error) = self.check_newcomer(id, address, answered).await {
             match error {
                 ProposeError::Unavailable(_) if Instant::now() < deadline => sleep(PAUSE).await,
                 ProposeError::Unavailable(text) => {

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tonic::{Code, Status};
 
 /// How long a replica may take to say how it stands, when whoever asks has others to ask.
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// When nothing can be done without its answer: over a bad network it takes seconds.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(5);

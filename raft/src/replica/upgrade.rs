@@ -1,14 +1,13 @@
 use super::core::Core;
 use super::members::leads_with_quorum;
 use super::propose::Attempt;
-use super::roster::{ANSWER_MAX, program};
-use crate::consensus::{Program, ProposeError};
+use super::roll::Answers;
+use super::roster::{ANSWER_MAX, ANSWER_TIMEOUT, program};
+use crate::consensus::ProposeError;
 use crate::machine::level::{self, version_of};
 use crate::machine::{Command, State};
 use crate::mutant::{Mutant, planted};
-use crate::types::{ReplicaId, StoreId};
-use futures::future::join_all;
-use std::collections::BTreeMap;
+use crate::types::ReplicaId;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -22,9 +21,6 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 const SHOW_EVERY: Duration = Duration::from_secs(10);
 /// How often it is said what holds the cluster back.
 const TELL_EVERY: Duration = Duration::from_secs(60);
-
-/// What the members that answered run, and the stores that they have.
-type Answers = BTreeMap<ReplicaId, (Program, Option<StoreId>)>;
 
 /// Asks the members what they run, and, as leader, raises the cluster's feature level to what all of them know.
 pub(crate) async fn keep_roster(core: Arc<Core>, stop: CancellationToken) {
@@ -51,14 +47,14 @@ async fn ask_for_ever(core: &Core) {
         asked = Some(Instant::now());
         // Over a bad network a quorum has just answered now and then only. Waited for first: the answers must not grow old.
         let may = (rises || enrols) && leads_with_quorum(core.status.subscribe(), core.id).await;
-        let answers = call_the_roll(core, rises).await;
+        // The level rises only by the answers of all.
+        let answers = core.call_the_roll(if rises { ANSWER_MAX } else { ANSWER_TIMEOUT }).await;
+        // First, for these answers age. A store that was named once is the member's for ever.
+        let raised = may && rises && raise(core, &answers).await;
         if may {
             enrol(core, &answers).await;
         }
-        if rises
-            && !(may && raise(core, &answers).await)
-            && told.is_none_or(|told| told.elapsed() >= TELL_EVERY)
-        {
+        if rises && !raised && told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
             told = Some(Instant::now());
             let level = core.feature_level();
             tracing::info!(level, why = %core.held_back_by(level), "the feature level does not rise yet");
@@ -66,22 +62,8 @@ async fn ask_for_ever(core: &Core) {
     }
 }
 
-/// `all`: nothing can be done without the answers of all.
-async fn call_the_roll(core: &Core, all: bool) -> Answers {
-    let members = core.other_members();
-    let asked = members.iter().map(|(id, address)| async move {
-        let standing = if all {
-            core.standing_within(ANSWER_MAX, *id, address).await.ok()?
-        } else {
-            core.standing_of(*id, address).await.ok()?
-        };
-        Some((*id, (program(&standing), StoreId::try_from(standing.store.as_ref()).ok())))
-    });
-    join_all(asked).await.into_iter().flatten().collect()
-}
-
-/// Whether the level rises now. Only when *every* member answered in this very round: one that was started
-/// with an older program again must not be left behind.
+/// Whether the level rises now. Only when *every* member has just answered: one that was started with an older
+/// program again must not be left behind.
 ///
 /// Nor while somebody joins, who was asked whether he knows the level that there was.
 async fn raise(core: &Core, answers: &Answers) -> bool {
@@ -155,12 +137,18 @@ impl Core {
     }
 
     /// Whether a replica that is not a member yet can become one: it must be there and know the cluster's level,
-    /// for it would stop at the first entry that it does not know.
+    /// for it would stop at the first entry that it does not know. It has until then to answer.
     ///
     /// # Errors
     /// [`ProposeError::Unavailable`] with what to do.
-    pub(crate) async fn check_newcomer(&self, id: ReplicaId, address: &str) -> Result<(), ProposeError> {
-        let standing = self.standing_within(ANSWER_MAX, id, address).await.map_err(|status| {
+    pub(super) async fn check_newcomer(
+        &self,
+        id: ReplicaId,
+        address: &str,
+        until: Instant,
+    ) -> Result<(), ProposeError> {
+        let patience = until.saturating_duration_since(Instant::now());
+        let standing = self.standing_within(patience, id, address).await.map_err(|status| {
             let reason = status.message();
             ProposeError::Unavailable(format!(
                 "replica {id} at {address} does not answer ({reason}): start it before it is added"

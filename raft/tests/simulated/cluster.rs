@@ -7,7 +7,7 @@ use mux_raft::blocking::{Blocking, Work};
 use mux_raft::clock::Clock;
 use mux_raft::consensus::{Committed, Consensus as _, RaftStatus};
 use mux_raft::machine::Command;
-use mux_raft::machine::command::{CancelScope, NewInvoice};
+use mux_raft::machine::command::{COMMAND_FORMAT, CancelScope, NewInvoice};
 use mux_raft::machine::model::{InvoiceKind, InvoiceTerms};
 use mux_raft::replica::{Replica, ReplicaConfig, SnapshotConfig, Timing, TlsPaths, Wiring};
 use mux_raft::types::{Msat, NodePubkey, PaymentHash, PaymentSecret, ReplicaId};
@@ -67,7 +67,9 @@ pub(crate) struct Cluster {
     dir: TempDir,
     pub(crate) wires: Wires,
     pub(crate) snapshot: SnapshotConfig,
-    members: BTreeMap<ReplicaId, String>,
+    pub(crate) members: BTreeMap<ReplicaId, String>,
+    /// Those that run an older program, and the highest feature level that it knows.
+    pub(crate) older: BTreeMap<ReplicaId, u16>,
     pub(crate) disks: BTreeMap<ReplicaId, MemoryDisk>,
     archives: BTreeMap<ReplicaId, Arc<MemoryArchive>>,
     clock: Arc<SimulatedClock>,
@@ -85,6 +87,7 @@ impl Cluster {
             disks: members.keys().map(|id| (*id, MemoryDisk::new(u8::try_from(*id).unwrap()))).collect(),
             archives: members.keys().map(|id| (*id, Arc::default())).collect(),
             members,
+            older: BTreeMap::new(),
             clock: Arc::new(SimulatedClock(Instant::now())),
             running: BTreeMap::new(),
         }
@@ -133,6 +136,7 @@ impl Cluster {
             clock: Arc::<SimulatedClock>::clone(&self.clock),
             engine: Arc::new(self.disks[&id].clone()),
             archive: Arc::new(Arc::clone(&self.archives[&id])),
+            feature_level_max: self.older.get(&id).copied().unwrap_or(COMMAND_FORMAT),
             ..Wiring::default()
         };
         let replica = Replica::start_with(config, wiring).await.unwrap();
@@ -183,9 +187,8 @@ impl Cluster {
 
     /// Waits until the cluster has reached the highest feature level, which it does by itself.
     pub(crate) async fn at_the_highest_level(&self) {
-        let known = mux_raft::machine::command::COMMAND_FORMAT;
         eventually("the feature level rises", || {
-            self.running.keys().all(|id| self.status(*id).feature_level == known)
+            self.running.keys().all(|id| self.status(*id).feature_level == COMMAND_FORMAT)
         })
         .await;
     }

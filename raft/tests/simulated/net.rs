@@ -22,7 +22,7 @@ const LATENCY: Duration = Duration::from_millis(1);
 pub(crate) struct Wires {
     listening: Arc<Mutex<BTreeMap<String, Routes>>>,
     calls: Arc<AtomicU64>,
-    standings_take: Arc<Mutex<Duration>>,
+    standings_take: Arc<Mutex<BTreeMap<String, Duration>>>,
 }
 
 impl Wires {
@@ -39,9 +39,9 @@ impl Wires {
         self.calls.load(Ordering::Relaxed)
     }
 
-    /// From now on a replica that is asked how it stands is heard after this time.
-    pub(crate) fn slow_standings(&self, take: Duration) {
-        *self.standings_take.lock() = take;
+    /// From now on the replica at this address is heard after this time when it is asked how it stands.
+    pub(crate) fn slow_standings(&self, address: &str, take: Duration) {
+        self.standings_take.lock().insert(address.to_owned(), take);
     }
 
     pub(crate) fn net_of(&self, me: ReplicaId) -> Arc<dyn Net> {
@@ -84,8 +84,8 @@ impl Service<http::Request<Body>> for Wire {
         Box::pin(async move {
             this.wires.calls.fetch_add(1, Ordering::Relaxed);
             let asks = request.uri().path().ends_with("/Standing");
-            let slow = if asks { *this.wires.standings_take.lock() } else { Duration::ZERO };
-            tokio::time::sleep(LATENCY + slow).await;
+            let slow = this.wires.standings_take.lock().get(&this.address).copied().filter(|_| asks);
+            tokio::time::sleep(LATENCY + slow.unwrap_or_default()).await;
             let routes = this.wires.listening.lock().get(&this.address).cloned();
             let refused = || ChannelError::new(ConnectError("nobody listens".into()));
             let response = routes.ok_or_else(refused)?.call(request).await.map_err(ChannelError::new)?;

@@ -1,7 +1,10 @@
 use crate::cluster::{Cluster, command, eventually, simulate};
 use futures::future::join_all;
+use mux_raft::consensus::Consensus as _;
+use mux_raft::members::{MemberChange, MemberError, RefusalKind};
 use mux_raft::replica::SnapshotConfig;
 use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 /// Commands under way at the same time.
 const AT_ONCE: u64 = 20;
@@ -43,9 +46,60 @@ fn three_replicas_on_one_thread_commit_what_leader_and_follower_propose() {
 fn the_feature_level_rises_although_members_answer_late() {
     simulate(async {
         let mut cluster = Cluster::start(3).await;
-        cluster.wires.slow_standings(Duration::from_secs(2));
+        for address in cluster.members.values() {
+            cluster.wires.slow_standings(address, Duration::from_secs(2));
+        }
         assert!((1..=3).all(|id| cluster.status(id).feature_level == 1), "it is too late to see anything");
         cluster.at_the_highest_level().await;
+        cluster.stop_all().await;
+    });
+}
+
+/// One member answers at once, another after seconds. Meanwhile the first is started with an older program again: its answer
+/// was once counted all the same, and the level left it behind.
+#[test]
+fn nobody_who_goes_back_to_an_older_program_while_others_are_waited_for_is_left_behind() {
+    simulate(async {
+        let mut cluster = Cluster::start(3).await;
+        let leader = cluster.leader().await;
+        let others: Vec<_> = (1..=3).filter(|id| *id != leader).collect();
+        let (late, back) = (others[0], others[1]);
+        cluster.wires.slow_standings(&cluster.members[&late], Duration::from_secs(3));
+        sleep(Duration::from_millis(1_500)).await;
+        assert_eq!(cluster.status(leader).feature_level, 1, "it is too late to see anything");
+        cluster.stop(back).await;
+        cluster.older.insert(back, 1);
+        cluster.start_one(back).await;
+        let until = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < until {
+            let level = cluster.status(leader).feature_level;
+            assert_eq!(level, 1, "replica {back} knows no higher level");
+            sleep(Duration::from_millis(50)).await;
+        }
+        cluster.stop(back).await;
+        cluster.older.clear();
+        cluster.start_one(back).await;
+        cluster.at_the_highest_level().await;
+        cluster.stop_all().await;
+    });
+}
+
+/// Whoever asked for the change waits for so long only, and is to hear the refusal, not that the outcome is unknown.
+#[test]
+fn a_newcomer_that_is_not_there_is_refused_in_time_however_late_that_is_known() {
+    simulate(async {
+        let mut cluster = Cluster::start(3).await;
+        cluster.at_the_highest_level().await;
+        let (leader, address) = (cluster.leader().await, "nobody:1");
+        for late in [Duration::ZERO, Duration::from_millis(2_900), Duration::from_secs(60)] {
+            cluster.wires.slow_standings(address, late);
+            let asked = Instant::now();
+            let change = MemberChange::AddLearner { id: 4, address: address.into() };
+            let answer = cluster.running[&leader].change_members(change).await;
+            let Err(MemberError::Refused(refusal)) = answer else { panic!("{late:?}: {answer:?}") };
+            assert_eq!(refusal.kind, RefusalKind::NotYet, "{refusal:?}");
+            assert!(asked.elapsed() < Duration::from_millis(5_500), "{late:?}: after {:?}", asked.elapsed());
+        }
         cluster.stop_all().await;
     });
 }

@@ -1,6 +1,7 @@
 use super::state::{Mood, SimDisk};
 use crate::sim::random;
 use mux_raft::store::{Change, Engine, EngineError, Identity, Loaded, Mark, OpenEngine, Record};
+use mux_raft::types::StoreId;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use std::collections::BTreeMap;
@@ -90,11 +91,12 @@ impl LogDisk {
         self.news.push(LogNews::Synced(changes));
     }
 
-    /// Everything on it is gone.
-    pub(super) fn wipe(&mut self) {
+    /// Everything on it is gone. Which store it was.
+    pub(super) fn wipe(&mut self) -> Option<StoreId> {
         let mut news = std::mem::take(&mut self.news);
         news.push(LogNews::Wiped);
-        *self = Self { news, ..Self::default() };
+        let was = std::mem::replace(self, Self { news, ..Self::default() });
+        was.owner.map(|(_, store_id)| StoreId(store_id))
     }
 
     /// What became of it since this was asked last.

@@ -5,6 +5,7 @@ use crate::sim::random;
 use mux_raft::archive::OpenArchive;
 use mux_raft::blocking::{Blocking, Work};
 use mux_raft::store::OpenEngine;
+use mux_raft::types::StoreId;
 use parking_lot::{Mutex, MutexGuard};
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
@@ -148,11 +149,11 @@ impl SimDisk {
         }
     }
 
-    /// Everything on it is gone; no process may use it at the moment.
-    pub fn wipe(&self) {
+    /// Everything on it is gone; no process may use it at the moment. Which store it was, if a process had opened it.
+    pub fn wipe(&self) -> Option<StoreId> {
         let mut state = self.state();
-        state.log.wipe();
         state.archive = ArchiveDisk::default();
+        state.log.wipe()
     }
 
     /// What became of its log, as far as it is durable, since this was asked last.

@@ -9,7 +9,7 @@ use crate::sim::host::Ending;
 use crate::sim::time::SimTime;
 use mux_raft::consensus::Consensus as _;
 use mux_raft::members::{MemberChange, MemberError, RefusalKind};
-use mux_raft::types::ReplicaId;
+use mux_raft::types::{ReplicaId, StoreId};
 use parking_lot::Mutex;
 use rand::Rng as _;
 use rand::seq::SliceRandom as _;
@@ -23,8 +23,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 const REFUSED: &str = "must join under a new id";
 /// The same, once there is something on its new disk.
 const REFUSED_LATE: &str = "its disk lost what was written";
-/// Or once the log knows which disk it had.
-const REFUSED_BOUND: &str = "is already used by another store";
+/// Or once the log knows which disk it had, which it names after this.
+const REFUSED_BOUND: &str = "is already used by another store (";
 
 /// Of a replica that was removed and is not told: it finds out, and disturbs nobody.
 const LINGERS_MS: std::ops::RangeInclusive<u64> = 0..=5_000;
@@ -69,10 +69,14 @@ enum Step {
 
 type Answer = Arc<Mutex<Option<Result<(), String>>>>;
 
-/// `at_once`: it has just begun on an empty disk. `was_taken_back`: it did before, and nobody remembered it then.
-fn tells_of_lost_disk(reason: &str, at_once: bool, was_taken_back: bool) -> bool {
-    let late = [REFUSED_LATE, REFUSED_BOUND].iter().any(|text| reason.contains(text));
-    at_once && reason.contains(REFUSED) || was_taken_back && late
+/// `at_once`: it has just begun on an empty disk. `was_taken_back`: it did before, and nobody remembered it then. `lost`: the
+/// stores that it had.
+fn tells_of_lost_disk(reason: &str, at_once: bool, was_taken_back: bool, lost: &[StoreId]) -> bool {
+    if let Some((_, bound)) = reason.split_once(REFUSED_BOUND) {
+        let had = lost.iter().any(|store| bound.starts_with(&format!("{};", store.short())));
+        return had && (at_once || was_taken_back);
+    }
+    at_once && reason.contains(REFUSED) || was_taken_back && reason.contains(REFUSED_LATE)
 }
 
 impl Replacing {
@@ -151,7 +155,7 @@ impl World {
         // Who remembers it may have been out of reach when it was taken for a new one, and the entry that binds it to the
         // disk that it lost not committed yet.
         let was_taken_back = self.replacing.taken_back.contains(&self.hosts[at].id());
-        tells_of_lost_disk(reason, at_once, was_taken_back)
+        tells_of_lost_disk(reason, at_once, was_taken_back, self.hosts[at].lost())
     }
 
     /// Then, its process being ended, it is to join under another id.
@@ -331,17 +335,26 @@ mod tests {
         let bound = "replica id 1 is already used by another store (02e3d487; this one is 9ea1ded5): stop one of the two; a \
                      replica that lost its disk must join under a new id";
         let full = "writing: no space left on device";
+        let other = bound.replace("02e3d487", "77777777");
+        let lost = [[9; 4], [2, 0xe3, 0xd4, 0x87]].map(|begin| {
+            let mut store = [0; 16];
+            store[..4].copy_from_slice(&begin);
+            StoreId(store)
+        });
         for (reason, at_once, was_taken_back, rightly) in [
             (empty, true, false, true),
             (bound, true, false, true),
             (forgot, false, true, true),
             (bound, false, true, true),
+            // One that it never had, or the very one that it has.
+            (&other, true, false, false),
+            (&other, false, true, false),
             (empty, false, true, false),
             (forgot, true, false, false),
             (full, true, true, false),
         ] {
-            assert_eq!(tells_of_lost_disk(reason, at_once, was_taken_back), rightly, "{reason}");
+            assert_eq!(tells_of_lost_disk(reason, at_once, was_taken_back, &lost), rightly, "{reason}");
         }
-        assert!([empty, forgot, bound].iter().all(|reason| !tells_of_lost_disk(reason, false, false)));
+        assert!([empty, forgot, bound].iter().all(|reason| !tells_of_lost_disk(reason, false, false, &lost)));
     }
 }

@@ -12,7 +12,7 @@ use crate::sim::time::SimTime;
 use crate::sim::trace::Column;
 use mux_raft::consensus::{Consensus, RaftStatus};
 use mux_raft::replica::{Replica, ReplicaConfig, SnapshotConfig, Timing, TlsPaths, Wiring};
-use mux_raft::types::{LogIndex, ReplicaId};
+use mux_raft::types::{LogIndex, ReplicaId, StoreId};
 use muxd::NodeWiring;
 use muxd::link::Links;
 use muxd::server::{Node, Readiness};
@@ -106,6 +106,8 @@ pub(super) struct ReplicaHost {
     host: Host,
     network: Network,
     disk: SimDisk,
+    /// The stores that it had under its id and lost.
+    lost: Vec<StoreId>,
     cluster: Cluster,
     /// Whom its configuration names.
     initial_members: BTreeMap<ReplicaId, String>,
@@ -153,6 +155,7 @@ impl ReplicaHost {
             host: Host::new(host, network.clone()),
             network: network.clone(),
             disk: SimDisk::new(rng, swarm.disk.clone(), swarm.torn_writes),
+            lost: Vec::new(),
             cluster: cluster.clone(),
             initial_members: cluster.members.clone(),
             wall_offset_ms: 0,
@@ -210,14 +213,19 @@ impl ReplicaHost {
 
     /// Everything that it wrote is gone. It is down.
     pub(super) fn wipe(&mut self) {
-        self.disk.wipe();
+        self.lost.extend(self.disk.wipe());
         // There may be none yet.
         let _ = std::fs::remove_dir_all(self.cluster.data_dir(self.id));
+    }
+
+    pub(super) fn lost(&self) -> &[StoreId] {
+        &self.lost
     }
 
     /// From its next start on, with an empty disk, it is another replica.
     pub(super) fn become_another(&mut self, id: ReplicaId) {
         self.wipe();
+        self.lost.clear();
         self.id = id;
         self.network.name(&address_of(id), self.host.id());
         self.cluster.running.lock().insert(self.host.id(), id);
