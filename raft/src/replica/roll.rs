@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 /// How often everybody is asked again as long as somebody has not answered.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How long an answer counts that was heard before the last one was. Who answered longer ago may run something else by now.
-const FRESH: Duration = Duration::from_secs(1);
+pub(super) const FRESH: Duration = Duration::from_secs(1);
 
 /// What the members that answered run, and the stores that they have.
 pub(super) type Answers = BTreeMap<ReplicaId, Answer>;
@@ -70,8 +70,11 @@ impl Core {
                 () = sleep_until(end) => break,
                 () = sleep_until(next) => {
                     questions.extend(members.iter().map(|(id, address)| async move {
+                        let asked = Instant::now();
                         let standing = self.standing_within(patience, *id, address).await.ok();
-                        let answer = standing.map(|standing| {
+                        // While this process stood still an answer may have lain here for any time.
+                        let in_time = standing.filter(|_| asked.elapsed() <= patience);
+                        let answer = in_time.map(|standing| {
                             (program(&standing), StoreId::try_from(standing.store.as_ref()).ok())
                         });
                         (*id, Heard { question, at: Instant::now(), answer })

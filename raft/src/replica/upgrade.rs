@@ -1,7 +1,7 @@
 use super::core::Core;
 use super::members::leads_with_quorum;
 use super::propose::Attempt;
-use super::roll::Answers;
+use super::roll::{Answers, FRESH};
 use super::roster::{ANSWER_MAX, ANSWER_TIMEOUT, program};
 use crate::consensus::ProposeError;
 use crate::machine::level::{self, version_of};
@@ -10,11 +10,13 @@ use crate::mutant::{Mutant, planted};
 use crate::types::ReplicaId;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// How often it is looked whether somebody has to be asked.
 const STEP: Duration = Duration::from_millis(100);
+/// Between two tries to write what is to be written soon.
+const PAUSE: Duration = Duration::from_millis(20);
 /// A leader of a cluster whose level may rise asks this often.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Everybody else does, to show who runs what.
@@ -35,6 +37,8 @@ pub(crate) async fn keep_roster(core: Arc<Core>, stop: CancellationToken) {
 async fn ask_for_ever(core: &Core) {
     let mut asked: Option<Instant> = None;
     let mut told: Option<Instant> = None;
+    // Nobody who answered at once lacks a store.
+    let mut patient = false;
     loop {
         sleep(STEP).await;
         let leads = core.leader() == Some(core.id);
@@ -48,12 +52,11 @@ async fn ask_for_ever(core: &Core) {
         // Over a bad network a quorum has just answered now and then only. Waited for first: the answers must not grow old.
         let may = (rises || enrols) && leads_with_quorum(core.status.subscribe(), core.id).await;
         // The level rises only by the answers of all.
-        let answers = core.call_the_roll(if rises { ANSWER_MAX } else { ANSWER_TIMEOUT }).await;
+        let patience = if rises || enrols && patient { ANSWER_MAX } else { ANSWER_TIMEOUT };
+        let answers = core.call_the_roll(patience).await;
         // First, for these answers age. A store that was named once is the member's for ever.
         let raised = may && rises && raise(core, &answers).await;
-        if may {
-            enrol(core, &answers).await;
-        }
+        patient = may && enrol(core, &answers).await == 0;
         if rises && !raised && told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
             told = Some(Instant::now());
             let level = core.feature_level();
@@ -63,11 +66,12 @@ async fn ask_for_ever(core: &Core) {
 }
 
 /// Whether the level rises now. Only when *every* member has just answered: one that was started with an older
-/// program again must not be left behind.
+/// program again must not be left behind. So it is written soon, or not by these answers.
 ///
 /// Nor while somebody joins, who was asked whether he knows the level that there was.
 async fn raise(core: &Core, answers: &Answers) -> bool {
-    let Ok(_nobody_joins) = core.joining.try_lock() else { return false };
+    let deadline = Instant::now() + FRESH;
+    let Ok(_nobody_joins) = timeout_at(deadline, core.joining.lock()).await else { return false };
     let all = core.other_members().iter().all(|(id, _)| answers.contains_key(id));
     let others = answers.values().map(|(program, _)| program.feature_level_max);
     let known = others.fold(core.roster.feature_level_max(), u16::min);
@@ -77,31 +81,44 @@ async fn raise(core: &Core, answers: &Answers) -> bool {
     if !all || known <= level {
         return false;
     }
-    let deadline = Instant::now() + core.timing.propose;
     let command = Command::raise_feature_level_to(known);
-    match core.propose_here(&command, None, deadline).await {
-        Attempt::Committed(_) => {
-            tracing::info!(from = level, to = known, "the feature level rises: every member knows it");
+    loop {
+        match core.propose_here(&command, None, deadline).await {
+            Attempt::Committed(_) => {
+                tracing::info!(from = level, to = known, "the feature level rises: every member knows it");
+                return true;
+            }
+            // Its lease has ended since it was looked at.
+            Attempt::NotLeader { .. }
+                if core.leader() == Some(core.id) && Instant::now() + PAUSE < deadline =>
+            {
+                sleep(PAUSE).await;
+            }
+            attempt => {
+                tracing::debug!(?attempt, "raising the feature level");
+                return false;
+            }
         }
-        attempt => tracing::debug!(?attempt, "raising the feature level"),
     }
-    true
 }
 
-/// Binds the members that answered, and this replica, to their stores, once and for ever.
-async fn enrol(core: &Core, answers: &Answers) {
+/// Binds the members that answered, and this replica, to their stores, once and for ever. How many there were to bind.
+async fn enrol(core: &Core, answers: &Answers) -> usize {
     if core.feature_level() < level::STORES {
-        return;
+        return 0;
     }
+    let mut lacking = 0;
     let others = answers.iter().filter_map(|(id, (_, store))| store.map(|store| (*id, store)));
     for (replica, store) in others.chain([(core.id, core.peers.stores().own())]) {
         if core.cell.read(|state| state.store_of(replica)).is_some() {
             continue;
         }
+        lacking += 1;
         let deadline = Instant::now() + core.timing.propose;
         let attempt = core.propose_here(&Command::EnrolStore { replica, store }, None, deadline).await;
         tracing::info!(replica, %store, ?attempt, "binding a replica to its data directory");
     }
+    lacking
 }
 
 impl Core {
@@ -133,7 +150,11 @@ impl Core {
             }
         }
         old.append(&mut unknown);
-        if old.is_empty() { "it is about to rise, when every member answers".into() } else { old.join("; ") }
+        if old.is_empty() {
+            "it is about to rise, when every member has just answered, and a majority".into()
+        } else {
+            old.join("; ")
+        }
     }
 
     /// Whether a replica that is not a member yet can become one: it must be there and know the cluster's level,

@@ -335,7 +335,7 @@ mod tests {
         let bound = "replica id 1 is already used by another store (02e3d487; this one is 9ea1ded5): stop one of the two; a \
                      replica that lost its disk must join under a new id";
         let full = "writing: no space left on device";
-        let other = bound.replace("02e3d487", "77777777");
+        let [other, same] = ["77777777", "9ea1ded5"].map(|store| bound.replace("02e3d487", store));
         let lost = [[9; 4], [2, 0xe3, 0xd4, 0x87]].map(|begin| {
             let mut store = [0; 16];
             store[..4].copy_from_slice(&begin);
@@ -349,6 +349,8 @@ mod tests {
             // One that it never had, or the very one that it has.
             (&other, true, false, false),
             (&other, false, true, false),
+            (&same, true, false, false),
+            (&same, false, true, false),
             (empty, false, true, false),
             (forgot, true, false, false),
             (full, true, true, false),
