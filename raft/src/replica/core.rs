@@ -38,7 +38,8 @@ pub(crate) struct Core {
     pub(crate) removed: OnceLock<String>,
     /// Held while members change.
     pub(crate) changing: tokio::sync::Mutex<()>,
-    /// Held while the feature level must stand, since a replica that knows it joins; and while it rises.
+    /// Held while the feature level must stand, since a replica that knows it joins; and while it is written that it rises. That
+    /// may be applied later: whoever joins waits for what is in the log before.
     pub(crate) joining: tokio::sync::Mutex<()>,
     #[cfg(feature = "mutants")]
     pub(crate) foretold: super::foretold::Foretold,

@@ -203,6 +203,10 @@ impl Core {
             }
             sleep(CLOCK_PAUSE).await;
         };
+        // Whoever waits may have been waiting, or standing still, for longer than it was to.
+        if Instant::now() >= deadline {
+            return Attempt::Refused("no time is left to write it".into());
+        }
         let envelope = Envelope { format: command.level(), time_ms, request_id, command: command.clone() };
         #[cfg(feature = "mutants")]
         let foretold = self.foretold.foretell(self, &envelope);

@@ -52,7 +52,7 @@ async fn ask_for_ever(core: &Core) {
         // Over a bad network a quorum has just answered now and then only. Waited for first: the answers must not grow old.
         let may = (rises || enrols) && leads_with_quorum(core.status.subscribe(), core.id).await;
         // The level rises only by the answers of all.
-        let patience = if rises || enrols && patient { ANSWER_MAX } else { ANSWER_TIMEOUT };
+        let patience = if may && (rises || patient) { ANSWER_MAX } else { ANSWER_TIMEOUT };
         let answers = core.call_the_roll(patience).await;
         // First, for these answers age. A store that was named once is the member's for ever.
         let raised = may && rises && raise(core, &answers).await;
@@ -88,11 +88,20 @@ async fn raise(core: &Core, answers: &Answers) -> bool {
                 tracing::info!(from = level, to = known, "the feature level rises: every member knows it");
                 return true;
             }
-            // Its lease has ended since it was looked at.
+            // Its lease has ended since it was looked at, or leadership is moving.
             Attempt::NotLeader { .. }
                 if core.leader() == Some(core.id) && Instant::now() + PAUSE < deadline =>
             {
                 sleep(PAUSE).await;
+            }
+            Attempt::Unknown(why) => {
+                tracing::info!(
+                    from = level,
+                    to = known,
+                    why,
+                    "the feature level rises, or will be raised again"
+                );
+                return true;
             }
             attempt => {
                 tracing::debug!(?attempt, "raising the feature level");
@@ -151,7 +160,8 @@ impl Core {
         }
         old.append(&mut unknown);
         if old.is_empty() {
-            "it is about to rise, when every member has just answered, and a majority".into()
+            "it rises as soon as all members answer this leader at about the same time and nobody is joining"
+                .into()
         } else {
             old.join("; ")
         }

@@ -208,7 +208,7 @@ impl World {
     }
 
     /// Whether the replica with the empty disk takes part under its old id. As long as the log does not know whose the disk
-    /// was (before level 2, and in a cluster's first moments), one that nobody remembers is taken for a new one, which is
+    /// was (before level 2, and in a cluster's or a member's first moments), one that nobody remembers is taken for a new one, which is
     /// safe: it votes only when it has all that the leader has.
     fn was_taken_back(&mut self, now: &Replacement) -> bool {
         let Some(seen) = self.hosts[now.at].replica() else { return false };
