@@ -67,6 +67,7 @@ pub(crate) struct Cluster {
     dir: TempDir,
     pub(crate) wires: Wires,
     pub(crate) snapshot: SnapshotConfig,
+    pub(crate) timing: Timing,
     pub(crate) members: BTreeMap<ReplicaId, String>,
     /// Those that run an older program, and the highest feature level that it knows.
     pub(crate) older: BTreeMap<ReplicaId, u16>,
@@ -84,6 +85,7 @@ impl Cluster {
             dir: TempDir::new().unwrap(),
             wires: Wires::default(),
             snapshot: SnapshotConfig::default(),
+            timing: Timing::default(),
             disks: members.keys().map(|id| (*id, MemoryDisk::new(u8::try_from(*id).unwrap()))).collect(),
             archives: members.keys().map(|id| (*id, Arc::default())).collect(),
             members,
@@ -125,7 +127,7 @@ impl Cluster {
                 key: nowhere,
                 domain: TlsPaths::DEFAULT_DOMAIN.into(),
             },
-            timing: Timing::default(),
+            timing: self.timing,
             snapshot: self.snapshot,
             wall_offset_ms: 0,
         };

@@ -1,6 +1,6 @@
 use crate::cluster::{Cluster, command, eventually, simulate};
 use futures::future::join_all;
-use mux_raft::consensus::Consensus as _;
+use mux_raft::consensus::{Consensus as _, ProposeError};
 use mux_raft::members::{MemberChange, MemberError, RefusalKind};
 use mux_raft::replica::SnapshotConfig;
 use std::time::Duration;
@@ -100,6 +100,25 @@ fn a_newcomer_that_is_not_there_is_refused_in_time_however_late_that_is_known() 
             assert_eq!(refusal.kind, RefusalKind::NotYet, "{refusal:?}");
             assert!(asked.elapsed() < Duration::from_millis(5_500), "{late:?}: after {:?}", asked.elapsed());
         }
+        cluster.stop_all().await;
+    });
+}
+
+/// A process that stood still may wake when the time that a proposal has is over.
+#[test]
+fn a_proposal_whose_time_is_over_is_not_written() {
+    simulate(async {
+        let mut cluster = Cluster::prepare(3);
+        cluster.timing.propose = Duration::ZERO;
+        cluster.start_all().await;
+        // The leader's first entry is none of a proposal's.
+        eventually("the new leader has written", || (1..=3).all(|id| cluster.status(id).applied >= 2)).await;
+        let leader = cluster.leader().await;
+        let before = cluster.status(leader).last_log_index;
+        let answer = cluster.running[&leader].propose(command(), None).await;
+        assert!(matches!(answer, Err(ProposeError::Unavailable(_))), "{answer:?}");
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(cluster.status(leader).last_log_index, before);
         cluster.stop_all().await;
     });
 }
