@@ -215,6 +215,7 @@ impl RaftTransport for Transport {
         let first =
             chunks.message().await?.ok_or_else(|| Status::invalid_argument("the snapshot is empty"))?;
         let source = self.check_append(first.header.as_ref(), &caller)?;
+        let sender = first.header.as_ref().map(|header| header.source_address.clone());
         let vote = wire::vote_from_pb(first.vote).map_err(malformed)?;
         let mut incoming =
             IncomingSnapshot::create(&self.snapshots, self.blocking.clone(), self.latch.clone()).await?;
@@ -229,8 +230,10 @@ impl RaftTransport for Transport {
         tracing::info!(last = ?meta.last_log_id, from = source, "received a snapshot");
         let members = meta.last_membership.membership();
         let address = |id: ReplicaId| members.get_node(&id).map(|node| (id, node.addr.clone()));
-        let others = members.nodes().map(|(id, _)| *id).filter(|id| *id != source);
-        let sources = std::iter::once(source).chain(others).filter_map(address);
+        // The snapshot may be older than the sender's membership, and all whom it names may be gone.
+        let sender = sender.filter(|address| !address.is_empty()).map(|address| (source, address));
+        let others = members.nodes().map(|(id, _)| *id).filter(|id| *id != source).filter_map(address);
+        let sources = sender.or_else(|| address(source)).into_iter().chain(others);
         let index = meta.last_log_id.map_or(0, |id| id.index);
         self.archives.complete(index, tip, sources.collect::<Vec<_>>()).await?;
         fault::point("fetch.complete");

@@ -72,7 +72,7 @@ pub(crate) struct Cluster {
     /// Those that run an older program, and the highest feature level that it knows.
     pub(crate) older: BTreeMap<ReplicaId, u16>,
     pub(crate) disks: BTreeMap<ReplicaId, MemoryDisk>,
-    archives: BTreeMap<ReplicaId, Arc<MemoryArchive>>,
+    pub(crate) archives: BTreeMap<ReplicaId, Arc<MemoryArchive>>,
     clock: Arc<SimulatedClock>,
     pub(crate) running: BTreeMap<ReplicaId, Arc<Replica>>,
 }

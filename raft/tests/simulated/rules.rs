@@ -1,8 +1,10 @@
-use crate::cluster::{Cluster, command, eventually, simulate};
+use crate::cluster::{Cluster, PATIENCE, command, eventually, simulate};
+use crate::disk::MemoryDisk;
 use futures::future::join_all;
 use mux_raft::consensus::{Consensus as _, ProposeError};
 use mux_raft::members::{MemberChange, MemberError, RefusalKind};
 use mux_raft::replica::SnapshotConfig;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -119,6 +121,41 @@ fn a_proposal_whose_time_is_over_is_not_written() {
         assert!(matches!(answer, Err(ProposeError::Unavailable(_))), "{answer:?}");
         sleep(Duration::from_secs(5)).await;
         assert_eq!(cluster.status(leader).last_log_index, before);
+        cluster.stop_all().await;
+    });
+}
+
+/// What a snapshot names of the archive was once fetched from those only who were members when it was made.
+#[test]
+fn a_newcomer_catches_up_by_a_snapshot_that_names_nobody_who_is_still_there() {
+    simulate(async {
+        let mut cluster = Cluster::prepare(1);
+        cluster.snapshot = SnapshotConfig { logs_since_last: 100, keep_logs: 1, purge_batch: 1 };
+        cluster.start_all().await;
+        cluster.at_the_highest_level().await;
+        cluster.archive(1, 0..60).await;
+        eventually("the log begins after a snapshot", || cluster.status(1).purged > 50).await;
+        for (leaving, joining) in [(1, 2), (2, 3)] {
+            cluster.members.insert(joining, format!("replica-{joining}:1"));
+            cluster.disks.insert(joining, MemoryDisk::new(u8::try_from(joining).unwrap()));
+            cluster.archives.insert(joining, Arc::default());
+            cluster.start_one(joining).await;
+            let address = cluster.members[&joining].clone();
+            for (asked, change) in [
+                (leaving, MemberChange::AddLearner { id: joining, address }),
+                (leaving, MemberChange::Promote { id: joining }),
+                (joining, MemberChange::Remove { id: leaving, force: true }),
+            ] {
+                let until = Instant::now() + PATIENCE;
+                while let Err(error) = cluster.running[&asked].change_members(change.clone()).await {
+                    assert!(Instant::now() < until, "{change:?}: {error}");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+            cluster.stop(leaving).await;
+            cluster.members.remove(&leaving);
+        }
+        assert!(cluster.running[&3].archive_records_fetched() >= 20, "with the archive");
         cluster.stop_all().await;
     });
 }
