@@ -27,7 +27,7 @@ const COMMIT_MAX: Duration = Duration::from_secs(8);
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 /// How long a leader that no quorum has answered of late waits for one.
 const QUORUM_MAX: Duration = Duration::from_secs(5);
-/// How long a new replica that does not listen yet is called again: it was started a moment ago, as a rule.
+/// How long a new replica that does not listen or vote yet is asked again: it was started a moment ago, as a rule.
 const NEWCOMER_MAX: Duration = Duration::from_secs(3);
 /// How long the links of a replica that is removed may take to move.
 const LINKS_MOVE_MAX: Duration = Duration::from_secs(5);

@@ -152,6 +152,12 @@ fn a_newcomer_catches_up_by_a_snapshot_that_names_nobody_who_is_still_there() {
                     sleep(Duration::from_millis(100)).await;
                 }
             }
+            let made = cluster.status(leaving).snapshot;
+            assert_eq!(
+                cluster.status(joining).snapshot,
+                made,
+                "there is a newer one, which names who is there"
+            );
             cluster.stop(leaving).await;
             cluster.members.remove(&leaving);
         }
